@@ -1,0 +1,117 @@
+/* io.c - reading and writing whole ranges. Any thread. */
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int vac_pread_full(int fd, const char *path, void *to, size_t bytes, uint64_t offset,
+		   struct vac_error *err)
+{
+	uint8_t *at = to;
+	size_t done = 0;
+
+	while (done < bytes) {
+		ssize_t n = pread(fd, at + done, bytes - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return vac_fail_errno(err, errno,
+					      "%s: cannot read %zu bytes at byte %" PRIu64, path,
+					      bytes, offset);
+		if (n == 0)
+			return vac_fail(err, VAC_E_CORRUPT,
+					"%s: the file ends at byte %" PRIu64
+					" where %zu more bytes were expected; it was cut short, "
+					"download it again",
+					path, offset + done, bytes - done);
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int vac_write_full(int fd, const void *from, size_t bytes)
+{
+	const uint8_t *at = from;
+
+	while (bytes > 0) {
+		ssize_t n = write(fd, at, bytes);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err)
+{
+	struct stat st;
+	/* O_NONBLOCK: opening a fifo must not wait for a writer; it has no
+	 * effect on regular files. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return vac_fail_errno(err, errno, "%s: cannot open", path);
+	if (fstat(fd, &st) != 0) {
+		int saved = errno;
+
+		close(fd);
+		return vac_fail_errno(err, saved, "%s: cannot stat", path);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		close(fd);
+		return vac_fail(err, VAC_E_INVALID, "%s: is not a regular file", path);
+	}
+	if (size_bytes)
+		*size_bytes = (uint64_t)st.st_size;
+	return fd;
+}
+
+int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf, struct vac_error *err)
+{
+	uint64_t size;
+	void *to;
+	int rc, fd = vac_open_file(path, &size, err);
+
+	if (fd < 0)
+		return fd;
+	if (size > limit_bytes) {
+		close(fd);
+		return vac_fail(err, VAC_E_TOO_LARGE,
+				"%s: has %" PRIu64 " bytes where at most %zu are accepted", path,
+				size, limit_bytes);
+	}
+	to = vac_buf_reserve(buf, (size_t)size + 1);
+	if (!to) {
+		close(fd);
+		return vac_fail_nomem(err, path, (size_t)size);
+	}
+	rc = vac_pread_full(fd, path, to, (size_t)size, 0, err);
+	close(fd);
+	if (rc == 0)
+		vac_buf_advance(buf, (size_t)size);
+	return rc;
+}
+
+char *vac_path_join(const char *dir, const char *name)
+{
+	size_t a = strlen(dir), b = strlen(name);
+	char *path = malloc(a + b + 2);
+
+	if (!path)
+		return NULL;
+	memcpy(path, dir, a);
+	if (a > 0 && dir[a - 1] != '/')
+		path[a++] = '/';
+	memcpy(path + a, name, b + 1);
+	return path;
+}

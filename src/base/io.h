@@ -1,0 +1,33 @@
+/*
+ * io.h - reading and writing whole ranges, with EINTR and short counts
+ * handled in one place. Any thread.
+ */
+#ifndef VAC_BASE_IO_H
+#define VAC_BASE_IO_H
+
+#include <sys/types.h>
+
+#include "base/buf.h"
+
+/* Reads exactly bytes at offset. A file that ends early is VAC_E_CORRUPT with
+ * the path, the offset and the size that is missing; other failures VAC_E_IO. */
+int vac_pread_full(int fd, const char *path, void *to, size_t bytes, uint64_t offset,
+		   struct vac_error *err) VAC_MUST_CHECK;
+
+/* Writes exactly bytes to a blocking descriptor; 0 or -errno. SIGPIPE is the
+ * caller's to ignore. */
+int vac_write_full(int fd, const void *from, size_t bytes) VAC_MUST_CHECK;
+
+/* Appends a whole regular file to buf. Larger than limit_bytes is
+ * VAC_E_TOO_LARGE; a directory, fifo or device is VAC_E_INVALID. */
+int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf,
+		  struct vac_error *err) VAC_MUST_CHECK;
+
+/* Opens for reading, close-on-exec, regular files only (never blocks on a
+ * fifo). Returns the descriptor or a negative errno with err set. */
+int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err) VAC_MUST_CHECK;
+
+/* "dir/name" into a new string (caller frees), NULL when out of memory. */
+char *vac_path_join(const char *dir, const char *name);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * meter.h - memory measured from outside: /proc, cgroups, the page cache.
+ * Every value that may be unknown has a valid bit; unknown is not 0.
+ * Any thread; allocates nothing that outlives the call.
+ */
+#ifndef VAC_MEMORY_METER_H
+#define VAC_MEMORY_METER_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+
+#include <stdbool.h>
+
+/* One process, from /proc/PID/smaps_rollup (costs about 6 ms for 800 MiB of
+ * 4 KiB pages: measure on events, not on a timer). Bytes. */
+struct vac_usage {
+	bool valid;
+	uint64_t rss_bytes;
+	uint64_t pss_bytes;
+	uint64_t pss_anon_bytes;
+	uint64_t pss_file_bytes;
+	uint64_t pss_shmem_bytes;
+	uint64_t uss_bytes; /* Private_Clean + Private_Dirty (+ Private_Hugetlb) */
+	uint64_t swap_bytes;
+};
+/* pid 0: this process. A process that is gone is VAC_E_NOT_FOUND. */
+int vac_meter_process(pid_t pid, struct vac_usage *out, struct vac_error *err) VAC_MUST_CHECK;
+/* Resident bytes from /proc/PID/statm, 5 us. */
+int vac_meter_rss(pid_t pid, uint64_t *rss_bytes) VAC_MUST_CHECK;
+
+/* Bytes of a file that are in the page cache now (cachestat(2), else mincore
+ * on a mapping). */
+int vac_meter_page_cache(const char *path, uint64_t *cached_bytes,
+			 struct vac_error *err) VAC_MUST_CHECK;
+/* Asks the kernel to drop a file's clean pages (posix_fadvise DONTNEED). */
+int vac_drop_page_cache(const char *path, struct vac_error *err) VAC_MUST_CHECK;
+
+/* The machine and the cgroup (v1 or v2) that this process runs in. */
+struct vac_host_memory {
+	bool total_valid, available_valid, cgroup_limit_valid, cgroup_used_valid;
+	uint64_t total_bytes;              /* MemTotal */
+	uint64_t available_bytes;          /* MemAvailable */
+	int cgroup_version;                /* 0: none found, 1 or 2 */
+	uint64_t cgroup_limit_bytes;       /* the least limit on the way to the root */
+	uint64_t cgroup_used_bytes;        /* of the cgroup that sets that limit */
+	uint64_t cgroup_reclaimable_bytes; /* of which inactive and active file pages */
+};
+/* root: "" on a live system; tests give a directory that holds proc/ and sys/. */
+void vac_meter_host(const char *root, struct vac_host_memory *out);
+/* What can still be allocated: the least of MemAvailable and the cgroup's
+ * limit minus its use without reclaimable page cache. false when unknown. */
+bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes);
+
+#endif
