@@ -33,7 +33,7 @@ static void hello_is_what_the_document_says(void **state)
 		3,  0, 0, 0, 'v',  '/',  '1',           /* program */
 		3,  0, 0, 0, 'c',  'p',  'u',           /* device */
 		5,  0, 0, 0, 'w',  'o',  'r', 'd', 's', /* description */
-		0,  0, 0, 0, 0,    0,    0,   0,   0,   /* not all of it: see below */
+		0,                                      /* closes it to 32 bytes */
 	};
 	struct vac_buf buf = VAC_BUF_INIT;
 	struct vac_wire_header header;
@@ -79,7 +79,6 @@ static void a_task_is_what_the_document_says(void **state)
 		0,    2,    0,    0,    0,    'h',  'i', /* text */
 		1,    3,    0,    0,    0,    0, /* ids: count, one zero byte up to 28 + 16 = 44 */
 		101,  0,    0,    0,    0xff, 0xff, 0xff, 0xff, 102,  0,    0,
-		0,    0,    0,    0,    0,    0,    0,    0,    0, /* up to 48: see the size below */
 	};
 	static const int32_t ids[] = {101, -1, 102};
 	struct vac_input inputs[2] = {{.text = "hi", .text_bytes = 2}, {.ids = ids, .id_count = 3}};
