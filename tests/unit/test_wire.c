@@ -71,14 +71,14 @@ static void another_version_is_refused_by_name(void **state)
 static void a_task_is_what_the_document_says(void **state)
 {
 	static const uint8_t want[] = {
-		48,   0,    0,    0,    4,    0,    0,    0,    0x88, 0x77, 0x66,
-		0x55, 0x44, 0x33, 0x22, 0x11, 7,    0,    0,    0, /* model */
+		40,   0,    0,    0,    4,    0,    0,    0,    0x88, 0x77, 0x66, 0x55,
+		0x44, 0x33, 0x22, 0x11, 7,    0,    0,    0, /* model */
 		1,    2,    1,                           /* embed, normalize off, truncate right */
 		64,   0,    0,    0,                     /* dimensions */
 		2,    0,    0,    0,                     /* inputs */
 		0,    2,    0,    0,    0,    'h',  'i', /* text */
 		1,    3,    0,    0,    0,    0, /* ids: count, one zero byte up to 28 + 16 = 44 */
-		101,  0,    0,    0,    0xff, 0xff, 0xff, 0xff, 102,  0,    0,
+		101,  0,    0,    0,    0xff, 0xff, 0xff, 0xff, 102,  0,    0,    0,
 	};
 	static const int32_t ids[] = {101, -1, 102};
 	struct vac_input inputs[2] = {{.text = "hi", .text_bytes = 2}, {.ids = ids, .id_count = 3}};
