@@ -1,83 +1,54 @@
 /* quote.c - text from files and requests, made fit for an error message. Any thread. */
 #include "base/quote.h"
 
-#include <stdint.h>
 #include <string.h>
 
-/* Length of the UTF-8 sequence at the start of text, 0 if there is none. */
-static size_t utf8_sequence(const uint8_t *text, size_t bytes)
-{
-	uint8_t first = text[0], low = 0x80, high = 0xbf;
-	size_t length;
-
-	if (first < 0x80)
-		return 1;
-	if (first >= 0xc2 && first <= 0xdf)
-		length = 2;
-	else if (first >= 0xe0 && first <= 0xef)
-		length = 3;
-	else if (first >= 0xf0 && first <= 0xf4)
-		length = 4;
-	else
-		return 0;
-	/* The second byte decides about overlong forms, surrogates and the end
-	 * of the code space. */
-	if (first == 0xe0)
-		low = 0xa0;
-	else if (first == 0xed)
-		high = 0x9f;
-	else if (first == 0xf0)
-		low = 0x90;
-	else if (first == 0xf4)
-		high = 0x8f;
-	if (bytes < length || text[1] < low || text[1] > high)
-		return 0;
-	for (size_t i = 2; i < length; i++)
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-	return length;
-}
+#include "base/utf8.h"
 
 bool vac_utf8_valid(const char *text, size_t bytes)
 {
-	const uint8_t *at = (const uint8_t *)text;
-	size_t done = 0;
+	const uint8_t *at = (const uint8_t *)text, *end = at + bytes;
+	uint32_t code;
 
-	while (done < bytes) {
-		size_t length = utf8_sequence(at + done, bytes - done);
+	while (at < end) {
+		size_t length = vac_utf8_decode(at, end, &code);
 
 		if (length == 0)
 			return false;
-		done += length;
+		at += length;
 	}
 	return true;
 }
 
+/* What would break the line, the quotes or steer a terminal (C0, DEL and C1). */
+static bool is_hidden(uint32_t code)
+{
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == '"' || code == '\\';
+}
+
 const char *vac_quote(struct vac_quoted *out, const char *text, size_t bytes)
 {
-	const uint8_t *at = (const uint8_t *)text;
+	const uint8_t *start = (const uint8_t *)text, *at = start, *end = start + bytes;
 	char *to = out->text;
-	size_t done = 0;
 
 	*to++ = '"';
-	while (done < bytes) {
-		size_t length = utf8_sequence(at + done, bytes - done);
-		size_t shown = length ? length : 1;
+	while (at < end) {
+		uint32_t code;
+		size_t length = vac_utf8_decode(at, end, &code);
+		size_t taken = length ? length : 1;
 
-		if (done + shown > VAC_QUOTE_SHOWN_BYTES) {
+		if ((size_t)(at - start) + taken > VAC_QUOTE_SHOWN_BYTES) {
 			memcpy(to, "...", 3);
 			to += 3;
 			break;
 		}
-		/* C1 controls (U+0080 to U+009F) steer terminals as C0 do. */
-		if (length == 0 || at[done] < 0x20 || at[done] == 0x7f || at[done] == '"' ||
-		    at[done] == '\\' || (at[done] == 0xc2 && at[done + 1] < 0xa0)) {
+		if (length == 0 || is_hidden(code)) {
 			*to++ = '?';
 		} else {
-			memcpy(to, at + done, length);
+			memcpy(to, at, length);
 			to += length;
 		}
-		done += shown;
+		at += taken;
 	}
 	*to++ = '"';
 	*to = '\0';

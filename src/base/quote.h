@@ -19,7 +19,7 @@ struct vac_quoted {
  * text, bytes)). Returns out->text. */
 const char *vac_quote(struct vac_quoted *out, const char *text, size_t bytes);
 
-/* Strict UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* UTF-8 by the rules of utf8.h. */
 bool vac_utf8_valid(const char *text, size_t bytes);
 
 #endif
