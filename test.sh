@@ -14,17 +14,17 @@
 cd "$root" || exit 1
 
 test_packages=(clang clang-format libclang-rt-14-dev llvm)
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 took=0
 
 # add WHAT PASSED FAILED SKIPPED
 add() {
 	passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
-	printf '  %-42s %5d passed %4d failed %3d skipped\n' "$1" "$2" "$3" "$4"
+	printf '%-36s %5d passed %3d failed %3d skipped %5d s\n' "$1" "$2" "$3" "$4" "$took"
 }
 
 # check WHAT COMMAND...: counts as one test.
 check() {
-	if quietly "$@"; then
+	if silently "$@"; then
 		add "$1" 1 0 0
 	else
 		add "$1" 0 1 0
@@ -42,7 +42,7 @@ meson_tests() {
 	shift 2
 	rm -f "$dir/meson-logs/testlog.json"
 	# Its status is not asked: a crash, a time-out and a failure are in the log.
-	quietly "$what" meson test -C "$dir" --print-errorlogs "$@"
+	silently "$what" meson test -C "$dir" --print-errorlogs "$@"
 	if [ -f "$dir/meson-logs/testlog.json" ]; then
 		# shellcheck disable=SC2046  # three numbers
 		add "$what" $(python3 scripts/count_tests.py "$dir/meson-logs/testlog.json")
@@ -56,7 +56,7 @@ pytest() {
 	local what=$1 dir=$2
 	shift 2
 	rm -f "$dir/e2e.xml"
-	VACATE_BUILD=$root/$dir VACATE_SAMPLE=$sample quietly "$what" \
+	VACATE_BUILD=$root/$dir VACATE_SAMPLE=$sample silently "$what" \
 		"$venv/bin/python" -m pytest -p no:cacheprovider -q --tb=short \
 		--junitxml="$dir/e2e.xml" "$@"
 	if [ -f "$dir/e2e.xml" ]; then

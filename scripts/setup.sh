@@ -16,24 +16,26 @@ export LC_ALL=C.UTF-8
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# quietly WHAT COMMAND...: one line with the time it took; all output only if it fails.
-quietly() {
-	local what=$1 started=$SECONDS log
+# silently WHAT COMMAND...: sets took (seconds); output is shown only if it fails.
+silently() {
+	local what=$1 started=$SECONDS log status=0
 	shift
 	log=$(mktemp)
 	[ -t 1 ] && printf '%s ...' "$what"
-	if "$@" >"$log" 2>&1 </dev/null; then
-		[ -t 1 ] && printf '\r'
-		printf '%-60s %5d s\n' "$what" $((SECONDS - started))
-		rm -f "$log"
-	else
-		local status=$?
-		[ -t 1 ] && printf '\n'
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	[ -t 1 ] && printf '\r\033[K'
+	if [ $status != 0 ]; then
 		printf '%s failed:\n' "$what" >&2
 		tail -n 60 "$log" >&2
-		rm -f "$log"
-		return $status
 	fi
+	rm -f "$log"
+	took=$((SECONDS - started))
+	return $status
+}
+
+# quietly WHAT COMMAND...: the same and one line with the time it took.
+quietly() {
+	silently "$@" && printf '%-60s %5d s\n' "$1" "$took"
 }
 
 as_root() {
@@ -168,8 +170,8 @@ setup_build() {
 	local dir=$1
 	shift
 	if [ ! -f "$root/$dir/build.ninja" ]; then
-		quietly "Configuring $dir" meson setup --wipe "$root/$dir" "$root" "$@" ||
-			return 1
+		rm -rf "${root:?}/$dir"
+		quietly "Configuring $dir" meson setup "$root/$dir" "$root" "$@" || return 1
 	fi
 	quietly "Building $dir" ninja -C "$root/$dir" all
 }
