@@ -143,11 +143,14 @@ static int source_fill(struct source *s, struct vac_error *err)
 /* The next line if it is there already; the last one needs no newline. */
 static bool source_line(struct source *s, const char **text, size_t *bytes)
 {
-	const char *from = (const char *)s->lines.data + s->used;
 	size_t left = s->lines.bytes - s->used;
-	const char *end = left ? memchr(from, '\n', left) : NULL;
+	const char *from, *end;
 
-	if (!end && (!s->input_ended || left == 0))
+	if (left == 0)
+		return false;
+	from = (const char *)s->lines.data + s->used;
+	end = memchr(from, '\n', left);
+	if (!end && !s->input_ended)
 		return false;
 	*text = from;
 	*bytes = end ? (size_t)(end - from) : left;
