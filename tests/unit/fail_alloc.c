@@ -12,10 +12,12 @@ void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *memory, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t members, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
 void fail_after(unsigned long n)
 {
@@ -59,4 +61,10 @@ void *__wrap_realloc(void *memory, size_t bytes)
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+}
+
+/* The name that mmap has where offsets are 64 bits wide by default. */
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
