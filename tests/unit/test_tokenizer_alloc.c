@@ -109,7 +109,7 @@ static void each_allocation_fails(void **state)
 			pages = mapped_pages();
 	}
 	fail_never();
-assert_in_range(failures, 10, 1000);
+	assert_in_range(failures, 10, 1000);
 	/* A leaked arena would be a mapping of a mebibyte each. */
 	assert_in_range(mapped_pages(), 0, pages + 64);
 	assert_int_equal(go_through(&err, memory, memory_bytes), 0);
