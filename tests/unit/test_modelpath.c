@@ -103,9 +103,9 @@ static void test_model_dirs(void **state)
 
 static void test_bad_names(void **state)
 {
-	static const char *const names[] = {"",     ".",      "..",     "a/..",  "../a/b", "a/../b",
-					    "a//b", "a/",     "a/b/c",  "a\\b",  "a\nb",   "a/b\x7f",
-					    "a/.",  "\xff\xfe", "./..//"};
+	static const char *const names[] = {"",       ".",       "..",  "a/..",     "../a/b",
+					    "a/../b", "a//b",    "a/",  "a/b/c",    "a\\b",
+					    "a\nb",   "a/b\x7f", "a/.", "\xff\xfe", "./..//"};
 	struct vac_model_dirs where = {0};
 	char long_name[400];
 
