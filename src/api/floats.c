@@ -1,5 +1,6 @@
 /*
- * floats.c - the shortest decimal that reads back as the same float32.
+ * floats.c - the correctly rounded decimal of fewest digits that reads back as
+ * the same float32.
  *
  * A vector of 384 components is 384 of these, so printf (about 250 ns each) is
  * too slow. The float is scaled to nine digits before the point in double
@@ -12,6 +13,7 @@
  */
 #include "api/api.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,29 +29,18 @@ static const char pairs[201] = "000102030405060708091011121314151617181920212223
 			       "50515253545556575859606162636465666768697071727374"
 			       "75767778798081828384858687888990919293949596979899";
 
-/* Significant digits without a trailing zero, and the power of ten of the
- * first one: value = d.ddd x 10^exponent. */
+/* value = d.dddddddd x 10^exponent: nine digits, of which count matter. */
 struct decimal {
-	uint32_t digits;
+	uint32_t digits; /* 100000000 to 999999999 */
+	int count;
 	int exponent;
 };
-
-static int count_digits(uint32_t value)
-{
-	static const uint32_t limits[] = {10,      100,      1000,      10000,     100000,
-					  1000000, 10000000, 100000000, 1000000000};
-	int n = 1;
-
-	while (n < 10 && value >= limits[n - 1])
-		n++;
-	return n;
-}
 
 /* Exact and slow: asks the C library for more and more digits until they read
  * back. Its decimal point is the locale's, so only digits are looked at. */
 static struct decimal shortest_exact(float value)
 {
-	struct decimal out = {0, 0};
+	struct decimal out = {0, 0, 0};
 	char text[48];
 
 	for (int n = 1; n <= 9; n++) {
@@ -63,90 +54,90 @@ static struct decimal shortest_exact(float value)
 				out.digits = out.digits * 10 + (uint32_t)(*at - '0');
 		}
 		out.exponent = *at ? atoi(at + 1) : 0;
+		out.count = n;
 		break;
 	}
-	while (out.digits && out.digits % 10 == 0)
-		out.digits /= 10;
+	for (int n = out.count; n < 9; n++)
+		out.digits *= 10;
 	return out;
 }
 
-/* The multiple of granule that is nearest to scaled lies inside the rounding
- * interval: 1, outside: 0, too near to the edge to tell: -1. */
-static inline int fits(double scaled, uint32_t granule, double below, double above,
-		       uint32_t *quotient)
+/* The multiple of granule that is nearest to scaled, and how far off it is. */
+static inline double distance(double scaled, uint32_t granule, uint32_t *multiple)
 {
-	uint32_t q = (uint32_t)scaled / granule;
-	double rest = scaled - (double)q * granule; /* exact: both are near each other */
-	double room;
-
-	if (rest >= granule * 0.5) {
-		q++;
-		rest -= granule;
-	}
-	*quotient = q;
-	room = rest > 0 ? below - rest : above + rest;
-	if (room > MARGIN)
-		return 1;
-	return room < -MARGIN ? 0 : -1;
+	*multiple = (uint32_t)(scaled * (1.0 / granule) + 0.5) * granule;
+	return fabs(scaled - *multiple); /* exact: both are near each other */
 }
 
-static struct decimal shortest(uint32_t bits, float value)
+/* The fewest digits that lie less than half a unit away, or 0 where that
+ * cannot be told. Which count it is, is as good as random: all are tried, so
+ * that no branch is mispredicted. */
+static inline int fewest_digits(double scaled, double half, uint32_t *found)
+{
+	uint32_t eight, seven, six;
+	double room8 = half - distance(scaled, 10, &eight);
+	double room7 = half - distance(scaled, 100, &seven);
+	double room6 = half - distance(scaled, 1000, &six);
+	/* Half a unit is more than one here, so nine digits always fit. */
+	uint32_t best = (uint32_t)(scaled + 0.5);
+
+	if ((fabs(room8) < MARGIN) | (fabs(room7) < MARGIN) | (fabs(room6) < MARGIN))
+		return 0;
+	best = room8 > 0 ? eight : best;
+	best = room7 > 0 ? seven : best;
+	/* A float32 keeps any six digits: fewer are these with zeros behind. */
+	*found = room6 > 0 ? six : best;
+	return 9 - (room8 > 0) - (room7 > 0) - (room6 > 0);
+}
+
+static inline double times_power(double value, int scale)
+{
+	return scale >= 0 ? value * powers[scale] : value / powers[-scale];
+}
+
+static inline struct decimal shortest(uint32_t bits, float value)
 {
 	int exp2 = (int)(bits >> 23) - 127;
 	/* floor(log10(2^exp2)); exact over the whole range of float32 */
 	int exp10 = (exp2 * 78913) >> 18;
-	int scale = 8 - exp10, digits = 9, answer;
-	double scaled, above, below, power;
-	uint32_t found, q;
+	int scale = 8 - exp10, count;
+	/* half a unit in the last place: 2^(exp2 - 24) */
+	uint64_t half_bits = (uint64_t)(exp2 - 24 + 1023) << 52;
+	uint32_t found = 0;
+	double half;
 
-	/* Subnormals (whose interval is wider than six digits) and the far ends. */
-	if (exp10 < -14 || exp10 > 29)
+	/* The far ends, subnormals among them; and powers of two, whose rounding
+	 * interval is narrower below than above. */
+	if (exp10 < -14 || exp10 > 29 || (bits & 0x7fffff) == 0)
 		return shortest_exact(value);
-	power = scale >= 0 ? powers[scale] : powers[-scale];
-	scaled = scale >= 0 ? (double)value * power : (double)value / power;
-	if (scaled >= 1e9) {
+	memcpy(&half, &half_bits, sizeof(half));
+	scale -= times_power((double)value, scale) >= 1e9;
+	count = fewest_digits(times_power((double)value, scale), times_power(half, scale), &found);
+	if (count == 0)
+		return shortest_exact(value);
+	if (found == 1000000000) { /* rounded up to the next power of ten */
+		found = 100000000;
 		scale--;
-		power = scale >= 0 ? powers[scale] : powers[-scale];
-		scaled = scale >= 0 ? (double)value * power : (double)value / power;
+		count = 1;
 	}
-	/* Half a unit in the last place is 2^(exp2 - 24); a power of two has
-	 * half of that below it. */
-	{
-		uint64_t half_bits = (uint64_t)(exp2 - 24 + 1023) << 52;
-		double half;
-
-		memcpy(&half, &half_bits, sizeof(half));
-		above = scale >= 0 ? half * power : half / power;
-		below = (bits & 0x7fffff) ? above : above * 0.5;
+	if (count == 6) {
+		for (uint32_t unit = 10000; count > 1 && found % unit == 0; unit *= 10)
+			count--;
 	}
-	/* The interval is wider than one, so nine digits always fit. Six always
-	 * find what has fewer: a float32 keeps any six digits. */
-	(void)fits(scaled, 1, below, above, &found);
-	for (uint32_t granule = 10; granule <= 1000; granule *= 10) {
-		answer = fits(scaled, granule, below, above, &q);
-		if (answer < 0)
-			return shortest_exact(value);
-		if (answer == 0)
-			break;
-		found = q;
-		digits--;
-	}
-	while (found % 10 == 0) {
-		found /= 10;
-		digits--;
-	}
-	return (struct decimal){found, count_digits(found) - 1 - scale + 9 - digits};
+	return (struct decimal){found, count, 8 - scale};
 }
 
-static void write_digits(char *to, uint32_t value, int count)
+/* All nine: no branch depends on how many matter. */
+static inline void write_nine(char *to, uint32_t value)
 {
-	while (count >= 2) {
-		count -= 2;
-		memcpy(to + count, pairs + value % 100 * 2, 2);
-		value /= 100;
-	}
-	if (count)
-		to[0] = (char)('0' + value);
+	uint32_t high = value / 10000, low = value % 10000;
+
+	memcpy(to + 7, pairs + low % 100 * 2, 2);
+	memcpy(to + 5, pairs + low / 100 * 2, 2);
+	memcpy(to + 3, pairs + high % 100 * 2, 2);
+	high /= 100;
+	memcpy(to + 1, pairs + high % 100 * 2, 2);
+	to[0] = (char)('0' + high / 100);
 }
 
 static char *write_exponent(char *at, int exponent)
@@ -162,40 +153,33 @@ static char *write_exponent(char *at, int exponent)
 	return at;
 }
 
-static char *write_decimal(char *at, struct decimal d)
+static inline char *write_decimal(char *at, struct decimal d)
 {
-	int count = count_digits(d.digits);
+	char digits[9];
 
-	if (d.exponent < -5 || d.exponent > 8) { /* d.ddde-7 */
-		char digits[10];
-
-		write_digits(digits, d.digits, count);
-		*at++ = digits[0];
-		if (count > 1) {
-			*at++ = '.';
-			memcpy(at, digits + 1, (size_t)count - 1);
-			at += count - 1;
-		}
-		return write_exponent(at, d.exponent);
-	}
-	if (d.exponent < 0) { /* 0.00ddd */
-		memcpy(at, "0.000000", 8);
+	if (d.exponent < 0 && d.exponent >= -5) { /* 0.00ddd */
+		memcpy(at, "0.00000", 7);
 		at += 1 - d.exponent;
-		write_digits(at, d.digits, count);
-		return at + count;
+		write_nine(at, d.digits);
+		return at + d.count;
 	}
-	if (count <= d.exponent + 1) { /* ddd000.0 */
-		write_digits(at, d.digits, count);
-		memset(at + count, '0', (size_t)(d.exponent + 1 - count));
-		at += d.exponent + 1;
-		memcpy(at, ".0", 2);
-		return at + 2;
+	write_nine(digits, d.digits);
+	if (d.exponent < 0 || d.exponent > 8) { /* d.ddde-7 */
+		at[0] = digits[0];
+		at[1] = '.';
+		memcpy(at + 2, digits + 1, 8);
+		return write_exponent(d.count > 1 ? at + 1 + d.count : at + 1, d.exponent);
 	}
-	/* dd.ddd */
-	write_digits(at + 1, d.digits, count);
-	memmove(at, at + 1, (size_t)d.exponent + 1);
-	at[d.exponent + 1] = '.';
-	return at + count + 1;
+	/* dd.ddd; an integer is ddd.0, its zeros being among the nine digits */
+	memcpy(at, digits, (size_t)d.exponent + 1);
+	at += d.exponent + 1;
+	*at++ = '.';
+	if (d.count <= d.exponent + 1) {
+		*at++ = '0';
+		return at;
+	}
+	memcpy(at, digits + d.exponent + 1, (size_t)(d.count - d.exponent - 1));
+	return at + (d.count - d.exponent - 1);
 }
 
 size_t vac_format_float(char *to, float value)
@@ -208,11 +192,11 @@ size_t vac_format_float(char *to, float value)
 		memcpy(to, "null", 4);
 		return 4;
 	}
-	if (bits >> 31) {
-		*at++ = '-';
-		bits &= 0x7fffffff;
-		value = -value;
-	}
+	/* Signs of a vector are as good as random: written, and counted if meant. */
+	*at = '-';
+	at += bits >> 31;
+	bits &= 0x7fffffff;
+	memcpy(&value, &bits, sizeof(value));
 	if (bits == 0) {
 		memcpy(at, "0.0", 3);
 		return (size_t)(at + 3 - to);
