@@ -173,9 +173,9 @@ int vac_parse_duration_ms(const char *text, int64_t *ms) VAC_MUST_CHECK;
 void vac_receipt_json(struct vac_buf *buf, const struct vac_receipt *receipt);
 
 /* The correctly rounded decimal of fewest digits that reads back as the same
- * float32; integers
- * keep a ".0", so that typed readers see a float. NaN and infinities (which
- * JSON lacks) become null. Writes at most 16 bytes, returns how many. */
+ * float32; integers keep a ".0", so that typed readers see a float. NaN and
+ * infinities (which JSON lacks) become null. Writes at most 16 bytes, returns
+ * how many. */
 #define VAC_FLOAT_TEXT_BYTES 16
 size_t vac_format_float(char *to, float value);
 
