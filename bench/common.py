@@ -1,6 +1,7 @@
 """common.py - what the benchmarks share: options, tables, percentiles."""
 import argparse
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -14,9 +15,10 @@ import measure  # noqa: E402
 
 def options(description, **extra):
     """Parses --models, --model, --json and the extra (name=(default, help))."""
-    cache = pathlib.Path.home() / ".cache" / "vacate" / "models"
+    cache = os.environ.get("VACATE_CACHE") or (os.environ.get("XDG_CACHE_HOME") or
+                                               os.path.expanduser("~/.cache")) + "/vacate"
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--models", default=str(cache), help="directory of models")
+    parser.add_argument("--models", default=cache + "/models", help="directory of models")
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     for name, (default, text) in extra.items():

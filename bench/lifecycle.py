@@ -9,7 +9,7 @@ import time
 from common import finish, harness, measure, options, percentile, scratch, verdict
 
 KIB, MIB = 1 << 10, 1 << 20
-STAGES = ("open", "tokenizer", "map", "read", "pack", "warm")
+STAGES = ("start", "open", "tokenizer", "map", "read", "pack", "warm")
 
 
 def ms(started):
@@ -29,10 +29,7 @@ def one_round(server, model):
     unload_ms = ms(started)
     if measure.alive(worker):
         raise RuntimeError(f"worker {worker} is still there after the unload")
-    stage_ms = {name: ns / 1e6 for name, ns in zip(STAGES, about["stage_ns"])}
-    stage_ms["start"] = about["start_ns"] / 1e6
-    stage_ms["load"] = about["load_ns"] / 1e6
-    return {"cold_ms": cold_ms, "unload_ms": unload_ms, "stage_ms": stage_ms,
+    return {"cold_ms": cold_ms, "unload_ms": unload_ms, "stage_ms": about["stages_ms"],
             "worker_uss_bytes": loaded, "unaccounted_bytes": receipt["unaccounted_bytes"],
             "plan_minus_ledger_bytes": receipt["planned_bytes"] - receipt["ledger_bytes"],
             "server_uss_bytes": measure.uss(server.pid)}
@@ -77,7 +74,7 @@ def main():
               f"{rounds[-1]['worker_uss_bytes'] / MIB:.1f} MiB private", "",
               "stages of the cold request, p50 ms: " + ", ".join(
                   f"{name} {percentile([r['stage_ms'][name] for r in warm], 50):.1f}"
-                  for name in ("start", *STAGES))]
+                  for name in STAGES)]
     finish(args, "lifecycle: " + args.model, lines, {
         "model": args.model, "figures": [
             {"name": n, "value": v, "limit": m} for n, v, m in figures],
