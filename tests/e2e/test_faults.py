@@ -28,10 +28,11 @@ def connect(server):
 
 
 def raw(server, data):
-    """Sends bytes, returns everything until the server closes."""
+    """Sends bytes and returns everything until the server closes, which it does
+    after an error or a Connection: close."""
     with connect(server) as client:
+        client.settimeout(20)
         client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
         out = b""
         while chunk := client.recv(65536):
             out += chunk
