@@ -1,10 +1,23 @@
 /*
  * vacate.h - models move in, answer, and move out, and leave nothing behind.
  *
- * This header declares the error type that every layer of Vacate fills, and
- * (below it) the public interface of libvacate. The library never prints and
- * never exits: it returns 0 or a negative errno and fills the caller's
- * struct vac_error, if one was given.
+ * The public interface of libvacate: open a device, load a HuggingFace
+ * checkpoint, ask it, unload it, and get a receipt of the memory that came
+ * back. All in the caller's own process; nothing of it needs to end.
+ *
+ *	struct vacate *v;
+ *	struct vacate_model *m;
+ *	vacate_open(&v, NULL, &err);
+ *	vacate_load(v, "path/to/all-MiniLM-L6-v2", &m, &err);
+ *	vacate_embed(m, &text, 1, NULL, vector, vacate_dimensions(m), &err);
+ *	vacate_unload(m, &receipt, &err);
+ *	vacate_close(v);
+ *
+ * The library never prints and never exits: functions return 0 or a negative
+ * errno and fill the caller's struct vac_error, which may be NULL.
+ *
+ * Threads: a struct vacate and its models belong to one thread at a time;
+ * different ones may be used by different threads at once.
  */
 #ifndef VACATE_H
 #define VACATE_H
@@ -14,6 +27,12 @@
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define VACATE_API __attribute__((visibility("default")))
+#else
+#define VACATE_API
 #endif
 
 /* What kind of failure it was. The number is stable; it also travels in wire
@@ -43,6 +62,77 @@ struct vac_error {
 	char message[512];
 	char detail[256];
 };
+
+/* The version of the library at run time: "0.1.0". */
+VACATE_API const char *vacate_version(void);
+
+/* One device, open in this process. Owns its models. */
+struct vacate;
+/* One resident model. */
+struct vacate_model;
+
+/* Zero-initialise, then set what is wanted: 0 and NULL are the defaults. */
+struct vacate_options {
+	const char *backend;       /* "cpu" (oneDNN, the default) or "reference" (plain C) */
+	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
+	uint32_t max_batch_tokens; /* longest batch, in tokens; 0: the backend's choice */
+};
+
+/* options may be NULL. On error *out is untouched and nothing is left. */
+VACATE_API int vacate_open(struct vacate **out, const struct vacate_options *options,
+			   struct vac_error *err);
+/* Unloads what is still resident and closes the device. NULL is fine. */
+VACATE_API void vacate_close(struct vacate *vacate);
+
+/* Bytes that a load of this directory will map for its regions, in whole
+ * pages, known from the checkpoint's headers: nothing is loaded. */
+VACATE_API int vacate_plan(struct vacate *vacate, const char *path, uint64_t *bytes,
+			   struct vac_error *err);
+
+/* Loads the checkpoint in a directory, or (with a name like
+ * "sentence-transformers/all-MiniLM-L6-v2") in the HuggingFace cache
+ * (HF_HUB_CACHE, HF_HOME). Blocks until it is resident. On error *out is
+ * untouched and every byte is back. */
+VACATE_API int vacate_load(struct vacate *vacate, const char *path, struct vacate_model **out,
+			   struct vac_error *err);
+
+/* Width of an embedding; longest input in tokens, special tokens included. */
+VACATE_API uint32_t vacate_dimensions(const struct vacate_model *model);
+VACATE_API uint32_t vacate_max_tokens(const struct vacate_model *model);
+
+/* Zero-initialise for the checkpoint's own ways. */
+struct vacate_embed_options {
+	int normalize;       /* 0: as the checkpoint says, 1: L2-normalize, -1: do not */
+	int no_truncate;     /* 1: an input that is too long is VAC_E_TOO_LARGE */
+	uint32_t dimensions; /* 0: all; else the first so many components of each vector */
+};
+
+/* Embeds count NUL-terminated UTF-8 texts. vectors: room for count x
+ * dimensions floats, row by row, in the order of the texts; left as it was on
+ * error. options may be NULL. */
+VACATE_API int vacate_embed(struct vacate_model *model, const char *const *texts, size_t count,
+			    const struct vacate_embed_options *options, float *vectors,
+			    struct vac_error *err);
+
+/* What an unload gave back. uss: private memory of this process (Private_Clean
+ * + Private_Dirty of /proc/self/smaps_rollup), in bytes; rss: resident. */
+struct vacate_receipt {
+	uint64_t planned_bytes;
+	uint64_t ledger_bytes; /* what the ledger says went */
+	int measured;          /* 0: /proc could not be read, what follows is 0 */
+	uint64_t uss_before_bytes;
+	uint64_t uss_after_bytes;
+	uint64_t rss_before_bytes;
+	uint64_t rss_after_bytes;
+	int64_t returned_bytes;     /* uss before - after */
+	uint64_t unaccounted_bytes; /* ledger_bytes not seen to go, 0 if all was */
+};
+
+/* Gives the model's memory back, drops what libraries cached for it, and
+ * trims the allocators that are present. receipt may be NULL (then nothing is
+ * measured, which saves reading /proc). The model is gone in any case. NULL
+ * is fine. */
+VACATE_API void vacate_unload(struct vacate_model *model, struct vacate_receipt *receipt);
 
 #ifdef __cplusplus
 }

@@ -23,7 +23,8 @@ struct vac_plan {
 };
 
 /* Adds payload bytes, rounded to whole pages; items of the same kind and
- * place stay separate (each is one region). -ENOSPC when the table is full. */
+ * place stay separate (each is one region). No bytes: no region, no item.
+ * -ENOSPC when the table is full. */
 int vac_plan_add(struct vac_plan *plan, enum vac_region_kind kind, bool on_device,
 		 uint64_t payload_bytes) VAC_MUST_CHECK;
 /* Sum of the regions: what the model takes when it is alone on its worker. */

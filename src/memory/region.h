@@ -52,8 +52,10 @@ uint64_t vac_page_round(uint64_t bytes);
 /* Maps and touches whole pages of zeroed private host memory (so that planned
  * bytes are resident bytes), with transparent huge pages where the system
  * offers them by madvise and the size is worth it. bytes is rounded up with
- * vac_page_round. NULL when the system refuses. */
+ * vac_page_round. The pages before and after it are inaccessible. NULL when
+ * the system refuses, and for 0 bytes. */
 void *vac_host_map(uint64_t bytes);
+/* bytes as given to vac_host_map; NULL is fine. */
 void vac_host_unmap(void *base, uint64_t bytes);
 
 /* Records a mapping of already rounded bytes; the entry lives until

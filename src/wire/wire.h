@@ -3,7 +3,8 @@
  * docs/wire.md is the normative text; this header is its C form.
  *
  * A connected stream socket carries frames both ways. A frame is a 16-byte
- * header and a payload; integers are little-endian, strings are a u32 length
+ * header and a payload whose length is a multiple of 8 (zero bytes close it), so
+ * that every frame of a stream starts aligned; integers are little-endian, strings are a u32 length
  * and UTF-8 bytes. Decoders point into the frame that they are given and
  * allocate at most one array of inputs. No state is kept here; any thread.
  */
@@ -16,6 +17,7 @@
 
 #define VAC_WIRE_VERSION      1u
 #define VAC_WIRE_HEADER_BYTES 16u
+#define VAC_WIRE_ALIGN        8u /* payload lengths are multiples of it */
 /* Longest payload either side accepts. */
 #define VAC_WIRE_MAX_PAYLOAD_BYTES ((uint32_t)64 << 20)
 #define VAC_WIRE_MAX_INPUTS        65536u
@@ -70,19 +72,27 @@ struct vac_wire_load {
 	struct vac_wire_string dir; /* absolute path of the model's directory */
 };
 
-struct vac_wire_model { /* PLANNED and LOADED: what it is and takes */
+#define VAC_WIRE_STAGES 6 /* of a load: open, tokenizer, map, read, pack, warm */
+struct vac_wire_model {   /* PLANNED and LOADED: what it is and takes */
 	struct vac_plan plan;
 	struct vac_wire_string architecture, dtype, pooling;
 	bool normalize;
 	uint64_t parameters;
 	uint32_t hidden_size, layers, heads, vocab_size;
 	uint32_t embedding_dimensions, max_tokens, tasks;
-	uint64_t ledger_bytes; /* LOADED: what the ledger holds for it; PLANNED: 0 */
-	int64_t stage_ns[6];   /* LOADED: open, tokenizer, map, read, pack, warm */
+	uint64_t ledger_bytes;             /* LOADED: what the ledger holds for it; PLANNED: 0 */
+	int64_t stage_ns[VAC_WIRE_STAGES]; /* LOADED: open, tokenizer, map, read, pack, warm */
 };
 
 struct vac_wire_progress {
 	uint64_t done_bytes, total_bytes;
+};
+
+/* How an input of a task is written. */
+enum vac_wire_input {
+	VAC_WIRE_INPUT_TEXT = 0, /* u32 bytes, UTF-8 */
+	VAC_WIRE_INPUT_IDS = 1,  /* u32 count, zero bytes up to a multiple of 4 from the
+	                          * frame's start, count x i32 */
 };
 
 struct vac_wire_task {

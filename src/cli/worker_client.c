@@ -1,0 +1,162 @@
+/* worker_client.c - a worker of one's own, spoken to and waited for. One thread. */
+#include "cli/worker_client.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define READ_BYTES ((size_t)64 << 10)
+
+static void reap(struct vac_worker_client *client)
+{
+	if (client->exited)
+		return;
+	while (waitpid(client->process.pid, &client->exit_status, 0) < 0 && errno == EINTR)
+		;
+	client->exited = true;
+}
+
+/* The socket broke: says how the worker ended. */
+static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
+{
+	reap(client);
+	if (WIFSIGNALED(client->exit_status))
+		return vac_fail(err, VAC_E_GONE, "the worker (pid %d) was killed by signal %d (%s)",
+				(int)client->process.pid, WTERMSIG(client->exit_status),
+				strsignal(WTERMSIG(client->exit_status)));
+	return vac_fail(err, VAC_E_GONE, "the worker (pid %d) ended with exit status %d",
+			(int)client->process.pid, WEXITSTATUS(client->exit_status));
+}
+
+int vac_client_send(struct vac_worker_client *client, struct vac_error *err)
+{
+	size_t sent = 0;
+
+	if (!vac_buf_ok(&client->out))
+		return vac_fail_nomem(err, "a frame to the worker", client->out.bytes);
+	while (sent < client->out.bytes) {
+		ssize_t n = send(client->process.fd, client->out.data + sent,
+				 client->out.bytes - sent, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return worker_gone(client, err);
+		sent += (size_t)n;
+	}
+	vac_buf_reset(&client->out);
+	return 0;
+}
+
+int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header *header,
+		       const uint8_t **payload, struct vac_error *err)
+{
+	vac_buf_consume(&client->in, client->used);
+	client->used = 0;
+	for (;;) {
+		int rc = vac_wire_peek(client->in.data, client->in.bytes, header, err);
+		uint8_t *to;
+		ssize_t n;
+
+		if (rc < 0)
+			return rc;
+		if (rc == 1) {
+			*payload = client->in.data + VAC_WIRE_HEADER_BYTES;
+			client->used = VAC_WIRE_HEADER_BYTES + header->payload_bytes;
+			return 0;
+		}
+		to = vac_buf_reserve(&client->in, READ_BYTES);
+		if (!to)
+			return vac_fail_nomem(err, "a frame of the worker", READ_BYTES);
+		n = recv(client->process.fd, to, READ_BYTES, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return worker_gone(client, err);
+		vac_buf_advance(&client->in, (size_t)n);
+	}
+}
+
+int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, uint64_t id,
+		    void (*progress)(const struct vac_wire_progress *p, void *ctx), void *ctx,
+		    struct vac_wire_header *header, const uint8_t **payload, struct vac_error *err)
+{
+	for (;;) {
+		int rc = vac_client_receive(client, header, payload, err);
+
+		if (rc < 0)
+			return rc;
+		if (header->type == VAC_WIRE_PROGRESS && header->id == id) {
+			struct vac_wire_progress p;
+
+			rc = vac_wire_get_progress(*payload, header->payload_bytes, &p, err);
+			if (rc < 0)
+				return rc;
+			if (progress)
+				progress(&p, ctx);
+			continue;
+		}
+		if (header->type == VAC_WIRE_ERROR && header->id == id) {
+			struct vac_error told;
+
+			rc = vac_wire_get_error(*payload, header->payload_bytes, &told, err);
+			if (rc < 0)
+				return rc;
+			if (err)
+				*err = told;
+			return vac_error_errno(told.code);
+		}
+		if (header->type == type && header->id == id)
+			return 0;
+		return vac_fail(err, VAC_E_INTERNAL,
+				"the worker sent frame type %u where type %u was due", header->type,
+				type);
+	}
+}
+
+int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_options *options,
+		     struct vac_error *err)
+{
+	struct vac_wire_header header;
+	struct vac_wire_hello hello;
+	const uint8_t *payload;
+	int rc;
+
+	memset(client, 0, sizeof(*client));
+	rc = vac_worker_spawn(options, &client->process, err);
+	if (rc < 0) {
+		client->process.pid = 0;
+		return rc;
+	}
+	rc = vac_client_wait(client, VAC_WIRE_HELLO, 0, NULL, NULL, &header, &payload, err);
+	if (rc == 0)
+		rc = vac_wire_get_hello(payload, header.payload_bytes, &hello, err);
+	if (rc < 0)
+		vac_client_stop(client);
+	return rc;
+}
+
+void vac_client_stop(struct vac_worker_client *client)
+{
+	if (client->process.pid == 0)
+		return;
+	if (!client->exited) {
+		vac_buf_reset(&client->out);
+		vac_wire_put_empty(&client->out, VAC_WIRE_SHUTDOWN, 0);
+		/* Closing the socket ends it as well: a lost SHUTDOWN does no harm. */
+		if (vac_client_send(client, NULL) < 0 && !client->exited)
+			kill(client->process.pid, SIGKILL);
+		close(client->process.fd);
+		reap(client);
+	} else {
+		close(client->process.fd);
+	}
+	if (client->process.pidfd >= 0)
+		close(client->process.pidfd);
+	vac_buf_free(&client->in);
+	vac_buf_free(&client->out);
+	client->process.pid = 0;
+}

@@ -1,0 +1,39 @@
+/*
+ * worker_client.h - a worker of one's own, spoken to and waited for: what
+ * `vacate run` uses instead of a server. One thread.
+ */
+#ifndef VAC_CLI_WORKER_CLIENT_H
+#define VAC_CLI_WORKER_CLIENT_H
+
+#include "memory/receipt.h"
+#include "wire/spawn.h"
+#include "wire/wire.h"
+
+struct vac_worker_client {
+	struct vac_worker_process process; /* pid 0: not started */
+	struct vac_buf in, out;
+	size_t used;     /* bytes of in that the last frame took */
+	bool exited;     /* reaped */
+	int exit_status; /* as waitpid gives it */
+};
+
+/* Starts a worker and reads its hello. On error nothing is left. */
+int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_options *options,
+		     struct vac_error *err) VAC_MUST_CHECK;
+/* Sends what was encoded into client->out. */
+int vac_client_send(struct vac_worker_client *client, struct vac_error *err) VAC_MUST_CHECK;
+/* Waits for the next frame. The payload is valid until the next call. A worker
+ * that ended is VAC_E_GONE, with how it ended in words. */
+int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header *header,
+		       const uint8_t **payload, struct vac_error *err) VAC_MUST_CHECK;
+/* Waits for the frame of that type and id; an ERROR frame of that id becomes
+ * err. PROGRESS frames on the way go to progress (may be NULL). */
+int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, uint64_t id,
+		    void (*progress)(const struct vac_wire_progress *p, void *ctx), void *ctx,
+		    struct vac_wire_header *header, const uint8_t **payload,
+		    struct vac_error *err) VAC_MUST_CHECK;
+/* SHUTDOWN, then waits until it is reaped; closes everything. Fine on a
+ * client that never started. */
+void vac_client_stop(struct vac_worker_client *client);
+
+#endif

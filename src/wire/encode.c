@@ -1,0 +1,243 @@
+/*
+ * encode.c - writing wire frames. Appends to a buffer; a failure to grow shows
+ * in vac_buf_ok(). No state; any thread.
+ */
+#include "wire/wire.h"
+
+#include <assert.h>
+#include <string.h>
+
+static void put_u8(struct vac_buf *buf, uint8_t value)
+{
+	vac_buf_put(buf, &value, 1);
+}
+
+static void put_u16(struct vac_buf *buf, uint16_t value)
+{
+	uint8_t b[2] = {(uint8_t)value, (uint8_t)(value >> 8)};
+
+	vac_buf_put(buf, b, sizeof(b));
+}
+
+static void put_u32(struct vac_buf *buf, uint32_t value)
+{
+	uint8_t b[4];
+
+	for (int i = 0; i < 4; i++)
+		b[i] = (uint8_t)(value >> (8 * i));
+	vac_buf_put(buf, b, sizeof(b));
+}
+
+static void put_u64(struct vac_buf *buf, uint64_t value)
+{
+	put_u32(buf, (uint32_t)value);
+	put_u32(buf, (uint32_t)(value >> 32));
+}
+
+static void put_string(struct vac_buf *buf, struct vac_wire_string s)
+{
+	put_u32(buf, s.bytes);
+	vac_buf_put(buf, s.text, s.bytes);
+}
+
+static void put_text(struct vac_buf *buf, const char *text)
+{
+	put_string(buf, (struct vac_wire_string){text, (uint32_t)strlen(text)});
+}
+
+/* A frame's length is known only when its payload is written: begin leaves
+ * room for it, end fills it in. */
+static size_t begin(struct vac_buf *buf, enum vac_wire_type type, uint64_t id)
+{
+	size_t at = buf->bytes;
+
+	put_u32(buf, 0);
+	put_u16(buf, (uint16_t)type);
+	put_u16(buf, 0);
+	put_u64(buf, id);
+	return at;
+}
+
+static void end(struct vac_buf *buf, size_t at)
+{
+	size_t payload;
+
+	if (!vac_buf_ok(buf))
+		return;
+	assert(buf->bytes >= at + VAC_WIRE_HEADER_BYTES);
+	while (vac_buf_ok(buf) && (buf->bytes - at) % VAC_WIRE_ALIGN != 0)
+		put_u8(buf, 0);
+	if (!vac_buf_ok(buf))
+		return;
+	payload = buf->bytes - at - VAC_WIRE_HEADER_BYTES;
+	if (payload > VAC_WIRE_MAX_PAYLOAD_BYTES) {
+		buf->failed = true;
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		buf->data[at + (size_t)i] = (uint8_t)(payload >> (8 * i));
+}
+
+void vac_wire_put_hello(struct vac_buf *buf, const struct vac_wire_hello *hello)
+{
+	size_t at = begin(buf, VAC_WIRE_HELLO, 0);
+
+	put_u32(buf, hello->version);
+	put_u32(buf, hello->pid);
+	put_string(buf, hello->program);
+	put_string(buf, hello->device);
+	put_string(buf, hello->description);
+	end(buf, at);
+}
+
+void vac_wire_put_load(struct vac_buf *buf, enum vac_wire_type type, uint64_t id,
+		       const struct vac_wire_load *load)
+{
+	size_t at = begin(buf, type, id);
+
+	assert(type == VAC_WIRE_PLAN || type == VAC_WIRE_LOAD);
+	put_u32(buf, load->model);
+	put_string(buf, load->dir);
+	end(buf, at);
+}
+
+static void put_plan(struct vac_buf *buf, const struct vac_plan *plan)
+{
+	put_u32(buf, plan->count);
+	for (uint32_t i = 0; i < plan->count; i++) {
+		put_u8(buf, (uint8_t)plan->items[i].kind);
+		put_u8(buf, plan->items[i].on_device);
+		put_u64(buf, plan->items[i].bytes);
+	}
+	put_u64(buf, plan->file_bytes);
+	put_u64(buf, plan->load_bytes);
+}
+
+void vac_wire_put_model(struct vac_buf *buf, enum vac_wire_type type, uint64_t id,
+			const struct vac_wire_model *model)
+{
+	size_t at = begin(buf, type, id);
+
+	assert(type == VAC_WIRE_PLANNED || type == VAC_WIRE_LOADED);
+	put_plan(buf, &model->plan);
+	put_string(buf, model->architecture);
+	put_string(buf, model->dtype);
+	put_string(buf, model->pooling);
+	put_u8(buf, model->normalize);
+	put_u64(buf, model->parameters);
+	put_u32(buf, model->hidden_size);
+	put_u32(buf, model->layers);
+	put_u32(buf, model->heads);
+	put_u32(buf, model->vocab_size);
+	put_u32(buf, model->embedding_dimensions);
+	put_u32(buf, model->max_tokens);
+	put_u32(buf, model->tasks);
+	put_u64(buf, model->ledger_bytes);
+	for (size_t i = 0; i < VAC_WIRE_STAGES; i++)
+		put_u64(buf, (uint64_t)model->stage_ns[i]);
+	end(buf, at);
+}
+
+void vac_wire_put_progress(struct vac_buf *buf, uint64_t id, const struct vac_wire_progress *p)
+{
+	size_t at = begin(buf, VAC_WIRE_PROGRESS, id);
+
+	put_u64(buf, p->done_bytes);
+	put_u64(buf, p->total_bytes);
+	end(buf, at);
+}
+
+void vac_wire_put_task(struct vac_buf *buf, uint64_t id, const struct vac_wire_task *task)
+{
+	size_t at = begin(buf, VAC_WIRE_TASK, id);
+
+	put_u32(buf, task->model);
+	put_u8(buf, (uint8_t)task->options.task);
+	put_u8(buf, (uint8_t)task->options.normalize);
+	put_u8(buf, (uint8_t)task->options.truncation);
+	put_u32(buf, task->options.dimensions);
+	put_u32(buf, task->input_count);
+	for (uint32_t i = 0; i < task->input_count; i++) {
+		const struct vac_input *input = &task->inputs[i];
+
+		if (input->ids) {
+			put_u8(buf, VAC_WIRE_INPUT_IDS);
+			put_u32(buf, (uint32_t)input->id_count);
+			/* Alignment, so that a little-endian reader may use them in place. */
+			while (vac_buf_ok(buf) && (buf->bytes - at) % 4 != 0)
+				put_u8(buf, 0);
+			for (size_t k = 0; k < input->id_count; k++)
+				put_u32(buf, (uint32_t)input->ids[k]);
+		} else {
+			put_u8(buf, VAC_WIRE_INPUT_TEXT);
+			put_u32(buf, (uint32_t)input->text_bytes);
+			vac_buf_put(buf, input->text, input->text_bytes);
+		}
+	}
+	end(buf, at);
+}
+
+void vac_wire_put_result(struct vac_buf *buf, uint64_t id, const struct vac_wire_result *result)
+{
+	size_t at = begin(buf, VAC_WIRE_RESULT, id);
+
+	put_u32(buf, result->rows);
+	put_u32(buf, result->dimensions);
+	put_u64(buf, result->tokens);
+	put_u64(buf, (uint64_t)result->tokenize_ns);
+	put_u64(buf, (uint64_t)result->queue_ns);
+	put_u64(buf, (uint64_t)result->compute_ns);
+	vac_buf_put(buf, result->vectors, (size_t)result->rows * result->dimensions * 4);
+	end(buf, at);
+}
+
+void vac_wire_put_unload(struct vac_buf *buf, uint64_t id, uint32_t model)
+{
+	size_t at = begin(buf, VAC_WIRE_UNLOAD, id);
+
+	put_u32(buf, model);
+	end(buf, at);
+}
+
+void vac_wire_put_unloaded(struct vac_buf *buf, uint64_t id, const struct vac_wire_unloaded *u)
+{
+	size_t at = begin(buf, VAC_WIRE_UNLOADED, id);
+
+	put_u64(buf, u->freed_bytes);
+	put_u32(buf, u->models_left);
+	end(buf, at);
+}
+
+void vac_wire_put_measured(struct vac_buf *buf, uint64_t id, const struct vac_ledger *ledger)
+{
+	size_t at = begin(buf, VAC_WIRE_MEASURED, id);
+	uint32_t count = ledger->count < VAC_WIRE_MAX_REGIONS ? (uint32_t)ledger->count
+							      : VAC_WIRE_MAX_REGIONS;
+	const struct vac_region *region = ledger->regions;
+
+	put_u64(buf, ledger->host_bytes);
+	put_u64(buf, ledger->device_bytes);
+	put_u32(buf, count);
+	for (uint32_t i = 0; i < count; i++, region = region->next) {
+		put_u32(buf, region->owner);
+		put_u8(buf, (uint8_t)region->kind);
+		put_u8(buf, region->on_device);
+		put_u64(buf, region->bytes);
+	}
+	end(buf, at);
+}
+
+void vac_wire_put_error(struct vac_buf *buf, uint64_t id, const struct vac_error *error)
+{
+	size_t at = begin(buf, VAC_WIRE_ERROR, id);
+
+	put_u32(buf, (uint32_t)error->code);
+	put_text(buf, error->message);
+	put_text(buf, error->detail);
+	end(buf, at);
+}
+
+void vac_wire_put_empty(struct vac_buf *buf, enum vac_wire_type type, uint64_t id)
+{
+	end(buf, begin(buf, type, id));
+}

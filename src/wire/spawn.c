@@ -1,0 +1,220 @@
+/*
+ * spawn.c - starting a worker process and the socket to it.
+ */
+#include "wire/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_PATH_BYTES 4096
+#define MAX_ARGS       16
+#define MAX_ENV        512
+
+/* How long an idle OpenMP team spins for the next region before it sleeps, in
+ * libgomp's loop counts: some tens of microseconds, enough to bridge the gaps
+ * between the operations of one batch and too short to take a core from the
+ * server between requests. */
+#define SPIN_COUNT "GOMP_SPINCOUNT=20000"
+
+static bool executable(const char *path)
+{
+	return access(path, X_OK) == 0;
+}
+
+static int find_worker(char *path, struct vac_error *err)
+{
+	const char *env = getenv("VACATE_WORKER");
+	char self[MAX_PATH_BYTES];
+	char *slash;
+	ssize_t n;
+
+	if (env && *env) {
+		if (!executable(env))
+			return vac_fail(err, VAC_E_NOT_FOUND,
+					"VACATE_WORKER names %s, which cannot be executed: %s", env,
+					strerror(errno));
+		snprintf(path, MAX_PATH_BYTES, "%s", env);
+		return 0;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n <= 0)
+		return vac_fail_errno(err, errno, "/proc/self/exe: cannot read");
+	self[n] = '\0';
+	slash = strrchr(self, '/');
+	if (slash)
+		*slash = '\0';
+	n = snprintf(path, MAX_PATH_BYTES, "%s/vacate-worker", self);
+	if (n < MAX_PATH_BYTES && executable(path))
+		return 0;
+	n = snprintf(path, MAX_PATH_BYTES, "%s/../libexec/vacate/vacate-worker", self);
+	if (n < MAX_PATH_BYTES && executable(path))
+		return 0;
+	return vac_fail(err, VAC_E_NOT_FOUND,
+			"vacate-worker is neither in %s nor in ../libexec/vacate beside it; "
+			"set VACATE_WORKER to its path",
+			self);
+}
+
+struct command {
+	const char *args[MAX_ARGS];
+	char threads[16], batch[16];
+	const char *env[MAX_ENV];
+};
+
+static int build_command(struct command *c, const char *path,
+			 const struct vac_spawn_options *options, struct vac_error *err)
+{
+	size_t a = 0, e = 0;
+
+	c->args[a++] = path;
+	c->args[a++] = "--device";
+	c->args[a++] = options->device ? options->device : "cpu";
+	if (options->backend) {
+		c->args[a++] = "--backend";
+		c->args[a++] = options->backend;
+	}
+	if (options->threads) {
+		snprintf(c->threads, sizeof(c->threads), "%u", options->threads);
+		c->args[a++] = "--threads";
+		c->args[a++] = c->threads;
+	}
+	if (options->max_batch_tokens) {
+		snprintf(c->batch, sizeof(c->batch), "%u", options->max_batch_tokens);
+		c->args[a++] = "--max-batch-tokens";
+		c->args[a++] = c->batch;
+	}
+	if (options->plan_only)
+		c->args[a++] = "--plan";
+	c->args[a] = NULL;
+	/* What the user set wins over our choice. */
+	if (!getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY"))
+		c->env[e++] = SPIN_COUNT;
+	for (char **env = environ; *env; env++) {
+		if (e == MAX_ENV - 1)
+			return vac_fail(err, VAC_E_TOO_LARGE,
+					"the environment has more than %d variables", MAX_ENV - 2);
+		c->env[e++] = *env;
+	}
+	c->env[e] = NULL;
+	return 0;
+}
+
+/* In the child, between fork and exec: only async-signal-safe calls. Ends the
+ * process with the errno in the pipe when something fails. */
+static void become_worker(const struct command *c, const char *path, int sock, int report,
+			  pid_t parent)
+{
+	sigset_t none;
+	int null_fd, saved;
+
+	/* The signal mask is inherited by exec; a worker must see SIGTERM. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	setpgid(0, 0);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+		goto err;
+	/* The parent may have died before the line above. */
+	if (getppid() != parent)
+		_exit(127);
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(null_fd, 1) < 0)
+		goto err;
+	/* dup2 onto itself would keep close-on-exec; report moves out of the way first. */
+	report = fcntl(report, F_DUPFD_CLOEXEC, VAC_WORKER_FD + 1);
+	if (report < 0)
+		_exit(127);
+	if (sock == VAC_WORKER_FD) {
+		if (fcntl(sock, F_SETFD, 0) < 0)
+			goto err;
+	} else if (dup2(sock, VAC_WORKER_FD) < 0) {
+		goto err;
+	}
+	execve(path, (char *const *)c->args, (char *const *)c->env);
+err:
+	saved = errno;
+	if (write(report, &saved, sizeof(saved)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+/* Waits for exec: the pipe closes on success and carries errno on failure. */
+static int exec_result(int report)
+{
+	int saved = 0;
+	ssize_t n;
+
+	do {
+		n = read(report, &saved, sizeof(saved));
+	} while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return 0;
+	return n == (ssize_t)sizeof(saved) ? saved : EIO;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_process *out,
+		     struct vac_error *err)
+{
+	char path[MAX_PATH_BYTES];
+	struct command command;
+	int sock[2] = {-1, -1}, report[2] = {-1, -1};
+	pid_t pid, parent = getpid();
+	int rc, saved;
+
+	rc = find_worker(path, err);
+	if (rc == 0)
+		rc = build_command(&command, path, options, err);
+	if (rc < 0)
+		return rc;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) != 0 ||
+	    pipe2(report, O_CLOEXEC) != 0) {
+		rc = vac_fail_errno(err, errno, "cannot make a socket to a worker");
+		goto err;
+	}
+	pid = fork();
+	if (pid < 0) {
+		rc = vac_fail_errno(err, errno, "cannot start a worker process");
+		goto err;
+	}
+	if (pid == 0)
+		become_worker(&command, path, sock[1], report[1], parent);
+	close(report[1]);
+	report[1] = -1;
+	saved = exec_result(report[0]);
+	if (saved != 0) {
+		reap(pid);
+		rc = vac_fail_errno(err, saved, "%s: cannot be started", path);
+		goto err;
+	}
+	close(report[0]);
+	close(sock[1]);
+	out->pid = pid;
+	out->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (out->pidfd >= 0)
+		fcntl(out->pidfd, F_SETFD, FD_CLOEXEC);
+	out->fd = sock[0];
+	return 0;
+err:
+	for (int i = 0; i < 2; i++) {
+		if (sock[i] >= 0)
+			close(sock[i]);
+		if (report[i] >= 0)
+			close(report[i]);
+	}
+	return rc;
+}

@@ -1,0 +1,122 @@
+/*
+ * main.c - vacate-worker: the process that owns one device and the models on
+ * it. Started by the server (or `vacate run`) with a socket on descriptor 3;
+ * docs/wire.md says what is spoken there.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "worker/worker.h"
+
+#define WORKER_FD 3
+
+static const char usage[] =
+	"usage: vacate-worker [--device cpu] [--backend cpu|reference] [--threads N]\n"
+	"                     [--max-batch-tokens N] [--plan]\n"
+	"\n"
+	"Owns one device and the models on it, and speaks Vacate's wire protocol on\n"
+	"descriptor 3. It is started by `vacate serve` and `vacate run`, not by hand.\n"
+	"\n"
+	"  --plan     answer questions about plans only: nothing is loaded\n"
+	"  --version  print the version\n";
+
+enum { OPT_DEVICE = 256, OPT_BACKEND, OPT_THREADS, OPT_BATCH, OPT_PLAN, OPT_VERSION, OPT_HELP };
+
+static const struct option long_options[] = {
+	{"device", required_argument, NULL, OPT_DEVICE},
+	{"backend", required_argument, NULL, OPT_BACKEND},
+	{"threads", required_argument, NULL, OPT_THREADS},
+	{"max-batch-tokens", required_argument, NULL, OPT_BATCH},
+	{"plan", no_argument, NULL, OPT_PLAN},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{0},
+};
+
+static int parse_count(const char *option, const char *text, uint32_t most, uint32_t *out)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || value > most) {
+		fprintf(stderr,
+			"vacate-worker: --%s takes a number from 0 to %" PRIu32 ", not '%s'\n",
+			option, most, text);
+		return -1;
+	}
+	*out = (uint32_t)value;
+	return 0;
+}
+
+/* 0: go on, 1: done, 2: wrong use. */
+static int parse(int argc, char **argv, struct vac_worker_options *options)
+{
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (opt) {
+		case OPT_DEVICE:
+			options->device = optarg;
+			break;
+		case OPT_BACKEND:
+			options->backend = optarg;
+			break;
+		case OPT_THREADS:
+			if (parse_count("threads", optarg, 1024, &options->threads) < 0)
+				return 2;
+			break;
+		case OPT_BATCH:
+			if (parse_count("max-batch-tokens", optarg, 1u << 20,
+					&options->max_batch_tokens) < 0)
+				return 2;
+			break;
+		case OPT_PLAN:
+			options->plan_only = true;
+			break;
+		case OPT_VERSION:
+			puts("vacate-worker " VAC_VERSION);
+			return 1;
+		case OPT_HELP:
+			fputs(usage, stdout);
+			return 1;
+		default:
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	if (strcmp(options->device, "cpu") != 0) {
+		fprintf(stderr, "vacate-worker: there is no device '%s' here; known: cpu\n",
+			options->device);
+		return 2;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct vac_worker_options options = {.fd = WORKER_FD, .device = "cpu", .backend = "cpu"};
+	struct vac_error err;
+	struct stat st;
+	int rc = parse(argc, argv, &options);
+
+	if (rc != 0)
+		return rc == 1 ? 0 : rc;
+	vac_log_init("vacate-worker", VAC_LOG_INFO);
+	if (fstat(options.fd, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+		fprintf(stderr,
+			"vacate-worker: descriptor 3 is not a socket; this program is started "
+			"by `vacate serve` and `vacate run`\n");
+		return 2;
+	}
+	rc = vac_worker_run(&options, &err);
+	if (rc < 0) {
+		vac_log(VAC_LOG_ERROR, "%s", err.message);
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * state.h - what the parts of the worker share: the models and tasks it has,
+ * and its two buffers. Private to src/worker; the worker's one thread.
+ */
+#ifndef VAC_WORKER_STATE_H
+#define VAC_WORKER_STATE_H
+
+#include "wire/wire.h"
+#include "worker/worker.h"
+
+struct worker_model {
+	struct worker_model *next;
+	struct vac_model *model;
+	uint32_t id;         /* as the server named it */
+	uint64_t load_frame; /* id of the LOAD frame: answered when resident or failed */
+	bool loading;
+	int64_t progress_ns; /* when progress was last told */
+};
+
+struct worker_task {
+	struct worker_task *next;
+	struct worker *worker;
+	struct vac_job *job;
+	uint64_t frame; /* id of the TASK frame */
+};
+
+struct worker {
+	const struct vac_worker_options *options;
+	struct vac_engine *engine;
+	struct worker_model *models;
+	struct worker_task *tasks;
+	struct vac_buf in, out;
+	bool in_batch; /* the engine is computing: only quick frames are handled */
+	bool ended;    /* SHUTDOWN came or the server left */
+	int failure;   /* negative errno: the connection broke; error says how */
+	struct vac_error error;
+};
+
+/* frames.c: handles the frame whose payload lies at payload. */
+void worker_handle(struct worker *w, const struct vac_wire_header *header, const void *payload);
+/* Frames that must wait while a batch is computed. */
+bool worker_must_wait(const struct worker *w, uint16_t type);
+/* Closes one model and forgets it; returns what the ledger says went. */
+uint64_t worker_close_model(struct worker *w, struct worker_model *m);
+/* One step of the first load that is under way; false when there is none. */
+bool worker_load_some(struct worker *w);
+void worker_free_all(struct worker *w);
+
+#endif

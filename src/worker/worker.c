@@ -1,0 +1,217 @@
+/*
+ * worker.c - the loop of a worker process. One thread.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "worker/state.h"
+
+#define READ_BYTES ((size_t)64 << 10)
+/* More than that waiting to be read by the server: take no new work. */
+#define OUT_HIGH_BYTES ((size_t)8 << 20)
+/* A buffer that grew beyond this for one large request goes back when empty. */
+#define KEEP_BYTES ((size_t)256 << 10)
+
+static void lose(struct worker *w, int errnum, const char *what)
+{
+	if (w->failure == 0)
+		w->failure = vac_fail_errno(&w->error, errnum, "%s", what);
+	w->ended = true;
+}
+
+static void shrink_if_empty(struct vac_buf *buf)
+{
+	if (buf->bytes == 0 && buf->capacity > KEEP_BYTES)
+		vac_buf_free(buf);
+}
+
+static void flush(struct worker *w)
+{
+	size_t sent = 0;
+
+	if (!vac_buf_ok(&w->out)) {
+		lose(w, ENOMEM, "an answer to the server");
+		return;
+	}
+	while (sent < w->out.bytes) {
+		ssize_t n = send(w->options->fd, w->out.data + sent, w->out.bytes - sent,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
+		if (n < 0) {
+			lose(w, errno, "the socket to the server");
+			break;
+		}
+		sent += (size_t)n;
+	}
+	vac_buf_consume(&w->out, sent);
+	shrink_if_empty(&w->out);
+}
+
+/* Reads what is there, without waiting. */
+static void fill(struct worker *w)
+{
+	for (;;) {
+		uint8_t *to = vac_buf_reserve(&w->in, READ_BYTES);
+		ssize_t n;
+
+		if (!to) {
+			lose(w, ENOMEM, "a request of the server");
+			return;
+		}
+		n = recv(w->options->fd, to, READ_BYTES, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return;
+		if (n < 0) {
+			lose(w, errno, "the socket to the server");
+			return;
+		}
+		if (n == 0) { /* the server is gone, and with it whoever waits */
+			w->ended = true;
+			return;
+		}
+		vac_buf_advance(&w->in, (size_t)n);
+		if ((size_t)n < READ_BYTES)
+			return;
+	}
+}
+
+/* Handles whole frames until one must wait. */
+static void handle_all(struct worker *w)
+{
+	size_t used = 0;
+
+	while (!w->ended) {
+		struct vac_wire_header header;
+		int rc = vac_wire_peek(w->in.data + used, w->in.bytes - used, &header, &w->error);
+
+		if (rc < 0) {
+			w->failure = rc;
+			w->ended = true;
+			break;
+		}
+		if (rc == 0 || worker_must_wait(w, header.type))
+			break;
+		worker_handle(w, &header, w->in.data + used + VAC_WIRE_HEADER_BYTES);
+		used += VAC_WIRE_HEADER_BYTES + header.payload_bytes;
+	}
+	vac_buf_consume(&w->in, used);
+	shrink_if_empty(&w->in);
+}
+
+/* Looks at the socket, waiting for it when there is nothing else to do. */
+static void pump(struct worker *w, bool wait)
+{
+	struct pollfd p = {.fd = w->options->fd};
+
+	if (w->out.bytes)
+		flush(w);
+	if (w->ended)
+		return;
+	if (w->out.bytes < OUT_HIGH_BYTES)
+		p.events |= POLLIN;
+	if (w->out.bytes)
+		p.events |= POLLOUT;
+	if (poll(&p, 1, wait ? -1 : 0) < 0 && errno != EINTR) {
+		lose(w, errno, "the socket to the server");
+		return;
+	}
+	if (p.revents & POLLOUT)
+		flush(w);
+	if (p.revents & (POLLIN | POLLHUP | POLLERR))
+		fill(w);
+	/* Also without news: frames that had to wait may go on now. */
+	if (w->in.bytes)
+		handle_all(w);
+}
+
+/* The engine calls this between layers. */
+static void between(void *ctx)
+{
+	pump(ctx, false);
+}
+
+static int say_hello(struct worker *w)
+{
+	const char *program = "vacate-worker " VAC_VERSION;
+	const char *device = w->options->device;
+	const char *description = vac_engine_description(w->engine);
+	struct vac_wire_hello hello = {
+		.version = VAC_WIRE_VERSION,
+		.pid = (uint32_t)getpid(),
+		.program = {program, (uint32_t)__builtin_strlen(program)},
+		.device = {device, (uint32_t)__builtin_strlen(device)},
+		.description = {description, (uint32_t)__builtin_strlen(description)},
+	};
+
+	vac_wire_put_hello(&w->out, &hello);
+	flush(w);
+	return w->failure;
+}
+
+static void loop(struct worker *w)
+{
+	bool busy = false;
+
+	while (!w->ended) {
+		pump(w, !busy);
+		if (w->ended)
+			break;
+		busy = false;
+		if (vac_engine_has_work(w->engine)) {
+			int rc;
+
+			w->in_batch = true;
+			rc = vac_engine_step(w->engine, &w->error);
+			w->in_batch = false;
+			if (rc < 0) {
+				w->failure = rc;
+				break;
+			}
+			busy = vac_engine_has_work(w->engine);
+			flush(w);
+		}
+		/* A load takes its turn after each batch, not after all of them. */
+		if (worker_load_some(w))
+			busy = true;
+	}
+}
+
+int vac_worker_run(const struct vac_worker_options *options, struct vac_error *err)
+{
+	struct worker w = {.options = options};
+	struct vac_engine_options engine_options = {
+		.backend = options->backend,
+		.threads = options->plan_only ? 1 : options->threads,
+		.max_batch_tokens = options->max_batch_tokens,
+		.between = between,
+		.between_ctx = &w,
+	};
+	int rc = vac_engine_open(&w.engine, &engine_options, err);
+
+	if (rc < 0)
+		return rc;
+	rc = say_hello(&w);
+	if (rc == 0)
+		loop(&w);
+	/* The last words of a worker that ends in order. */
+	if (w.out.bytes && w.failure == 0)
+		flush(&w);
+	worker_free_all(&w);
+	vac_engine_close(w.engine);
+	vac_buf_free(&w.in);
+	vac_buf_free(&w.out);
+	if (w.failure < 0 && err)
+		*err = w.error;
+	return w.failure;
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Writes tests/fuzz/corpus/wire: one seed a frame type, after docs/wire.md."""
+import pathlib
+import struct
+
+OUT = pathlib.Path(__file__).parent / "corpus" / "wire"
+
+
+def string(text):
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
+
+
+def close(payload):
+    return payload + b"\0" * (-len(payload) % 8)
+
+
+PLAN = struct.pack("<I", 2) + struct.pack("<BBQ", 1, 0, 8192) + struct.pack("<BBQ", 4, 0, 4096) + struct.pack("<QQ", 9, 7)
+TASK_HEAD = struct.pack("<IBBBII", 7, 1, 0, 1, 0, 2)
+TEXT = struct.pack("<B", 0) + string("hello")
+IDS_AT = 16 + len(TASK_HEAD) + len(TEXT) + 5
+SEEDS = {
+    1: struct.pack("<II", 1, 99) + string("worker") + string("cpu") + string("a line"),
+    3: struct.pack("<I", 1) + string("/models/a"),
+    4: TASK_HEAD + TEXT + struct.pack("<BI", 1, 2) + b"\0" * (-IDS_AT % 4) + struct.pack("<ii", 101, 102),
+    6: struct.pack("<I", 3),
+    0x83: PLAN + string("bert") + string("float32") + string("mean") + b"\1" + struct.pack("<Q7IQ6Q", 5, *range(7), 8192, *range(6)),
+    0x84: struct.pack("<IIQQQQ", 1, 2, 3, 4, 5, 6) + struct.pack("<ff", 1.0, 2.0),
+    0x86: struct.pack("<QI", 4096, 0),
+    0x87: struct.pack("<QQI", 4096, 0, 1) + struct.pack("<IBBQ", 1, 1, 0, 4096),
+    0x90: struct.pack("<QQ", 1, 2),
+    0xFF: struct.pack("<I", 2) + string("no such model") + string(""),
+}
+
+OUT.mkdir(parents=True, exist_ok=True)
+stream = b""
+for kind, payload in SEEDS.items():
+    payload = close(payload)
+    (OUT / f"type_{kind:02x}").write_bytes(bytes([kind]) + payload)
+    stream += struct.pack("<IHHQ", len(payload), kind, 0, 1) + payload
+(OUT / "stream").write_bytes(b"\0" + stream)
