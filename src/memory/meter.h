@@ -26,11 +26,13 @@ struct vac_usage {
 };
 /* pid 0: this process. A process that is gone is VAC_E_NOT_FOUND. */
 int vac_meter_process(pid_t pid, struct vac_usage *out, struct vac_error *err) VAC_MUST_CHECK;
-/* Resident bytes from /proc/PID/statm, 5 us. */
+/* Resident bytes from /proc/PID/statm, 5 us; pid 0: this process. The kernel
+ * counts these per processor and adds them up loosely: some pages off. */
 int vac_meter_rss(pid_t pid, uint64_t *rss_bytes) VAC_MUST_CHECK;
 
-/* Bytes of a file that are in the page cache now (cachestat(2), else mincore
- * on a mapping). */
+/* Bytes of a file that are in the page cache now, whole pages (cachestat(2),
+ * else mincore on a mapping). The kernel tells it only to who owns the file or
+ * may write to it; for others it is VAC_E_IO. */
 int vac_meter_page_cache(const char *path, uint64_t *cached_bytes,
 			 struct vac_error *err) VAC_MUST_CHECK;
 /* Asks the kernel to drop a file's clean pages (posix_fadvise DONTNEED). */
@@ -38,18 +40,24 @@ int vac_drop_page_cache(const char *path, struct vac_error *err) VAC_MUST_CHECK;
 
 /* The machine and the cgroup (v1 or v2) that this process runs in. */
 struct vac_host_memory {
-	bool total_valid, available_valid, cgroup_limit_valid, cgroup_used_valid;
+	bool total_valid, available_valid;
+	bool cgroup_limit_valid; /* false: no limit anywhere, or no cgroup found */
+	bool cgroup_used_valid, cgroup_room_valid;
 	uint64_t total_bytes;              /* MemTotal */
 	uint64_t available_bytes;          /* MemAvailable */
 	int cgroup_version;                /* 0: none found, 1 or 2 */
 	uint64_t cgroup_limit_bytes;       /* the least limit on the way to the root */
-	uint64_t cgroup_used_bytes;        /* of the cgroup that sets that limit */
+	uint64_t cgroup_used_bytes;        /* of the cgroup that sets that limit; where a
+					    * namespace hides it, of the highest one seen */
 	uint64_t cgroup_reclaimable_bytes; /* of which inactive and active file pages */
+	/* The least of limit - used + reclaimable on the way to the root: a parent
+	 * with a larger limit can be the tighter one when siblings fill it. */
+	uint64_t cgroup_room_bytes;
 };
 /* root: "" on a live system; tests give a directory that holds proc/ and sys/. */
 void vac_meter_host(const char *root, struct vac_host_memory *out);
-/* What can still be allocated: the least of MemAvailable and the cgroup's
- * limit minus its use without reclaimable page cache. false when unknown. */
+/* What can still be allocated: the lesser of MemAvailable and
+ * cgroup_room_bytes. false when both are unknown. */
 bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes);
 
 #endif

@@ -46,11 +46,12 @@ struct vac_receipt {
 	bool page_cache_dropped;   /* --drop-cache was asked for */
 };
 
-/* Private bytes (USS) that the measurement saw go from the worker; negative
- * when it grew. 0 when a measurement is missing: see vac_receipt_valid. */
+/* Private bytes (USS, and what of it was in swap) that the measurement saw go
+ * from the worker; negative when it grew. 0 when a measurement is missing: see
+ * vac_receipt_valid. */
 int64_t vac_receipt_returned_bytes(const struct vac_receipt *receipt);
 /* max(0, ledger_bytes - returned): what the ledger says went and the
- * measurement did not see go. */
+ * measurement did not see go; all of it when nothing was measured. */
 uint64_t vac_receipt_unaccounted_bytes(const struct vac_receipt *receipt);
 /* Both worker measurements are there. */
 bool vac_receipt_valid(const struct vac_receipt *receipt);
