@@ -53,13 +53,15 @@ struct vac_embed {
 
 /* The tokens of a batch without padding. On the device. */
 struct vac_tokens {
-	uint32_t rows;      /* sum of the lengths */
-	uint32_t sequences; /* each has at least one row */
-	uint32_t longest;   /* length of the longest */
-	const int32_t *ids, *positions, *types; /* [rows] */
-	const uint32_t *starts;                 /* [sequences + 1]: rows of sequence s are
-	                                         * starts[s] .. starts[s + 1] - 1 */
-	const uint32_t *host_starts;            /* the same in host memory */
+	uint32_t rows;               /* sum of the lengths */
+	uint32_t sequences;          /* each has at least one row */
+	uint32_t longest;            /* length of the longest */
+	const int32_t *ids;          /* [rows] */
+	const uint8_t *types;        /* [rows] */
+	const uint32_t *starts;      /* [sequences + 1]: rows of sequence s are
+	                         * starts[s] .. starts[s + 1] - 1; its first row has
+	                         * position 0 */
+	const uint32_t *host_starts; /* the same in host memory */
 };
 
 /* softmax(scale q k^T) v for each sequence and head. qkv is [rows x 3 heads

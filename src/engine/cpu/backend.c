@@ -155,11 +155,10 @@ static void cpu_attention(struct vac_compute *c, const struct vac_attention *att
 				size_t start = tokens->starts[s];
 				uint32_t length = tokens->starts[s + 1] - tokens->starts[s];
 				const float *q = qkv + start * stride + h * attention->head_size;
-				c->kernels->attend(q, q + hidden, q + 2 * hidden, stride, length,
-						   attention->head_size, attention->scale, 0,
-						   length, buffer,
-						   out + start * hidden + h * attention->head_size,
-						   hidden);
+				c->kernels->attend(
+					q, q + hidden, q + 2 * hidden, stride, length,
+					attention->head_size, attention->scale, 0, length, buffer,
+					out + start * hidden + h * attention->head_size, hidden);
 			}
 		}
 	}
@@ -171,8 +170,7 @@ static void cpu_pool(struct vac_compute *c, enum vac_pooling pooling,
 #pragma omp parallel for schedule(dynamic, 1) if ((size_t)tokens->rows * hidden > PARALLEL_FLOATS)
 	for (uint32_t s = 0; s < tokens->sequences; s++)
 		c->kernels->pool(pooling, tokens->starts[s + 1] - tokens->starts[s], hidden,
-				 x + (size_t)tokens->starts[s] * hidden,
-				 out + (size_t)s * hidden);
+				 x + (size_t)tokens->starts[s] * hidden, out + (size_t)s * hidden);
 }
 
 static int cpu_synchronize(struct vac_compute *c, struct vac_error *err)
@@ -184,8 +182,8 @@ static int cpu_synchronize(struct vac_compute *c, struct vac_error *err)
 static size_t cpu_residue(const struct vac_compute *c, struct vac_residue *out, size_t capacity)
 {
 	const struct vac_residue all[] = {
-		{.name = vac_cpu_linear_primitives(c) ? "oneDNN primitives of resident models" :
-							"oneDNN (code and tables)"},
+		{.name = vac_cpu_linear_primitives(c) ? "oneDNN primitives of resident models"
+						      : "oneDNN (code and tables)"},
 		{.name = "OpenMP thread team (stacks)"},
 	};
 	size_t count = sizeof(all) / sizeof(all[0]);

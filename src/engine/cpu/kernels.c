@@ -69,10 +69,12 @@ static void layer_norm(uint32_t first, uint32_t last, uint32_t hidden, float eps
 static void embed_rows(const struct vac_embed *embed, const struct vac_tokens *tokens,
 		       uint32_t first, uint32_t last, float *y)
 {
-	size_t hidden = embed->hidden;
+	size_t hidden = embed->hidden, s = 0;
 	for (size_t r = first; r < last; r++) {
+		while (r >= tokens->starts[s + 1])
+			s++;
 		const float *word = embed->word + (size_t)tokens->ids[r] * hidden;
-		const float *position = embed->position + (size_t)tokens->positions[r] * hidden;
+		const float *position = embed->position + (r - tokens->starts[s]) * hidden;
 		const float *type = embed->type + (size_t)tokens->types[r] * hidden;
 		float *to = y + r * hidden;
 		size_t i = 0;
@@ -88,9 +90,10 @@ static void embed_rows(const struct vac_embed *embed, const struct vac_tokens *t
 
 /* c[r][0 .. vecs) = sum over k of a[r][k] b[k][0 .. vecs) for TILE_ROWS rows;
  * vecs is a constant at every call, so that the sums stay in registers. */
-static inline __attribute__((always_inline)) void
-tile(const float *const a[TILE_ROWS], size_t depth, const float *b, size_t b_stride,
-     float *const c[TILE_ROWS], size_t at, int vecs)
+static inline __attribute__((always_inline)) void tile(const float *const a[TILE_ROWS],
+						       size_t depth, const float *b,
+						       size_t b_stride, float *const c[TILE_ROWS],
+						       size_t at, int vecs)
 {
 	vec sum[TILE_ROWS][TILE_VECS];
 #pragma GCC unroll 8
@@ -177,7 +180,7 @@ static void turn(const float *k, size_t stride, size_t length, size_t head_size,
 /* What attend keeps: K turned; V with rows of whole vectors when a head is not
  * a whole number of them; one tile of scores; one tile of results. */
 struct attend_layout {
-	size_t padded, width;                            /* length, head size in whole vectors */
+	size_t padded, width;                           /* length, head size in whole vectors */
 	size_t turned, values, scores, results, floats; /* where each starts */
 };
 

@@ -106,8 +106,7 @@ static dnnl_status_t describe(struct vac_compute *c, const struct vac_linear_sha
 	if (status == dnnl_success)
 		status = plain_layout(&result, rows, shape->out);
 	if (status == dnnl_success)
-		status = dnnl_memory_desc_init_by_tag(&any, 2, dims, dnnl_f32,
-						      dnnl_format_tag_any);
+		status = dnnl_memory_desc_init_by_tag(&any, 2, dims, dnnl_f32, dnnl_format_tag_any);
 	if (status == dnnl_success)
 		status = dnnl_matmul_desc_init(&matmul, &source, weights ? weights : &any,
 					       shape->bias ? &bias : NULL, &result);
@@ -187,8 +186,8 @@ int vac_cpu_linear_workspace(struct vac_compute *c, const struct vac_linear *lin
 			     uint64_t *bytes, struct vac_error *err)
 {
 	dnnl_primitive_desc_t pd;
-	dnnl_status_t status = describe(c, &linear->shape, vac_cpu_round_rows(c, rows),
-					&linear->layout, &pd);
+	dnnl_status_t status =
+		describe(c, &linear->shape, vac_cpu_round_rows(c, rows), &linear->layout, &pd);
 	if (status != dnnl_success)
 		return failed(status, "the description", &linear->shape, err);
 	*bytes = dnnl_memory_desc_get_size(
@@ -212,8 +211,8 @@ int vac_cpu_linear_pack(struct vac_compute *c, const struct vac_linear *linear, 
 	if (status == dnnl_success)
 		status = dnnl_memory_create(&to, &linear->layout, c->engine, packed);
 	if (status == dnnl_success)
-		status = dnnl_reorder_primitive_desc_create(&pd, &plain, c->engine,
-							    &linear->layout, c->engine, NULL);
+		status = dnnl_reorder_primitive_desc_create(&pd, &plain, c->engine, &linear->layout,
+							    c->engine, NULL);
 	if (status == dnnl_success)
 		status = dnnl_primitive_create(&reorder, pd);
 	if (status == dnnl_success) {
@@ -249,8 +248,8 @@ static dnnl_status_t make_memories(struct vac_compute *c, const struct vac_linea
 	if (status == dnnl_success)
 		status = dnnl_memory_create(&b->result, &result, c->engine, DNNL_MEMORY_NONE);
 	if (status == dnnl_success)
-		status = dnnl_memory_create(&b->scratchpad, scratchpad, c->engine,
-					    DNNL_MEMORY_NONE);
+		status =
+			dnnl_memory_create(&b->scratchpad, scratchpad, c->engine, DNNL_MEMORY_NONE);
 	return status;
 }
 
@@ -298,11 +297,12 @@ static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t row
 	return make_bucket(c, l, rows, out, err);
 }
 
-/* Four steps an octave: at most a quarter of the rows are too many. */
+/* Multiples of four up to 32 (up to four rows cost what one costs: the weights
+ * are what takes time), then four steps an octave. */
 uint32_t vac_cpu_round_rows(const struct vac_compute *c, uint32_t rows)
 {
 	(void)c;
-	uint32_t step = 1;
+	uint32_t step = 4;
 	while (rows > 8 * step)
 		step *= 2;
 	return (rows + step - 1) / step * step;
@@ -323,17 +323,15 @@ static dnnl_status_t run_bucket(struct vac_compute *c, struct bucket *b, const v
 		dnnl_memory_t memory;
 		const void *at;
 	} all[] = {
-		{DNNL_ARG_SRC, b->source, x},
-		{DNNL_ARG_WEIGHTS, b->weights, packed},
-		{DNNL_ARG_DST, b->result, y},
-		{DNNL_ARG_SCRATCHPAD, b->scratchpad, c->workspace},
+		{DNNL_ARG_SRC, b->source, x},   {DNNL_ARG_WEIGHTS, b->weights, packed},
+		{DNNL_ARG_DST, b->result, y},   {DNNL_ARG_SCRATCHPAD, b->scratchpad, c->workspace},
 		{DNNL_ARG_BIAS, b->bias, bias},
 	};
 	dnnl_exec_arg_t args[5];
 	int count = b->bias ? 5 : 4;
 	for (int i = 0; i < count; i++) {
-		dnnl_status_t status = dnnl_memory_set_data_handle(all[i].memory,
-								   (void *)(uintptr_t)all[i].at);
+		dnnl_status_t status =
+			dnnl_memory_set_data_handle(all[i].memory, (void *)(uintptr_t)all[i].at);
 		if (status != dnnl_success)
 			return status;
 		args[i] = (dnnl_exec_arg_t){all[i].arg, all[i].memory};

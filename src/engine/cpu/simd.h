@@ -19,18 +19,18 @@
 #define TILE_ROWS  8 /* 8 x 3 sums, 3 columns and a broadcast operand: 27 of 32 registers */
 #define TILE_VECS  3
 typedef __m512 vec;
-#define v_load(p)       _mm512_loadu_ps(p)
-#define v_store(p, a)   _mm512_storeu_ps(p, a)
-#define v_set1(x)       _mm512_set1_ps(x)
-#define v_add(a, b)     _mm512_add_ps(a, b)
-#define v_sub(a, b)     _mm512_sub_ps(a, b)
-#define v_mul(a, b)     _mm512_mul_ps(a, b)
-#define v_max(a, b)     _mm512_max_ps(a, b)
-#define v_fma(a, b, c)  _mm512_fmadd_ps(a, b, c)
-#define v_round(a)      _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define v_load(p)        _mm512_loadu_ps(p)
+#define v_store(p, a)    _mm512_storeu_ps(p, a)
+#define v_set1(x)        _mm512_set1_ps(x)
+#define v_add(a, b)      _mm512_add_ps(a, b)
+#define v_sub(a, b)      _mm512_sub_ps(a, b)
+#define v_mul(a, b)      _mm512_mul_ps(a, b)
+#define v_max(a, b)      _mm512_max_ps(a, b)
+#define v_fma(a, b, c)   _mm512_fmadd_ps(a, b, c)
+#define v_round(a)       _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define v_scale_2n(a, n) _mm512_scalef_ps(a, n)
-#define v_sum(a)        _mm512_reduce_add_ps(a)
-#define v_most(a)       _mm512_reduce_max_ps(a)
+#define v_sum(a)         _mm512_reduce_add_ps(a)
+#define v_most(a)        _mm512_reduce_max_ps(a)
 static inline vec v_load_part(const float *p, size_t n)
 {
 	return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
@@ -42,9 +42,9 @@ static inline void v_store_part(float *p, vec a, size_t n)
 
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
-#define VEC_FLOATS 8
-#define TILE_ROWS  4 /* 4 x 3 sums, 3 columns, 1 broadcast: all 16 registers */
-#define TILE_VECS  3
+#define VEC_FLOATS     8
+#define TILE_ROWS      4 /* 4 x 3 sums, 3 columns, 1 broadcast: all 16 registers */
+#define TILE_VECS      3
 typedef __m256 vec;
 #define v_load(p)      _mm256_loadu_ps(p)
 #define v_store(p, a)  _mm256_storeu_ps(p, a)
@@ -88,9 +88,9 @@ static inline void v_store_part(float *p, vec a, size_t n)
 
 #else
 /* Four floats in the compilers' own vectors: SSE2, NEON or plain code. */
-#define VEC_FLOATS 4
-#define TILE_ROWS  4
-#define TILE_VECS  2
+#define VEC_FLOATS     4
+#define TILE_ROWS      4
+#define TILE_VECS      2
 typedef float vec __attribute__((vector_size(16)));
 typedef int32_t vec_int __attribute__((vector_size(16)));
 static inline vec v_load(const float *p)

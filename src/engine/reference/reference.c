@@ -206,9 +206,10 @@ static void reference_embed(struct vac_compute *c, const struct vac_embed *embed
 {
 	(void)c;
 	size_t hidden = embed->hidden;
-	for (uint32_t r = 0; r < tokens->rows; r++) {
+	for (uint32_t r = 0, s = 0; r < tokens->rows; r++) {
+		s += r == tokens->starts[s + 1];
 		const float *word = embed->word + (size_t)tokens->ids[r] * hidden;
-		const float *position = embed->position + (size_t)tokens->positions[r] * hidden;
+		const float *position = embed->position + (r - tokens->starts[s]) * hidden;
 		const float *type = embed->type + (size_t)tokens->types[r] * hidden;
 		float *to = y + r * hidden;
 		for (size_t i = 0; i < hidden; i++)
