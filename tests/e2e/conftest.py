@@ -1,0 +1,123 @@
+"""conftest.py - models to serve, servers to ask, and what must hold when a
+test is over: the server ended with 0, no process is left, no sanitizer spoke.
+
+VACATE_BUILD          build directory whose programs are tested (build/)
+VACATE_SAMPLE         directory of the sample model, in .../org/name; tests of
+                      the real model are skipped without it
+VACATE_TEST_BACKEND   backend for all servers: cpu or reference
+"""
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+for directory in (ROOT / "scripts", ROOT / "experiments", HERE):
+    sys.path.insert(0, str(directory))
+
+import harness  # noqa: E402
+import make_models  # noqa: E402
+import measure  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+SANITIZER_WORDS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
+                   "WARNING: ThreadSanitizer", "SUMMARY: UndefinedBehaviorSanitizer")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "soak: takes minutes; ./test.sh soak")
+    config.addinivalue_line("markers", "measured: compares memory or time; not under a sanitizer")
+    config.addinivalue_line("markers", "threads: exercises what ThreadSanitizer should see")
+
+
+@dataclasses.dataclass
+class Zoo:
+    """Directory of generated models. Names are as the server knows them."""
+    path: pathlib.Path
+    random: dict    # of tests/golden/random.json: name -> spec, sums, texts, dimensions
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory):
+    """tiny/a, tiny/b, tiny/c (same sizes, other weights), big/a (worth
+    measuring, 23 MB) and random/NAME for each model of the goldens."""
+    path = tmp_path_factory.mktemp("zoo")
+    for seed, name in enumerate("abc", 100):
+        make_models.make(path / "tiny" / name, make_models.preset(
+            "tiny", seed=seed, sentence_transformers=True, normalize=True))
+    make_models.make(path / "big" / "a", make_models.preset(
+        "minilm-l6", seed=200, layers=3, vocab=1000, sentence_transformers=True, normalize=True))
+    golden = {}
+    if (GOLDEN / "random.json").is_file():
+        golden = json.loads((GOLDEN / "random.json").read_text(encoding="utf-8"))["models"]
+    for name, about in golden.items():
+        make_models.make(path / "random" / name, make_models.Spec(**about["spec"]))
+    return Zoo(path, golden)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """(models directory, name) of the real all-MiniLM-L6-v2."""
+    place = os.environ.get("VACATE_SAMPLE")
+    if not place:
+        pytest.skip("VACATE_SAMPLE is not set")
+    place = pathlib.Path(place)
+    assert (place / "model.safetensors").is_file(), f"{place}: the sample model is not there"
+    return place.parent.parent, f"{place.parent.name}/{place.name}"
+
+
+def backend_options():
+    backend = os.environ.get("VACATE_TEST_BACKEND")
+    return ["--backend", backend] if backend else []
+
+
+def check_end(server, expected_status=0):
+    """Stops a server and checks that nothing is left of it."""
+    workers = server.workers()
+    try:
+        status = server.stop()
+    finally:
+        server.kill()
+    log = server.stderr()
+    assert status == expected_status, f"the server ended with {status}:\n{log[-4000:]}"
+    left = [pid for pid in workers if measure.alive(pid)]
+    assert not left, f"workers {left} outlived their server"
+    for word in SANITIZER_WORDS:
+        assert word not in log, log[max(0, log.index(word) - 200):][:6000]
+
+
+@pytest.fixture
+def start(zoo, tmp_path):
+    """start(*options, models=None, ...) -> Server; checked at the end."""
+    servers = []
+
+    def begin(*options, models=None, **keywords):
+        log = tmp_path / f"server-{len(servers)}.log"
+        servers.append(harness.Server(models or zoo.path, log, *backend_options(), *options,
+                                      **keywords))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        if server.process.poll() is None:
+            check_end(server)
+        else:
+            server.kill()
+
+
+@pytest.fixture
+def server(start):
+    """A server of the test's own on the zoo."""
+    return start()
+
+
+@pytest.fixture(scope="module")
+def shared(zoo, tmp_path_factory):
+    """One server on the zoo for the tests of a file that leave it as it was."""
+    it = harness.Server(zoo.path, tmp_path_factory.mktemp("shared") / "log", *backend_options())
+    yield it
+    check_end(it)
