@@ -15,26 +15,18 @@
 #include "base/clock.h"
 #include "engine/internal.h"
 
-static bool any_clock(const struct vac_engine *engine, const struct vac_model *but, uint64_t *least)
+/* The least clock of the models with work; NULL: none has any. */
+static struct vac_model *next_model(const struct vac_engine *engine)
 {
-	bool found = false;
-	for (const struct vac_model *m = engine->models; m; m = m->next) {
-		if (m == but || !m->queue_first)
-			continue;
-		if (!found || m->served_tokens < *least)
-			*least = m->served_tokens;
-		found = true;
-	}
-	return found;
+	struct vac_model *next = NULL;
+	for (struct vac_model *m = engine->models; m; m = m->next)
+		if (m->queue_first && (!next || m->served_tokens < next->served_tokens))
+			next = m;
+	return next;
 }
 
-void vac_queue_put(struct vac_job *job)
+static void append(struct vac_model *model, struct vac_job *job)
 {
-	struct vac_model *model = job->model;
-	uint64_t least;
-	if (!model->queue_first && any_clock(model->engine, model, &least) &&
-	    model->served_tokens < least)
-		model->served_tokens = least;
 	job->previous_in_queue = model->queue_last;
 	job->next_in_queue = NULL;
 	if (model->queue_last)
@@ -43,6 +35,15 @@ void vac_queue_put(struct vac_job *job)
 		model->queue_first = job;
 	model->queue_last = job;
 	job->in_queue = true;
+}
+
+void vac_queue_put(struct vac_job *job)
+{
+	struct vac_model *model = job->model;
+	const struct vac_model *busy = next_model(model->engine);
+	if (!model->queue_first && busy && model->served_tokens < busy->served_tokens)
+		model->served_tokens = busy->served_tokens;
+	append(model, job);
 }
 
 void vac_queue_remove(struct vac_job *job)
@@ -62,17 +63,7 @@ void vac_queue_remove(struct vac_job *job)
 
 bool vac_engine_has_work(const struct vac_engine *engine)
 {
-	uint64_t least;
-	return engine->orphans || any_clock(engine, NULL, &least);
-}
-
-static struct vac_model *next_model(const struct vac_engine *engine)
-{
-	struct vac_model *next = NULL;
-	for (struct vac_model *m = engine->models; m; m = m->next)
-		if (m->queue_first && (!next || m->served_tokens < next->served_tokens))
-			next = m;
-	return next;
+	return engine->orphans || next_model(engine);
 }
 
 static uint32_t budget_tokens(const struct vac_engine *engine, const struct vac_model *model)
@@ -114,7 +105,7 @@ static void fill_batch(struct vac_engine *engine, struct vac_model *model)
 		/* next turn: the job behind it */
 		vac_queue_remove(job);
 		if (job->taken < job->sequences)
-			vac_queue_put(job);
+			append(model, job);
 	}
 }
 
@@ -171,7 +162,7 @@ static void take_result(struct vac_engine *engine, const struct vac_model *model
 	/* A model that normalizes does so before dimensions are dropped; doing it
 	 * once, after, gives the same direction and length 1. */
 	if (job->normalize)
-		vac_normalize(to, job->dimensions);
+		vac_normalize_vector(to, job->dimensions);
 	(void)model;
 }
 

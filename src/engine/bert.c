@@ -254,7 +254,7 @@ static int open_linears(struct bert *b, enum vac_activation activation, struct v
 static int bert_open(const struct vac_model_config *config, const struct vac_safetensors *files,
 		     struct vac_weights *w, struct vac_network **out, struct vac_error *err)
 {
-	enum vac_activation activation;
+	enum vac_activation activation = VAC_ACTIVATION_NONE;
 	int rc = check_config(config, &activation, err);
 	if (rc < 0)
 		return rc;

@@ -129,7 +129,7 @@ int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const f
 	return 0;
 }
 
-void vac_normalize(float *x, uint32_t width)
+void vac_normalize_vector(float *x, uint32_t width)
 {
 	double square = 0;
 	for (uint32_t i = 0; i < width; i++)

@@ -39,6 +39,6 @@ int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const f
 		 void *scratch, const float **out, struct vac_error *err) VAC_MUST_CHECK;
 
 /* x / max(|x|, 1e-12), as torch's normalize does it. */
-void vac_normalize(float *x, uint32_t width);
+void vac_normalize_vector(float *x, uint32_t width);
 
 #endif

@@ -5,6 +5,7 @@
 #ifndef VAC_ENGINE_INTERNAL_H
 #define VAC_ENGINE_INTERNAL_H
 
+#include "base/buf.h"
 #include "engine/architecture.h"
 #include "engine/head.h"
 #include "text/tokenizer.h"
