@@ -16,6 +16,14 @@ int vac_refuse_type(struct vac_tokenizer_parsed *p, const char *path, const char
 			     path, type);
 }
 
+/* A type's name as a string that a message can show. */
+static void copy_type(char to[VAC_TYPE_BYTES], const char *text, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		to[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+	to[bytes] = '\0';
+}
+
 /* Looks ahead with a reader of its own, which stops inside the object. */
 static int find_type(struct vac_tokenizer_parsed *p, const char *path, char type[VAC_TYPE_BYTES])
 {
@@ -36,7 +44,7 @@ static int find_type(struct vac_tokenizer_parsed *p, const char *path, char type
 			rc = vac_json_fail(&ahead, VAC_E_CORRUPT, "%s.type: expected a string",
 					   path);
 		else if (ahead.text_bytes < VAC_TYPE_BYTES)
-			vac_quote(type, ahead.text, ahead.text_bytes);
+			copy_type(type, ahead.text, ahead.text_bytes);
 		else
 			rc = vac_json_fail(&ahead, VAC_E_UNSUPPORTED,
 					   "%s.type: is no type that is implemented", path);
@@ -195,7 +203,7 @@ static int parse_punctuation(struct vac_tokenizer_parsed *p, const char *path)
 	int index, rc = 0;
 
 	while (rc >= 0 && (rc = vac_next_member(p, path, names, &seen, &index)) > 0) {
-		char quoted[VAC_QUOTE_BYTES];
+		struct vac_quoted quoted;
 
 		if (index != 0) {
 			rc = vac_json_skip(&p->json);
@@ -204,10 +212,10 @@ static int parse_punctuation(struct vac_tokenizer_parsed *p, const char *path)
 		rc = vac_json_expect(&p->json, VAC_JSON_STRING, path);
 		if (rc >= 0 && !vac_json_is(&p->json, "Isolated"))
 			rc = vac_json_fail(&p->json, VAC_E_UNSUPPORTED,
-					   "%s.behavior: \"%s\" is not implemented, only "
+					   "%s.behavior: %s is not implemented, only "
 					   "\"Isolated\" is",
 					   path,
-					   vac_quote(quoted, p->json.text, p->json.text_bytes));
+					   vac_quote(&quoted, p->json.text, p->json.text_bytes));
 	}
 	return rc;
 }
