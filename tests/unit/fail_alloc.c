@@ -14,12 +14,14 @@ void *__real_realloc(void *memory, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t members, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
 void fail_after(unsigned long n)
 {
@@ -73,4 +75,10 @@ char *__wrap_strndup(const char *text, size_t bytes)
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+}
+
+/* What mmap is called with 64-bit file offsets. */
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	return must_fail() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
