@@ -38,6 +38,12 @@ int vac_meter_page_cache(const char *path, uint64_t *cached_bytes,
 /* Asks the kernel to drop a file's clean pages (posix_fadvise DONTNEED). */
 int vac_drop_page_cache(const char *path, struct vac_error *err) VAC_MUST_CHECK;
 
+/* The same over every file of a directory whose name ends in suffix
+ * (".safetensors"), dropped first when drop is set; *dropped tells whether
+ * every one could be. */
+int vac_meter_dir_cache(const char *dir, const char *suffix, bool drop, uint64_t *cached_bytes,
+			bool *dropped, struct vac_error *err) VAC_MUST_CHECK;
+
 /* The machine and the cgroup (v1 or v2) that this process runs in. */
 struct vac_host_memory {
 	bool total_valid, available_valid;
