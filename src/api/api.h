@@ -14,6 +14,7 @@
 #include "base/task.h"
 #include "memory/receipt.h"
 
+struct vac_api_family;
 struct vac_api_route;
 
 struct vac_api_limits {
@@ -50,6 +51,7 @@ enum vac_call_kind {
 /* What a request asks. Strings and inputs live in memory that the call owns. */
 struct vac_call {
 	enum vac_call_kind kind;
+	const struct vac_api_family *family;
 	const struct vac_api_route *route;
 	char *model; /* NULL: not named (the server picks the only one) */
 	bool keep_alive_set;
@@ -62,8 +64,7 @@ struct vac_call {
 	/* for the family's own rendering */
 	bool base64;
 	bool single; /* one input that was not in an array */
-	/* private: owner of the memory above */
-	void *json;
+	/* private: owner of the inputs */
 	void *storage;
 };
 
@@ -139,12 +140,17 @@ struct vac_reply {
 	const char *allow;        /* 405: value of the Allow header, static; else NULL */
 };
 
-/* Finds the route and parses the body. 0: call is filled (free it with
+/* Finds the route and parses the body, which is not looked at afterwards.
+ * call and reply are overwritten. 0: call is filled (free it with
  * vac_call_free). Negative: reply is filled with the family's error (404 for
- * an unknown path, 405 for a wrong method, 400/413/422 for the body). */
+ * an unknown path, 405 for a wrong method, 400/413/422 for the body, 503 out
+ * of memory); free it with vac_reply_free. GET routes answer HEAD too. */
 int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
 		  struct vac_reply *reply) VAC_MUST_CHECK;
-/* Writes the reply of a call's outcome, errors included. */
+/* Writes the reply of a call's outcome, errors included. reply is overwritten;
+ * free it with vac_reply_free. A reply that memory did not suffice for is a
+ * 503, at worst without a body. METRICS: status and content type are set and
+ * the server appends its text to the empty body. */
 void vac_api_render(const struct vac_call *call, const struct vac_outcome *outcome,
 		    struct vac_reply *reply);
 /* An error before there is a call (body too large, draining, ...), in the
@@ -158,15 +164,18 @@ void vac_reply_free(struct vac_reply *reply);
  * too_large 413, no_room 503, busy 429, timeout 504, gone 503, ... */
 int vac_api_status(enum vac_error_code code);
 
-/* "10m", "1h30m", "45", "1.5s", "-1", "0" -> milliseconds; negative: for ever.
- * Plain numbers are seconds (Ollama's rule). */
+/* "10m", "1h30m", "45", "1.5s", "-1", "0" -> milliseconds; -1: for ever, as is
+ * more than a hundred years. Units ns, us, ms, s, m, h, d; plain numbers are
+ * seconds (Ollama's rule); more than nothing is at least 1 ms. -EINVAL else. */
 int vac_parse_duration_ms(const char *text, int64_t *ms) VAC_MUST_CHECK;
 
 /* One receipt as a JSON object on one line, as the journal keeps it. */
 void vac_receipt_json(struct vac_buf *buf, const struct vac_receipt *receipt);
 
-/* Shortest decimal that reads back as the same float32. NaN and infinities
- * (which JSON lacks) become null. Writes at most 16 bytes, returns how many. */
+/* The correctly rounded decimal of fewest digits that reads back as the same
+ * float32; integers keep a ".0", so that typed readers see a float. NaN and
+ * infinities (which JSON lacks) become null. Writes at most 16 bytes, returns
+ * how many. */
 #define VAC_FLOAT_TEXT_BYTES 16
 size_t vac_format_float(char *to, float value);
 

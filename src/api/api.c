@@ -1,0 +1,236 @@
+/*
+ * api.c - finds the route of a request, lets its family read it, and lets the
+ * same family write the reply. The table of families stands here; a family's
+ * routes stand in its own file. Any thread; no state.
+ */
+#include "api/common.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* native comes last: it takes every path that no other family claims. */
+static const struct vac_api_family *const families[] = {
+	&vac_openai_family,
+	&vac_tei_family,
+	&vac_ollama_family,
+	&vac_native_family,
+};
+#define FAMILY_COUNT (sizeof(families) / sizeof(families[0]))
+
+int vac_api_status(enum vac_error_code code)
+{
+	switch (code) {
+	case VAC_OK:
+		return 200;
+	case VAC_E_INVALID:
+		return 400;
+	case VAC_E_NOT_FOUND:
+		return 404;
+	case VAC_E_TOO_LARGE:
+		return 413;
+	case VAC_E_UNSUPPORTED:
+	case VAC_E_CORRUPT: /* the checkpoint, not the request: it cannot be served */
+		return 422;
+	case VAC_E_BUSY:
+		return 429;
+	case VAC_E_NO_ROOM:
+	case VAC_E_GONE:
+	case VAC_E_CANCELLED:
+		return 503;
+	case VAC_E_TIMEOUT:
+		return 504;
+	case VAC_E_IO:
+	case VAC_E_INTERNAL:
+		break;
+	}
+	return 500;
+}
+
+const char *vac_model_state_name(enum vac_model_state state)
+{
+	static const char *const names[] = {
+		[VAC_MODEL_ABSENT] = "absent",     [VAC_MODEL_LOADING] = "loading",
+		[VAC_MODEL_RESIDENT] = "resident", [VAC_MODEL_DRAINING] = "draining",
+		[VAC_MODEL_FAILED] = "failed",
+	};
+
+	if ((size_t)state >= sizeof(names) / sizeof(names[0]))
+		return "unknown";
+	return names[state];
+}
+
+static bool path_matches(const struct vac_api_route *route, const char *path)
+{
+	size_t n = strlen(route->path);
+
+	if (!route->rest_is_model)
+		return strcmp(route->path, path) == 0;
+	return strncmp(route->path, path, n) == 0 && path[n] != '\0';
+}
+
+static bool method_matches(const struct vac_api_route *route, const char *method)
+{
+	return strcmp(route->method, method) == 0 ||
+	       (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
+}
+
+/* The family whose shape an error on this path has. */
+static const struct vac_api_family *family_of(const char *path)
+{
+	for (size_t f = 0; f < FAMILY_COUNT; f++) {
+		const struct vac_api_family *family = families[f];
+
+		if (family->prefix && strncmp(path, family->prefix, strlen(family->prefix)) == 0)
+			return family;
+		for (const struct vac_api_route *route = family->routes; route->path; route++) {
+			if (path_matches(route, path))
+				return family;
+		}
+	}
+	return &vac_native_family;
+}
+
+/* The route, or NULL with the methods that the path knows (0: unknown path). */
+enum { KNOWS_GET = 1, KNOWS_POST = 2 };
+static const struct vac_api_route *find_route(const struct vac_api_family *family,
+					      const struct vac_http_request *request, int *knows)
+{
+	*knows = 0;
+	for (const struct vac_api_route *route = family->routes; route->path; route++) {
+		if (!path_matches(route, request->path))
+			continue;
+		if (method_matches(route, request->method))
+			return route;
+		*knows |= strcmp(route->method, "GET") == 0 ? KNOWS_GET : KNOWS_POST;
+	}
+	return NULL;
+}
+
+/* --- replies --------------------------------------------------------------------- */
+
+static void write_failure(const struct vac_api_family *family,
+			  const struct vac_api_failure *failure, struct vac_reply *reply)
+{
+	reply->status = family->status ? family->status(failure) : failure->status;
+	reply->content_type = "application/json";
+	family->error(failure, &reply->body);
+	if (!vac_buf_ok(&reply->body))
+		vac_buf_free(&reply->body); /* a status without a body says it, too */
+}
+
+static void write_error(const struct vac_api_family *family, const struct vac_error *error,
+			int stage, struct vac_reply *reply)
+{
+	struct vac_api_failure failure = {
+		.error = error, .status = vac_api_status(error->code), .stage = stage};
+
+	write_failure(family, &failure, reply);
+}
+
+static int refuse_route(const struct vac_api_family *family, const struct vac_http_request *request,
+			int knows, struct vac_reply *reply)
+{
+	static const char *const allows[] = {
+		[KNOWS_GET] = "GET, HEAD",
+		[KNOWS_POST] = "POST",
+		[KNOWS_GET | KNOWS_POST] = "GET, HEAD, POST",
+	};
+	struct vac_error err;
+	struct vac_api_failure failure = {.error = &err, .stage = VAC_STAGE_ROUTE};
+	int rc;
+
+	if (knows) {
+		rc = vac_fail(&err, VAC_E_INVALID, "%.128s does not answer %.16s; use %s",
+			      request->path, request->method, allows[knows]);
+		failure.status = 405;
+		reply->allow = allows[knows];
+	} else {
+		rc = vac_fail(&err, VAC_E_NOT_FOUND, "there is nothing at %.128s", request->path);
+		failure.status = 404;
+	}
+	write_failure(family, &failure, reply);
+	return rc;
+}
+
+int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
+		  struct vac_reply *reply)
+{
+	const struct vac_api_family *family = family_of(request->path);
+	const struct vac_api_route *route;
+	struct vac_error err = {0};
+	struct vac_parse parse = {.request = request, .call = call, .err = &err};
+	int knows, rc = 0;
+
+	memset(call, 0, sizeof(*call));
+	memset(reply, 0, sizeof(*reply));
+	route = find_route(family, request, &knows);
+	if (!route)
+		return refuse_route(family, request, knows, reply);
+	call->kind = route->kind;
+	call->route = route;
+	call->family = family;
+	if (route->rest_is_model) {
+		const char *name = request->path + strlen(route->path);
+
+		rc = vac_set_model(&parse, name, strlen(name));
+	}
+	if (rc == 0 && route->parse)
+		rc = route->parse(&parse);
+	vac_json_free(&parse.json);
+	if (rc != 0) {
+		struct vac_api_failure failure = {.error = &err,
+						  .status = vac_api_status(err.code),
+						  .param = parse.param,
+						  .stage = VAC_STAGE_REQUEST,
+						  .empty = parse.empty};
+
+		vac_call_free(call);
+		write_failure(family, &failure, reply);
+		return rc;
+	}
+	vac_inputs_seal(call);
+	return 0;
+}
+
+void vac_api_render(const struct vac_call *call, const struct vac_outcome *outcome,
+		    struct vac_reply *reply)
+{
+	const struct vac_api_route *route = call->route;
+	struct vac_error err = {0};
+
+	memset(reply, 0, sizeof(*reply));
+	if (outcome->error.code != VAC_OK) {
+		write_error(call->family, &outcome->error, VAC_STAGE_OUTCOME, reply);
+		reply->retry_after_s = outcome->retry_after_s;
+		return;
+	}
+	reply->status = 200;
+	reply->content_type = route->content_type ? route->content_type : "application/json";
+	if (route->render(call, outcome, &reply->body, &err) == 0 && vac_buf_ok(&reply->body))
+		return;
+	vac_buf_free(&reply->body);
+	if (err.code == VAC_OK)
+		vac_fail_nomem(&err, "the reply", 0);
+	write_error(call->family, &err, VAC_STAGE_OUTCOME, reply);
+}
+
+void vac_api_error(const char *path, const struct vac_error *error, uint32_t retry_after_s,
+		   struct vac_reply *reply)
+{
+	memset(reply, 0, sizeof(*reply));
+	write_error(family_of(path), error, VAC_STAGE_ROUTE, reply);
+	reply->retry_after_s = retry_after_s;
+}
+
+void vac_call_free(struct vac_call *call)
+{
+	free(call->model);
+	call->model = NULL;
+	vac_inputs_free(call);
+}
+
+void vac_reply_free(struct vac_reply *reply)
+{
+	vac_buf_free(&reply->body);
+}

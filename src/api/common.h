@@ -1,0 +1,106 @@
+/*
+ * common.h - what the API families share: how a route is described, how a
+ * request body is read, and how an error becomes a reply. Only files of api/
+ * include it. Any thread; no state outside the structs.
+ */
+#ifndef VAC_API_COMMON_H
+#define VAC_API_COMMON_H
+
+#include "api/write.h"
+#include "base/json.h"
+
+/* Longest model name that a request may give. */
+#define VAC_MODEL_NAME_LIMIT_BYTES 1024u
+
+/* An error on its way to a family's shape. */
+struct vac_api_failure {
+	const struct vac_error *error;
+	int status;
+	const char *param; /* member of the body at fault; NULL: none in particular */
+	enum {
+		VAC_STAGE_ROUTE,   /* no such path or method, or before anything was read */
+		VAC_STAGE_REQUEST, /* the body or the query is wrong */
+		VAC_STAGE_OUTCOME, /* the server could not do it */
+	} stage;
+	bool empty; /* REQUEST: there is no input in it */
+};
+
+/* A request while it is read. */
+struct vac_parse {
+	const struct vac_http_request *request;
+	struct vac_call *call;
+	struct vac_error *err;
+	struct vac_json json;
+	const char *param; /* member being read; static */
+	bool empty;
+	uint64_t seen; /* bit i: member i of the table was there */
+	/* what a family collects until all members are read */
+	bool truncate_left, all, has_inputs, has_prompt;
+};
+
+/* A member of a body. read() takes the value (one vac_json_next or more); one
+ * that is not in the family's table is ignored, as those servers do. null is
+ * the same as absent and never reaches read(). */
+struct vac_member {
+	const char *name;
+	int (*read)(struct vac_parse *parse);
+	bool required;
+};
+
+struct vac_api_route {
+	const char *method; /* "GET" answers HEAD too */
+	const char *path;   /* one that ends in '/' and has a name: the rest is a model */
+	enum vac_call_kind kind;
+	/* NULL: there is nothing to read. Called once with an empty call. */
+	int (*parse)(struct vac_parse *parse);
+	/* A success; errors take the family's error(). May itself fail: returns a
+	 * negative errno with err set, and what it wrote is dropped. */
+	int (*render)(const struct vac_call *call, const struct vac_outcome *outcome,
+		      struct vac_buf *body, struct vac_error *err);
+	const char *content_type; /* NULL: application/json */
+	bool rest_is_model;       /* what follows path is a model's name */
+};
+
+struct vac_api_family {
+	const struct vac_api_route *routes; /* ends with a NULL path */
+	/* Start of the paths whose errors have this family's shape although no
+	 * route is there; NULL: none. */
+	const char *prefix;
+	/* May lower or raise the status to what its clients know. */
+	int (*status)(const struct vac_api_failure *failure);
+	void (*error)(const struct vac_api_failure *failure, struct vac_buf *body);
+};
+
+extern const struct vac_api_family vac_openai_family, vac_tei_family, vac_ollama_family,
+	vac_native_family;
+
+/* --- reading (body.c, inputs.c) ------------------------------------------------ */
+
+/* Reads the body as one JSON object. A member of the table that is there twice
+ * or missing though required is an error, as is anything that is not JSON;
+ * messages name the member, line and column. */
+int vac_body_read(struct vac_parse *parse, const struct vac_member *members,
+		  size_t count) VAC_MUST_CHECK;
+/* Fails at the value that was read last: "input[3]: expected ... (line 1, column 9)". */
+int vac_body_fail(struct vac_parse *parse, enum vac_error_code code, const char *fmt, ...)
+	VAC_PRINTF(3, 4);
+/* "a string", "an array", ... of the last value, for messages. */
+const char *vac_body_type_name(enum vac_json_type type);
+
+int vac_read_model(struct vac_parse *parse);
+int vac_read_keep_alive(struct vac_parse *parse);
+int vac_read_dimensions(struct vac_parse *parse);
+int vac_read_truncate(struct vac_parse *parse); /* bool -> options.truncation RIGHT or NONE */
+int vac_read_bool(struct vac_parse *parse, bool *out) VAC_MUST_CHECK;
+/* str | [str] | [int] | [[int]] and only str | [str] */
+int vac_read_inputs(struct vac_parse *parse);
+int vac_read_texts(struct vac_parse *parse);
+/* Model from the query (?model=), when the body named none. */
+int vac_query_model(struct vac_parse *parse) VAC_MUST_CHECK;
+/* Checks a name and keeps a copy in the call. */
+int vac_set_model(struct vac_parse *parse, const char *name, size_t bytes) VAC_MUST_CHECK;
+/* Points inputs at their texts and ids; after all is read. */
+void vac_inputs_seal(struct vac_call *call);
+void vac_inputs_free(struct vac_call *call);
+
+#endif
