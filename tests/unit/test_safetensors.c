@@ -528,7 +528,7 @@ static void test_no_memory(void **state)
 	struct vac_safetensors st;
 	struct vac_error err = {0};
 	int rc, fds = count_fds();
-	long n;
+	unsigned long n;
 
 	(void)state;
 	write_tensors("m/one.safetensors",
@@ -544,7 +544,6 @@ static void test_no_memory(void **state)
 		fail_never();
 		if (rc == 0)
 			break;
-		assert_true(fail_count() > 0);
 		assert_int_equal(rc, vac_error_errno(VAC_E_NO_ROOM));
 		assert_int_equal(err.code, VAC_E_NO_ROOM);
 		assert_null(st.arena);
