@@ -1,84 +1,84 @@
-/* fail_alloc.c - makes allocations of the code under test fail. One thread. */
+/* fail_alloc.c - counting and refusing allocations. For tests with one thread. */
 #include "fail_alloc.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
-static long left = -1; /* allocations that still succeed; negative: all do */
-static long failed;
+static unsigned long refused = ULONG_MAX, count;
 
-/* The names that the linker gives to the wrapped functions. */
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *old, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
+void *__wrap_calloc(size_t members, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
-void fail_after(long n)
+void fail_after(unsigned long n)
 {
-	left = n;
-	failed = 0;
+	refused = n;
+	count = 0;
 }
 
 void fail_never(void)
 {
-	left = -1;
+	fail_after(ULONG_MAX);
 }
 
-long fail_count(void)
+unsigned long fail_count(void)
 {
-	return failed;
+	return count;
 }
 
-static bool must_fail(void)
+static int refuse(void)
 {
-	if (left < 0)
-		return false;
-	if (left > 0) {
-		left--;
-		return false;
-	}
-	failed++;
+	if (count++ != refused)
+		return 0;
 	errno = ENOMEM;
-	return true;
+	return 1;
 }
 
 void *__wrap_malloc(size_t bytes)
 {
-	return must_fail() ? NULL : __real_malloc(bytes);
+	return refuse() ? NULL : __real_malloc(bytes);
 }
 
-void *__wrap_calloc(size_t count, size_t bytes)
+void *__wrap_calloc(size_t members, size_t bytes)
 {
-	return must_fail() ? NULL : __real_calloc(count, bytes);
+	return refuse() ? NULL : __real_calloc(members, bytes);
 }
 
-void *__wrap_realloc(void *old, size_t bytes)
+void *__wrap_realloc(void *memory, size_t bytes)
 {
-	return must_fail() ? NULL : __real_realloc(old, bytes);
+	return refuse() ? NULL : __real_realloc(memory, bytes);
 }
 
 char *__wrap_strdup(const char *text)
 {
-	return must_fail() ? NULL : __real_strdup(text);
+	return refuse() ? NULL : __real_strdup(text);
 }
 
 char *__wrap_strndup(const char *text, size_t bytes)
 {
-	return must_fail() ? NULL : __real_strndup(text, bytes);
+	return refuse() ? NULL : __real_strndup(text, bytes);
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	return must_fail() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+}
+
+/* What mmap is called with 64-bit file offsets. */
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
