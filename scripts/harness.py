@@ -141,13 +141,13 @@ class Server:
         return [floats(item["embedding"]) for item in data]
 
     def load(self, model, **members):
-        return self.ok("POST", "/models/load", {"model": model, **members})
+        """Loads and returns what /models/ps says of it."""
+        return self.ok("POST", "/models/load", {"model": model, **members})["model"]
 
     def unload(self, model, **members):
         """Unloads and returns the receipt."""
-        answer = self.ok("POST", "/models/unload", {"model": model, **members})
-        receipts = answer.get("receipts")
-        return receipts[0] if receipts else answer.get("receipt", answer)
+        (receipt,) = self.ok("POST", "/models/unload", {"model": model, **members})["receipts"]
+        return receipt
 
     # ---- the end ----
 

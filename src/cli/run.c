@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/modelpath.h"
 #include "cli/client.h"
@@ -23,17 +25,19 @@
 /* One task: enough for full batches, little enough for steady output. */
 #define TASK_INPUTS    64
 #define TASK_BYTES     ((size_t)1 << 20)
+#define READ_BYTES     ((size_t)64 << 10)
 #define MAX_LINE_BYTES ((size_t)16 << 20)
 /* Tasks under way: one is computed while the next is read and sent. */
 #define TASKS_IN_FLIGHT 2
 
-/* Where texts come from. */
+/* Where texts come from: the command line, or lines of standard input. */
 struct source {
 	const char **args;
 	size_t arg_count, next_arg;
-	char *line; /* getline's buffer */
-	size_t line_capacity;
-	bool ended;
+	struct vac_buf lines; /* read and not used yet, from used on */
+	size_t used;
+	bool input_ended;                 /* standard input has no more bytes */
+	bool ended;                       /* and no more lines */
 	uint64_t bytes_read, bytes_total; /* of standard input; total 0: not a file */
 };
 
@@ -110,43 +114,88 @@ static void source_open(struct source *s, const char **args, size_t count)
 		s->bytes_total = (uint64_t)st.st_size;
 }
 
-/* The next text: 1, or 0 at the end. It stays valid until the next call. */
-static int source_next(struct source *s, const char **text, size_t *bytes, struct vac_error *err)
+/* More of standard input; waits for it. */
+static int source_fill(struct source *s, struct vac_error *err)
 {
+	void *to;
 	ssize_t n;
 
+	vac_buf_consume(&s->lines, s->used);
+	s->used = 0;
+	if (s->lines.bytes > MAX_LINE_BYTES)
+		return vac_fail(err, VAC_E_TOO_LARGE,
+				"standard input: a line has more than %zu bytes", MAX_LINE_BYTES);
+	to = vac_buf_reserve(&s->lines, READ_BYTES);
+	if (!to)
+		return vac_fail_nomem(err, "a line of standard input", s->lines.bytes);
+	n = read(STDIN_FILENO, to, READ_BYTES);
+	if (n < 0 && errno == EINTR)
+		return 0;
+	if (n < 0)
+		return vac_fail_errno(err, errno, "standard input");
+	if (n == 0)
+		s->input_ended = true;
+	vac_buf_advance(&s->lines, (size_t)n);
+	s->bytes_read += (uint64_t)n;
+	return 0;
+}
+
+/* The next line if it is there already; the last one needs no newline. */
+static bool source_line(struct source *s, const char **text, size_t *bytes)
+{
+	size_t left = s->lines.bytes - s->used;
+	const char *from, *end;
+
+	if (left == 0)
+		return false;
+	from = (const char *)s->lines.data + s->used;
+	end = memchr(from, '\n', left);
+	if (!end && !s->input_ended)
+		return false;
+	*text = from;
+	*bytes = end ? (size_t)(end - from) : left;
+	s->used += *bytes + (end != NULL);
+	if (*bytes > 0 && from[*bytes - 1] == '\r')
+		--*bytes;
+	return true;
+}
+
+static bool input_waits(void)
+{
+	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* The next text: 1; 0 when there is none, for good (ended is set) or, unless
+ * wait is set, now. It stays valid until the next call. */
+static int source_next(struct source *s, bool wait, const char **text, size_t *bytes,
+		       struct vac_error *err)
+{
 	if (s->arg_count) {
-		if (s->next_arg == s->arg_count)
+		s->ended = s->next_arg == s->arg_count;
+		if (s->ended)
 			return 0;
 		*text = s->args[s->next_arg++];
 		*bytes = strlen(*text);
 		return 1;
 	}
-	errno = 0;
-	n = getline(&s->line, &s->line_capacity, stdin);
-	if (n < 0) {
-		if (ferror(stdin) && errno != EINTR)
-			return vac_fail_errno(err, errno, "standard input");
-		return 0;
+	while (!source_line(s, text, bytes)) {
+		int rc;
+
+		s->ended = s->input_ended || interrupted;
+		if (s->ended || (!wait && !input_waits()))
+			return 0;
+		rc = source_fill(s, err);
+		if (rc < 0)
+			return rc;
 	}
-	s->bytes_read += (uint64_t)n;
-	if (n > 0 && s->line[n - 1] == '\n')
-		n--;
-	if (n > 0 && s->line[n - 1] == '\r')
-		n--;
-	if ((size_t)n > MAX_LINE_BYTES)
-		return vac_fail(err, VAC_E_TOO_LARGE,
-				"standard input: a line of %zd bytes, where at most %zu are "
-				"accepted",
-				n, MAX_LINE_BYTES);
-	*text = s->line;
-	*bytes = (size_t)n;
 	return 1;
 }
 
-/* Reads texts for one task into an arena and sends it; 0 when there was none
- * left, 1 when a task is on the way. */
-static int send_task(struct run *r, struct vac_error *err)
+/* Sends the texts that are there as one task; waits for the first of them when
+ * wait is set. 1: a task is on the way, 0: there was no text. */
+static int send_task(struct run *r, bool wait, struct vac_error *err)
 {
 	struct vac_input inputs[TASK_INPUTS];
 	struct vac_wire_task task = {.model = MODEL_ID, .options = r->options, .inputs = inputs};
@@ -159,7 +208,8 @@ static int send_task(struct run *r, struct vac_error *err)
 		const char *text;
 
 		memset(input, 0, sizeof(*input));
-		rc = source_next(&r->source, &text, &input->text_bytes, err);
+		rc = source_next(&r->source, wait && task.input_count == 0, &text,
+				 &input->text_bytes, err);
 		if (rc != 1)
 			break;
 		input->text = vac_arena_strndup(&arena, text, input->text_bytes);
@@ -170,8 +220,6 @@ static int send_task(struct run *r, struct vac_error *err)
 		bytes += input->text_bytes;
 		task.input_count++;
 	}
-	if (rc == 0 || interrupted)
-		r->source.ended = true;
 	if (rc >= 0 && task.input_count > 0) {
 		vac_wire_put_task(&r->worker.out, r->next_task++, &task);
 		rc = vac_client_send(&r->worker, err);
@@ -236,15 +284,19 @@ static int answer_all(struct run *r, struct vac_error *err)
 
 	vac_progress_start(&r->progress, "embedding");
 	while (rc >= 0) {
-		/* An answer that is due does not wait for standard input. */
-		bool full = r->next_task - r->next_answer >= TASKS_IN_FLIGHT;
+		uint64_t waiting = r->next_task - r->next_answer;
+		bool sent = false;
 
-		if (!full && !r->source.ended)
-			rc = send_task(r, err);
-		else if (r->next_task != r->next_answer)
-			rc = take_answer(r, err);
-		else
+		if (waiting < TASKS_IN_FLIGHT && !r->source.ended && !interrupted) {
+			/* Who types a line gets its answer before the next one. */
+			rc = send_task(r, waiting == 0, err);
+			sent = rc > 0;
+		}
+		if (rc < 0 || sent)
+			continue;
+		if (waiting == 0)
 			break;
+		rc = take_answer(r, err);
 	}
 	vac_progress_end(&r->progress);
 	return rc;
@@ -454,7 +506,7 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 		print_receipt(&r, settings.json);
 	vac_client_stop(&r.worker);
 	vac_buf_free(&r.out);
-	free(r.source.line);
+	vac_buf_free(&r.source.lines);
 	free(values);
 	return code;
 }

@@ -18,7 +18,7 @@ struct vac_model_config {
 	char architecture[96];            /* first of architectures: "BertModel" */
 	char hidden_act[32];              /* "gelu" */
 	char position_embedding_type[32]; /* default "absolute" */
-	char torch_dtype[16];
+	char torch_dtype[16];             /* also written "dtype" */
 	uint32_t hidden_size;
 	uint32_t intermediate_size;
 	uint32_t num_hidden_layers;
@@ -75,12 +75,39 @@ struct vac_st_config {
 	uint32_t max_seq_length; /* 0: not stated */
 	bool do_lower_case;      /* sentence_bert_config.json's own, applied before the tokenizer */
 };
+/* Reads DIR/modules.json and what it names. A default prompt (one that
+ * sentence-transformers would put before every text) is VAC_E_UNSUPPORTED. */
 int vac_st_config_read(const char *dir, struct vac_st_config *out,
 		       struct vac_error *err) VAC_MUST_CHECK;
+
+/* The single files, from memory; path is for messages. For vac_st_config_read,
+ * tests and the fuzzer. The last two change only the members they know of. */
+struct vac_st_modules {
+	char pooling_path[256]; /* within the model's directory */
+	uint32_t dense_count;
+	char dense_path[VAC_MAX_DENSE][256];
+	bool normalize;
+	char normalize_path[256];
+};
+int vac_st_modules_parse(const char *json, size_t bytes, const char *path,
+			 struct vac_st_modules *out, struct vac_error *err) VAC_MUST_CHECK;
+int vac_st_dense_parse(const char *json, size_t bytes, const char *path,
+		       struct vac_dense_config *out, struct vac_error *err) VAC_MUST_CHECK;
+int vac_st_normalize_parse(const char *json, size_t bytes, const char *path,
+			   struct vac_error *err) VAC_MUST_CHECK;
+int vac_st_prompts_parse(const char *json, size_t bytes, const char *path,
+			 struct vac_error *err) VAC_MUST_CHECK;
+int vac_st_pooling_parse(const char *json, size_t bytes, const char *path,
+			 struct vac_st_config *out, struct vac_error *err) VAC_MUST_CHECK;
+/* sentence_bert_config.json */
+int vac_st_transformer_parse(const char *json, size_t bytes, const char *path,
+			     struct vac_st_config *out, struct vac_error *err) VAC_MUST_CHECK;
 
 /* tokenizer_config.json's model_max_length; *out = 0 when absent or the huge
  * number that HF writes for "unlimited". */
 int vac_tokenizer_config_max_length(const char *dir, uint32_t *out,
 				    struct vac_error *err) VAC_MUST_CHECK;
+int vac_tokenizer_config_parse(const char *json, size_t bytes, const char *path, uint32_t *out,
+			       struct vac_error *err) VAC_MUST_CHECK;
 
 #endif

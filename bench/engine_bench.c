@@ -1,0 +1,213 @@
+/*
+ * engine_bench.c - times the engine without server and wire.
+ *
+ *   engine_bench MODEL_DIR [--backend cpu] [--threads N] [--shapes 1x16,32x128]
+ *                [--seconds 1] [--embed]
+ *
+ * For each shape (sequences x tokens each, special tokens included) it submits
+ * one request of random token ids again and again and prints the time of each
+ * as JSON: median and least, in microseconds. The load's stages come first.
+ * A line "go" on standard input is waited for before each shape with
+ * --lockstep, so that another program's runs can be put in between.
+ *
+ * --embed: texts from standard input, each ended by a NUL byte, one request
+ * each; vectors to standard output as float32.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/engine.h"
+
+struct arguments {
+	const char *dir, *backend, *shapes;
+	uint32_t threads, batch_tokens;
+	double seconds;
+	bool embed, lockstep;
+};
+
+static void mark_done(struct vac_job *job, void *ctx)
+{
+	(void)job;
+	*(bool *)ctx = true;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static int fail(const char *what, const struct vac_error *err)
+{
+	fprintf(stderr, "engine_bench: %s: %s (%s)\n", what, err->message, err->detail);
+	return 1;
+}
+
+static int run_once(struct vac_engine *engine, struct vac_model *model,
+		    const struct vac_input *inputs, size_t count, FILE *out, struct vac_error *err)
+{
+	struct vac_job *job;
+	bool done = false;
+	const struct vac_task_options options = {.task = VAC_TASK_EMBED,
+						 .truncation = VAC_TRUNCATE_RIGHT};
+	int rc = vac_job_create(model, &options, inputs, count, &job, err);
+	if (rc < 0)
+		return rc;
+	vac_job_submit(job, mark_done, &done);
+	while (rc >= 0 && !done)
+		rc = vac_engine_step(engine, err);
+	if (rc >= 0)
+		rc = vac_job_status(job, err);
+	if (rc >= 0 && out) {
+		uint32_t rows, width;
+		const float *vectors = vac_job_vectors(job, &rows, &width);
+		fwrite(vectors, sizeof(float), (size_t)rows * width, out);
+	}
+	vac_job_free(job);
+	return rc < 0 ? rc : 0;
+}
+
+static int embed_stdin(struct vac_engine *engine, struct vac_model *model)
+{
+	struct vac_error err = {0};
+	char *text = NULL;
+	size_t capacity = 0;
+	ssize_t length;
+	int failed = 0;
+	while (!failed && (length = getdelim(&text, &capacity, '\0', stdin)) > 0) {
+		struct vac_input input = {.text = text, .text_bytes = (size_t)length};
+		input.text_bytes -= text[length - 1] == '\0';
+		if (run_once(engine, model, &input, 1, stdout, &err) < 0)
+			failed = fail("embedding", &err);
+	}
+	free(text);
+	return failed;
+}
+
+static int time_shape(struct vac_engine *engine, struct vac_model *model, uint32_t sequences,
+		      uint32_t tokens, double seconds, bool last)
+{
+	enum { MOST = 100000 };
+	struct vac_error err = {0};
+	struct vac_input *inputs = calloc(sequences, sizeof(*inputs));
+	int32_t *ids = calloc((size_t)sequences * tokens, sizeof(*ids));
+	int64_t *times = calloc(MOST, sizeof(*times));
+	uint64_t random = 88172645463325252u;
+	size_t count = 0;
+	int failed = !inputs || !ids || !times;
+	for (size_t i = 0; !failed && i < (size_t)sequences * tokens; i++) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		ids[i] = (int32_t)(random % vac_model_info(model)->vocab_size);
+	}
+	for (uint32_t i = 0; !failed && i < sequences; i++)
+		inputs[i] = (struct vac_input){.ids = ids + (size_t)i * tokens, .id_count = tokens};
+	for (int i = 0; !failed && i < 3; i++) /* compiles, and learns the speed */
+		failed = run_once(engine, model, inputs, sequences, NULL, &err) < 0;
+	int64_t end = vac_now_ns() + (int64_t)(seconds * 1e9);
+	while (!failed && count < MOST && (vac_now_ns() < end || count < 3)) {
+		int64_t start = vac_now_ns();
+		failed = run_once(engine, model, inputs, sequences, NULL, &err) < 0;
+		times[count++] = vac_now_ns() - start;
+	}
+	if (failed) {
+		fail("shape", &err);
+	} else {
+		qsort(times, count, sizeof(*times), compare_times);
+		printf("  {\"shape\": \"%ux%u\", \"runs\": %zu, \"median_us\": %.1f, "
+		       "\"least_us\": %.1f, \"tokens_per_second\": %.0f}%s\n",
+		       sequences, tokens, count, (double)times[count / 2] * 1e-3,
+		       (double)times[0] * 1e-3,
+		       (double)sequences * tokens / ((double)times[count / 2] * 1e-9),
+		       last ? "" : ",");
+		fflush(stdout);
+	}
+	free(times);
+	free(ids);
+	free(inputs);
+	return failed;
+}
+
+static int time_shapes(struct vac_engine *engine, struct vac_model *model,
+		       const struct arguments *a)
+{
+	const struct vac_load_times *t = vac_model_load_times(model);
+	printf("{\"device\": \"%s\", \"load_ms\": {\"open\": %.1f, \"tokenizer\": %.1f, "
+	       "\"map\": %.1f, \"read\": %.1f, \"pack\": %.1f, \"warm\": %.1f}, \"shapes\": [\n",
+	       vac_engine_description(engine), (double)t->open_ns * 1e-6,
+	       (double)t->tokenizer_ns * 1e-6, (double)t->map_ns * 1e-6, (double)t->read_ns * 1e-6,
+	       (double)t->pack_ns * 1e-6, (double)t->warm_ns * 1e-6);
+	fflush(stdout);
+	for (const char *at = a->shapes; *at;) {
+		unsigned sequences, tokens;
+		int used = 0;
+		char line[16];
+		if (sscanf(at, "%ux%u%n", &sequences, &tokens, &used) != 2 || !sequences ||
+		    !tokens) {
+			fprintf(stderr, "engine_bench: shapes are like 1x16,32x128\n");
+			return 1;
+		}
+		at += used;
+		at += *at == ',';
+		if (a->lockstep && !fgets(line, sizeof(line), stdin))
+			return 1;
+		if (time_shape(engine, model, sequences, tokens, a->seconds, !*at))
+			return 1;
+	}
+	printf("]}\n");
+	return 0;
+}
+
+static int run(const struct arguments *a)
+{
+	struct vac_engine *engine;
+	struct vac_model *model;
+	struct vac_error err = {0};
+	const struct vac_engine_options options = {
+		.backend = a->backend, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	if (vac_engine_open(&engine, &options, &err) < 0)
+		return fail("open", &err);
+	int64_t start = vac_now_ns();
+	int rc = vac_model_begin_load(engine, 1, a->dir, &model, &err);
+	int failed = rc < 0 ? fail("load", &err) : 0;
+	while (!failed && (rc = vac_model_load_step(model, &err)) != 0)
+		failed = rc < 0 ? fail("load", &err) : 0;
+	fprintf(stderr, "load %.1f ms\n", (double)(vac_now_ns() - start) * 1e-6);
+	if (!failed)
+		failed = a->embed ? embed_stdin(engine, model) : time_shapes(engine, model, a);
+	vac_engine_close(engine);
+	return failed;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = {.backend = "cpu", .shapes = "1x16,1x128,32x128", .seconds = 1};
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		if (strcmp(argv[i], "--embed") == 0)
+			a.embed = true;
+		else if (strcmp(argv[i], "--lockstep") == 0)
+			a.lockstep = true;
+		else if (strcmp(argv[i], "--backend") == 0)
+			a.backend = value, i++;
+		else if (strcmp(argv[i], "--shapes") == 0)
+			a.shapes = value, i++;
+		else if (strcmp(argv[i], "--threads") == 0)
+			a.threads = (uint32_t)atoi(value), i++;
+		else if (strcmp(argv[i], "--batch-tokens") == 0)
+			a.batch_tokens = (uint32_t)atoi(value), i++;
+		else if (strcmp(argv[i], "--seconds") == 0)
+			a.seconds = atof(value), i++;
+		else
+			a.dir = argv[i];
+	}
+	if (!a.dir) {
+		fprintf(stderr, "usage: engine_bench MODEL_DIR [--backend cpu] [--threads N] "
+				"[--shapes 1x16,32x128] [--seconds 1] [--lockstep] [--embed]\n");
+		return 2;
+	}
+	return run(&a);
+}

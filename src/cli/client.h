@@ -1,0 +1,58 @@
+/*
+ * client.h - what the commands that ask a running server share: where it is,
+ * how long to wait, and how to read what it says. One thread.
+ */
+#ifndef VAC_CLI_CLIENT_H
+#define VAC_CLI_CLIENT_H
+
+#include <jansson.h>
+
+#include "cli/cli.h"
+#include "cli/format.h"
+#include "cli/table.h"
+
+struct vac_client {
+	bool json;           /* --json: the server's words, unchanged */
+	const char *server;  /* --server, else VACATE_SERVER, else the default */
+	const char *timeout; /* --timeout, else the command's own */
+};
+
+/* Entries of a command's option table. */
+#define VAC_CLIENT_OPTIONS(client)                                                                 \
+	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321)", NULL,       \
+	 &(client).server},                                                                        \
+		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
+		 &(client).timeout},                                                               \
+	{                                                                                          \
+		"json", NULL, "print the server's reply as it is", &(client).json, NULL            \
+	}
+
+/* How long questions may take, and what moves gigabytes. */
+#define VAC_ASK_TIMEOUT_S  30
+#define VAC_MOVE_TIMEOUT_S 0
+
+/* Asks and reads. VAC_CONTINUE: *reply holds the answer (json_decref it).
+ * Else the command is over and this is its exit code: with --json the reply
+ * has been printed; after an error standard error says what was wrong.
+ * body is borrowed and may be NULL. */
+int vac_client_ask(const struct vac_command *command, const struct vac_client *client,
+		   const char *method, const char *target, const json_t *body, int timeout_s,
+		   json_t **reply);
+
+/* The named list of a reply, or NULL after complaining that it is not there. */
+const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
+			     const char *name);
+/* Members of an object; NULL or false when absent, null or of another type. */
+const char *vac_reply_text(const json_t *object, const char *name);
+bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
+bool vac_reply_flag(const json_t *object, const char *name);
+/* A number of bytes or milliseconds as text in to, "-" when unknown. */
+const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
+const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
+
+/* The colour of a model's state; NULL is fine. */
+enum vac_color vac_state_color(const char *state);
+/* A receipt as a person reads it (receipt_text.c). 0 or -ENOMEM. */
+int vac_print_receipt(const struct vac_terminal *terminal, const json_t *receipt);
+
+#endif

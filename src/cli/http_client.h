@@ -1,0 +1,36 @@
+/*
+ * http_client.h - one HTTP/1.1 request on a connection of its own, for the
+ * commands that talk to a running server. Blocking, with a deadline.
+ */
+#ifndef VAC_CLI_HTTP_CLIENT_H
+#define VAC_CLI_HTTP_CLIENT_H
+
+#include "cli/http_parse.h"
+
+#define VAC_HTTP_DEFAULT_SERVER "http://127.0.0.1:8321"
+
+struct vac_http_url {
+	char text[512];   /* as it is shown in messages: "http://host:port/prefix" */
+	char host[256];   /* name or address, without brackets */
+	char port[6];     /* digits */
+	char prefix[256]; /* path in front of every target, without the last '/' */
+};
+
+/* "http://HOST[:PORT][/PREFIX]" (port 80) or "HOST[:PORT]" (port 8321); an
+ * IPv6 address stands in brackets. Anything else is VAC_E_INVALID. */
+int vac_http_url_parse(const char *text, struct vac_http_url *url,
+		       struct vac_error *err) VAC_MUST_CHECK;
+
+/* Sends one request and reads the whole reply. target begins with '/'; body
+ * may be NULL. timeout_ms covers everything, 0: no limit (connecting has a
+ * limit of its own). Errors: VAC_E_GONE nobody answers there, VAC_E_TIMEOUT,
+ * VAC_E_CORRUPT not HTTP, VAC_E_TOO_LARGE. response is freed by the caller
+ * with vac_http_response_free, also after an error. */
+int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
+		     const char *body, int64_t timeout_ms, struct vac_http_response *response,
+		     struct vac_error *err) VAC_MUST_CHECK;
+
+/* Appends text with everything but unreserved characters as %XX. */
+void vac_http_escape(struct vac_buf *buf, const char *text);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * main.c - the `vacate` program: finds the command and runs it. To add one,
+ * write its file, declare it in cli.h, and add a line to the table here.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct vac_command *const commands[] = {
+	&vac_command_list, &vac_command_plan,     &vac_command_load, &vac_command_unload,
+	&vac_command_ps,   &vac_command_receipts, &vac_command_run,
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(FILE *file)
+{
+	fprintf(file, "Usage: vacate COMMAND [options]\n\n"
+		      "Serves models that give their memory back.\n\nCommands:\n");
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		fprintf(file, "  %-9s  %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(file, "\nOptions:\n"
+		      "  --help     this text; `vacate COMMAND --help` tells more\n"
+		      "  --version  the version\n\n"
+		      "Environment:\n"
+		      "  VACATE_SERVER  the server to ask, like --server\n"
+		      "  NO_COLOR       no colours\n"
+		      "  COLUMNS        width of tables where output is not a terminal\n\n"
+		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
+		      "4 no such model, 5 no room for it now.\n");
+}
+
+static int run_command(int argc, char **argv)
+{
+	const char *name = argv[1];
+
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+		print_help(stdout);
+		return VAC_EXIT_OK;
+	}
+	if (strcmp(name, "--version") == 0) {
+		puts("vacate " VAC_VERSION);
+		return VAC_EXIT_OK;
+	}
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		if (strcmp(name, commands[i]->name) == 0)
+			return commands[i]->run(commands[i], argc - 1, argv + 1);
+	}
+	fprintf(stderr, "vacate: %s %s; see `vacate --help`\n",
+		name[0] == '-' ? "unknown option" : "unknown command", name);
+	return VAC_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int rc;
+
+	if (argc < 2) {
+		print_help(stderr);
+		return VAC_EXIT_USAGE;
+	}
+	rc = run_command(argc, argv);
+	/* What a full disk swallowed was not said. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "vacate: cannot write the output: %s\n", strerror(errno));
+		return rc == VAC_EXIT_OK ? VAC_EXIT_FAILED : rc;
+	}
+	return rc;
+}

@@ -1,0 +1,211 @@
+/* ps.c - `vacate ps`: models in memory, and the processes that hold them. One thread. */
+#include "cli/client.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	COLUMN_NAME,
+	COLUMN_STATE,
+	COLUMN_DEVICE,
+	COLUMN_RAM,
+	COLUMN_WORKER,
+	COLUMN_REQUESTS,
+	COLUMN_IDLE,
+	COLUMN_UNTIL,
+	COLUMN_COUNT
+};
+
+static const struct vac_column columns[COLUMN_COUNT] = {
+	[COLUMN_NAME] = {.header = "NAME", .shrink = true},
+	[COLUMN_STATE] = {.header = "STATE"},
+	[COLUMN_DEVICE] = {.header = "DEVICE", .rank = 3},
+	[COLUMN_RAM] = {.header = "RAM", .right = true},
+	[COLUMN_WORKER] = {.header = "WORKER", .right = true, .rank = 2},
+	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
+	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
+	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
+};
+
+enum {
+	PROCESS_ROLE,
+	PROCESS_PID,
+	PROCESS_DEVICE,
+	PROCESS_MODELS,
+	PROCESS_USS,
+	PROCESS_PSS,
+	PROCESS_RSS,
+	PROCESS_COUNT
+};
+
+static const struct vac_column process_columns[PROCESS_COUNT] = {
+	[PROCESS_ROLE] = {.header = "PROCESS"},
+	[PROCESS_PID] = {.header = "PID", .right = true},
+	[PROCESS_DEVICE] = {.header = "DEVICE", .shrink = true},
+	[PROCESS_MODELS] = {.header = "MODELS", .right = true, .rank = 3},
+	[PROCESS_USS] = {.header = "USS", .right = true},
+	[PROCESS_PSS] = {.header = "PSS", .right = true, .rank = 1},
+	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
+};
+
+static const char *number_text(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
+{
+	int64_t number;
+
+	if (!vac_reply_number(object, name, &number))
+		return NULL;
+	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
+	return to;
+}
+
+/* "loading 45%", else the state as it is. */
+static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
+{
+	const char *state = vac_reply_text(model, "state");
+	const json_t *load = json_object_get(model, "load");
+	int64_t done, total;
+
+	if (!state || strcmp(state, "loading") != 0 ||
+	    !vac_reply_number(load, "done_bytes", &done) ||
+	    !vac_reply_number(load, "total_bytes", &total) || total <= 0 || done < 0)
+		return state;
+	if (done > total)
+		done = total;
+	snprintf(to, VAC_TEXT_BYTES, "loading %d%%", (int)(100.0 * (double)done / (double)total));
+	return to;
+}
+
+static void add_model(struct vac_table *table, const json_t *model)
+{
+	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], pid[VAC_TEXT_BYTES];
+	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
+	const char *name = vac_reply_text(model, "state");
+	const char *texts[COLUMN_COUNT] = {NULL};
+
+	texts[COLUMN_NAME] = vac_reply_text(model, "name");
+	texts[COLUMN_STATE] = state_text(model, state);
+	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
+	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
+	texts[COLUMN_WORKER] = number_text(model, "worker_pid", pid);
+	texts[COLUMN_REQUESTS] = number_text(model, "requests", requests);
+	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
+	texts[COLUMN_UNTIL] = vac_reply_ms(model, "expires_ms", until);
+	/* null says never, but only of a model that is there to stay. */
+	if (name && strcmp(name, "resident") == 0 &&
+	    json_is_null(json_object_get(model, "expires_ms")))
+		texts[COLUMN_UNTIL] = "forever";
+	vac_table_row(table, texts);
+	vac_table_color(table, COLUMN_STATE, vac_state_color(name));
+}
+
+static void add_process(struct vac_table *table, const char *role, const json_t *process)
+{
+	const json_t *usage = json_object_get(process, "usage");
+	char pid[VAC_TEXT_BYTES], models[VAC_TEXT_BYTES], uss[VAC_TEXT_BYTES];
+	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES];
+	const char *texts[PROCESS_COUNT] = {NULL};
+
+	texts[PROCESS_ROLE] = role;
+	texts[PROCESS_PID] = number_text(process, "pid", pid);
+	texts[PROCESS_DEVICE] = vac_reply_text(process, "device");
+	texts[PROCESS_MODELS] = number_text(process, "models", models);
+	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
+	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
+	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
+	vac_table_row(table, texts);
+}
+
+static int print_models(const struct vac_terminal *terminal, const json_t *models)
+{
+	struct vac_table table;
+	const json_t *model;
+	size_t i;
+	int rc;
+
+	if (json_array_size(models) == 0)
+		return vac_print_line(terminal, "no model is loaded");
+	vac_table_init(&table, columns, COLUMN_COUNT);
+	json_array_foreach(models, i, model) add_model(&table, model);
+	rc = vac_table_print(&table, terminal);
+	vac_table_free(&table);
+	return rc;
+}
+
+static int print_processes(const struct vac_terminal *terminal, const json_t *reply)
+{
+	const json_t *worker;
+	struct vac_table table;
+	size_t i;
+	int rc;
+
+	vac_table_init(&table, process_columns, PROCESS_COUNT);
+	json_array_foreach(json_object_get(reply, "workers"), i, worker)
+		add_process(&table, "worker", worker);
+	add_process(&table, "server", json_object_get(reply, "server"));
+	rc = vac_table_print(&table, terminal);
+	vac_table_free(&table);
+	return rc;
+}
+
+static int print_host(const struct vac_terminal *terminal, const json_t *host)
+{
+	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
+	char limit[VAC_TEXT_BYTES];
+	int64_t bytes;
+	int rc;
+
+	if (!json_is_object(host))
+		return 0;
+	rc = vac_print_line(terminal, "host: %s of %s available",
+			    vac_reply_bytes(host, "available_bytes", available),
+			    vac_reply_bytes(host, "total_bytes", total));
+	if (rc == 0 && vac_reply_number(host, "cgroup_limit_bytes", &bytes))
+		rc = vac_print_line(terminal, "cgroup: %s of %s used",
+				    vac_reply_bytes(host, "cgroup_used_bytes", used),
+				    vac_reply_bytes(host, "cgroup_limit_bytes", limit));
+	return rc;
+}
+
+static int run(const struct vac_command *command, int argc, char **argv)
+{
+	struct vac_client client = {0};
+	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
+	struct vac_arguments arguments = {0};
+	struct vac_terminal terminal;
+	const json_t *models;
+	json_t *reply;
+	int rc;
+
+	rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]), &arguments,
+			       argc, argv);
+	if (rc != VAC_CONTINUE)
+		return rc;
+	rc = vac_client_ask(command, &client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S, &reply);
+	if (rc != VAC_CONTINUE)
+		return rc;
+	models = vac_reply_list(command, reply, "models");
+	if (!models) {
+		json_decref(reply);
+		return VAC_EXIT_FAILED;
+	}
+	terminal = vac_terminal_of(stdout);
+	rc = print_models(&terminal, models);
+	fputc('\n', stdout);
+	if (rc == 0)
+		rc = print_processes(&terminal, reply);
+	if (rc == 0)
+		rc = print_host(&terminal, json_object_get(reply, "host"));
+	json_decref(reply);
+	if (rc != 0)
+		vac_complain(command, "out of memory for the table");
+	return rc == 0 ? VAC_EXIT_OK : VAC_EXIT_FAILED;
+}
+
+const struct vac_command vac_command_ps = {
+	.name = "ps",
+	.arguments = "[options]",
+	.summary = "Shows the models in memory and the processes that hold them",
+	.details = "RAM is the plan of a model; USS is what a process has for itself alone, as\n"
+		   "measured now; UNTIL is the time to its unload when no request comes.",
+	.run = run,
+};

@@ -1,0 +1,151 @@
+/*
+ * compute.h - a device: where regions are mapped and the dozen operations
+ * that models are made of.
+ *
+ * A backend is a table of functions (struct vac_backend). engine/reference is
+ * always built in; the others are modules that engine/backends.c loads at
+ * need. All calls come from the engine's one thread; a backend owns its thread
+ * team inside. Pointers named x, y, out and tables are addresses on the device
+ * (host memory when !on_device).
+ *
+ * Nothing here allocates tensors: activations lie in the engine's scratch
+ * arena, and what a kernel needs beside them in the part of it that was given
+ * with workspace().
+ */
+#ifndef VAC_ENGINE_COMPUTE_H
+#define VAC_ENGINE_COMPUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "format/config.h"
+
+struct vac_compute; /* one open device; each backend defines its own */
+struct vac_linear;  /* one kind of product; each backend defines its own */
+
+enum vac_activation {
+	VAC_ACTIVATION_NONE,
+	VAC_ACTIVATION_GELU,      /* x/2 (1 + erf(x / sqrt 2)) */
+	VAC_ACTIVATION_GELU_TANH, /* its tanh approximation, only when a config says so */
+	VAC_ACTIVATION_RELU,
+	VAC_ACTIVATION_TANH,
+	VAC_ACTIVATION_SIGMOID,
+};
+
+/* y = activation(x W^T + b), or with accumulate y += x W^T + b (then without
+ * an activation). x is [rows x in], y [rows x out], both dense. */
+struct vac_linear_shape {
+	uint32_t in, out;
+	bool bias;
+	bool accumulate;
+	enum vac_activation activation;
+};
+
+/* Rows of three tables added up, then layer normalization. */
+struct vac_embed {
+	const float *word, *position, *type; /* [.. x hidden] */
+	const float *gamma, *beta;           /* [hidden] */
+	float eps;
+	uint32_t hidden;
+};
+
+/* The tokens of a batch without padding. On the device. */
+struct vac_tokens {
+	uint32_t rows;               /* sum of the lengths */
+	uint32_t sequences;          /* each has at least one row */
+	uint32_t longest;            /* length of the longest */
+	const int32_t *ids;          /* [rows] */
+	const uint8_t *types;        /* [rows] */
+	const uint32_t *starts;      /* [sequences + 1]: rows of sequence s are
+	                         * starts[s] .. starts[s + 1] - 1; its first row has
+	                         * position 0 */
+	const uint32_t *host_starts; /* the same in host memory */
+};
+
+/* softmax(scale q k^T) v for each sequence and head. qkv is [rows x 3 heads
+ * head_size]: all q, then all k, then all v of a row; out is [rows x heads
+ * head_size]. */
+struct vac_attention {
+	uint32_t heads, head_size;
+	float scale;
+};
+
+struct vac_backend {
+	const char *name; /* "cpu" */
+	bool on_device;   /* regions are not host memory */
+	uint32_t default_batch_tokens;
+
+	int (*open)(uint32_t threads, struct vac_compute **out, struct vac_error *err);
+	void (*close)(struct vac_compute *c);
+	/* A line for people: libraries, threads, instruction set. Owned by c. */
+	const char *(*description)(const struct vac_compute *c);
+
+	/* Whole pages of zeroed memory; NULL when there is none. */
+	void *(*map)(struct vac_compute *c, uint64_t bytes);
+	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
+	/* Between host and device; on return the source may be reused. */
+	void (*upload)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+	void (*download)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+	/* Where kernels keep what they need for a moment; replaces the last one. */
+	void (*workspace)(struct vac_compute *c, void *base, uint64_t bytes);
+
+	/* Runs fn(ctx, 0 .. count - 1) on the team's host threads, in any order;
+	 * returns when all are done. fn may block on reads. */
+	void (*parallel)(struct vac_compute *c, uint32_t count, void (*fn)(void *ctx, uint32_t i),
+			 void *ctx);
+
+	/* A kind of product, shared and counted: each open needs one close. The
+	 * last close drops everything that the backend's library keeps for it. */
+	int (*linear_open)(struct vac_compute *c, const struct vac_linear_shape *shape,
+			   struct vac_linear **out, struct vac_error *err);
+	void (*linear_close)(struct vac_compute *c, struct vac_linear *linear);
+	uint64_t (*linear_packed_bytes)(const struct vac_linear *linear);
+	/* Workspace that it wants for up to so many rows. */
+	int (*linear_workspace)(struct vac_compute *c, const struct vac_linear *linear,
+				uint32_t rows, uint64_t *bytes, struct vac_error *err);
+	/* weight: [out x in] floats in host memory; packed: on the device, 64-byte
+	 * aligned. */
+	int (*linear_pack)(struct vac_compute *c, const struct vac_linear *linear,
+			   const float *weight, void *packed, struct vac_error *err);
+	/* Creates now what the first call with so many rows would create. */
+	int (*linear_prepare)(struct vac_compute *c, struct vac_linear *linear, uint32_t rows,
+			      struct vac_error *err);
+	/* Computes round_rows(rows) rows: x and y need room for them, and what
+	 * stands in the rows beyond is read, written and meaningless. */
+	int (*linear)(struct vac_compute *c, struct vac_linear *linear, const void *packed,
+		      const float *bias, uint32_t rows, const float *x, float *y,
+		      struct vac_error *err);
+	uint32_t (*round_rows)(const struct vac_compute *c, uint32_t rows);
+
+	void (*embed)(struct vac_compute *c, const struct vac_embed *embed,
+		      const struct vac_tokens *tokens, float *y);
+	/* In place: [rows x hidden]. */
+	void (*layer_norm)(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
+			   const float *gamma, const float *beta, float *x);
+	uint64_t (*attention_workspace)(const struct vac_compute *c,
+					const struct vac_attention *attention, uint32_t longest);
+	void (*attention)(struct vac_compute *c, const struct vac_attention *attention,
+			  const struct vac_tokens *tokens, const float *qkv, float *out);
+	/* One row of out ([sequences x hidden]) for each sequence of x. */
+	void (*pool)(struct vac_compute *c, enum vac_pooling pooling,
+		     const struct vac_tokens *tokens, uint32_t hidden, const float *x, float *out);
+	/* Waits for all of the above. 0, or the device is lost. */
+	int (*synchronize)(struct vac_compute *c, struct vac_error *err);
+
+	/* What the backend's libraries keep in the process; returns how many. */
+	size_t (*residue)(const struct vac_compute *c, struct vac_residue *out, size_t capacity);
+};
+
+#define VAC_PACKED_ALIGNMENT 64
+
+/* The built-in backend, and the symbol that a backend's module exports. */
+extern const struct vac_backend vac_backend_reference;
+
+/* "reference", "cpu", ...: found for the life of the process (a module stays
+ * loaded). Not found: VAC_E_NOT_FOUND with the places that were looked in. */
+int vac_backend_find(const char *name, const struct vac_backend **out,
+		     struct vac_error *err) VAC_MUST_CHECK;
+
+#endif

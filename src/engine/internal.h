@@ -1,0 +1,131 @@
+/*
+ * internal.h - the engine's structs, shared by engine.c, model.c, job.c and
+ * batch.c. All of it belongs to the engine's one thread.
+ */
+#ifndef VAC_ENGINE_INTERNAL_H
+#define VAC_ENGINE_INTERNAL_H
+
+#include "base/buf.h"
+#include "engine/architecture.h"
+#include "engine/head.h"
+#include "text/tokenizer.h"
+
+/* Sequences in one batch: bounds the room for their results. */
+#define VAC_BATCH_MAX_SEQUENCES 256
+/* A batch's size until the model's speed has been measured. */
+#define VAC_BATCH_FIRST_TOKENS 64
+
+/* How one model divides the scratch region: token ids and types, starts,
+ * activations, the head's, and the rest as the kernels' workspace. Each starts
+ * at a multiple of 64 bytes. */
+struct vac_scratch_layout {
+	uint32_t rows, sequences;
+	uint64_t ids, types, starts, activations, head, workspace; /* offsets */
+	uint64_t bytes;                                            /* of all */
+};
+
+enum vac_load_stage {
+	VAC_LOAD_TOKENIZER,
+	VAC_LOAD_MAP_WEIGHTS,
+	VAC_LOAD_MAP_PACKED,
+	VAC_LOAD_MAP_SCRATCH,
+	VAC_LOAD_READ,
+	VAC_LOAD_WARM,
+	VAC_LOAD_RESIDENT,
+};
+
+struct vac_model {
+	struct vac_engine *engine;
+	struct vac_model *next; /* the engine's list */
+	uint32_t id;
+	enum vac_load_stage stage;
+	char *dir;
+	struct vac_safetensors files; /* closed when resident */
+	struct vac_tokenizer_parsed *parsed;
+	size_t tokenizer_json_bytes;
+	struct vac_weights weights; /* the list goes when resident */
+	struct vac_network *network;
+	struct vac_head head;
+	const struct vac_tokenizer *tokenizer; /* in its region */
+	struct vac_model_info info;
+	struct vac_plan plan;
+	struct vac_scratch_layout layout;
+	struct vac_load_times times;
+	uint64_t done_bytes, total_bytes; /* of the checkpoint's tensors */
+	/* what the scheduler knows */
+	struct vac_job *jobs;                     /* all that exist: next_of_model */
+	struct vac_job *queue_first, *queue_last; /* with sequences to take: next_in_queue */
+	uint64_t served_tokens;   /* the model's clock: the least has the next turn */
+	double tokens_per_second; /* measured; 0: not yet */
+};
+
+enum vac_job_state { VAC_JOB_CREATED, VAC_JOB_SUBMITTED, VAC_JOB_DONE };
+
+struct vac_job {
+	struct vac_engine *engine; /* NULL: closed */
+	struct vac_model *model;   /* NULL: closed */
+	struct vac_job *next_of_model, *previous_of_model;
+	struct vac_job *next_in_queue, *previous_in_queue;
+	bool in_queue;
+	enum vac_job_state state;
+	struct vac_task_options options;
+	bool normalize;
+	uint32_t sequences, dimensions;
+	uint32_t taken;   /* sequences that went into batches */
+	uint32_t open;    /* sequences without a result yet */
+	uint32_t *starts; /* [sequences + 1] into ids */
+	struct vac_buf ids, types;
+	float *vectors;
+	int rc;
+	struct vac_error error;
+	struct vac_job_times times;
+	int64_t submitted_ns;
+	bool started;   /* some of it was in a batch */
+	uint64_t batch; /* number of the last batch that held some of it */
+	void (*done)(struct vac_job *job, void *ctx);
+	void *ctx;
+};
+
+/* The batch that is being computed. */
+struct vac_batch {
+	uint64_t number;
+	uint32_t count, rows, longest;
+	uint32_t starts[VAC_BATCH_MAX_SEQUENCES + 1];
+	struct vac_batch_entry {
+		struct vac_job *job; /* NULL: freed meanwhile */
+		uint32_t index;      /* sequence of the job */
+	} entries[VAC_BATCH_MAX_SEQUENCES];
+};
+
+struct vac_engine {
+	const struct vac_backend *backend;
+	struct vac_compute *compute;
+	struct vac_ledger ledger;
+	uint32_t max_batch_tokens, batch_target_ms;
+	void (*between)(void *ctx);
+	void *between_ctx;
+	struct vac_model *models;
+	struct vac_region *scratch; /* NULL: no model */
+	struct vac_encode_scratch *encode;
+	struct vac_job *orphans; /* submitted after their model had gone: next_in_queue */
+	struct vac_batch batch;
+};
+
+/* engine.c: a region of a model, mapped and in the ledger; NULL: no memory. */
+struct vac_region *vac_engine_map(struct vac_engine *engine, uint32_t owner,
+				  enum vac_region_kind kind, uint64_t payload_bytes);
+void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region);
+/* Makes the scratch as large as the models in the list (and resident or past
+ * VAC_LOAD_MAP_SCRATCH) need; 0 models: none. Shrinking cannot fail for want
+ * of memory: the larger one stays then. */
+int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
+
+/* batch.c */
+void vac_queue_put(struct vac_job *job);
+void vac_queue_remove(struct vac_job *job);
+/* Ends a job: takes it from the queue, sets its status, calls done. */
+void vac_job_finish(struct vac_job *job, int rc, const struct vac_error *err);
+/* job.c: the model goes: its jobs are cancelled and forget it. */
+void vac_jobs_orphan(struct vac_model *model);
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * fail_alloc.h - makes allocations of the code under test fail, one by one
+ * (malloc, calloc, realloc, strdup, strndup, mmap; linked with -Wl,--wrap).
+ * The C library's own allocations are left alone. One thread.
+ */
+#ifndef FAIL_ALLOC_H
+#define FAIL_ALLOC_H
+
+/* The next n allocations succeed, and all that follow fail. */
+void fail_after(long n);
+/* No more failures. */
+void fail_never(void);
+/* Allocations that failed since fail_after. */
+long fail_count(void);
+
+#endif
