@@ -8,15 +8,18 @@
 #include <sys/mman.h>
 
 static long left = -1; /* allocations that still succeed; negative: all do */
-static long failed;
+static bool once;      /* the first failure is the last */
+static long failed, live;
 
 /* The names that the linker gives to the wrapped functions. */
+void __real_free(void *memory);
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void __wrap_free(void *memory);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
@@ -27,7 +30,14 @@ void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t off
 void fail_after(long n)
 {
 	left = n;
+	once = false;
 	failed = 0;
+}
+
+void fail_only(long n)
+{
+	fail_after(n);
+	once = true;
 }
 
 void fail_never(void)
@@ -40,6 +50,11 @@ long fail_count(void)
 	return failed;
 }
 
+long fail_live(void)
+{
+	return live;
+}
+
 static bool must_fail(void)
 {
 	if (left < 0)
@@ -49,33 +64,49 @@ static bool must_fail(void)
 		return false;
 	}
 	failed++;
+	if (once)
+		left = -1;
 	errno = ENOMEM;
 	return true;
 }
 
+static void *counted(void *memory)
+{
+	live += memory != NULL;
+	return memory;
+}
+
+void __wrap_free(void *memory)
+{
+	live -= memory != NULL;
+	__real_free(memory);
+}
+
 void *__wrap_malloc(size_t bytes)
 {
-	return must_fail() ? NULL : __real_malloc(bytes);
+	return must_fail() ? NULL : counted(__real_malloc(bytes));
 }
 
 void *__wrap_calloc(size_t count, size_t bytes)
 {
-	return must_fail() ? NULL : __real_calloc(count, bytes);
+	return must_fail() ? NULL : counted(__real_calloc(count, bytes));
 }
 
 void *__wrap_realloc(void *old, size_t bytes)
 {
-	return must_fail() ? NULL : __real_realloc(old, bytes);
+	if (must_fail())
+		return NULL;
+	return old ? __real_realloc(old, bytes) : counted(__real_realloc(NULL, bytes));
 }
 
 char *__wrap_strdup(const char *text)
 {
-	return must_fail() ? NULL : __real_strdup(text);
+	return must_fail() ? NULL : counted(__real_strdup(text));
 }
 
 char *__wrap_strndup(const char *text, size_t bytes)
 {
-	return must_fail() ? NULL : __real_strndup(text, bytes);
+	return must_fail() ? NULL : counted(__real_strndup(text, bytes));
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)

@@ -14,59 +14,8 @@
 #include <cmocka.h>
 
 #include "api_help.h"
+#include "fail_alloc.h"
 #include "base/clock.h"
-
-/* --- failing allocations (linked with --wrap) -------------------------------------- */
-
-static long fail_after = -1; /* allocations that still succeed; -1: all */
-static long live;            /* allocations of the code under test that were not freed */
-static bool counting;
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *old, size_t bytes);
-void __real_free(void *memory);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
-void __wrap_free(void *memory);
-
-static bool refuse(void)
-{
-	if (!counting || fail_after < 0)
-		return false;
-	return fail_after-- == 0;
-}
-
-void *__wrap_malloc(size_t bytes)
-{
-	if (refuse())
-		return NULL;
-	live += counting;
-	return __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-	if (refuse())
-		return NULL;
-	live += counting;
-	return __real_calloc(count, bytes);
-}
-
-void *__wrap_realloc(void *old, size_t bytes)
-{
-	if (refuse())
-		return NULL;
-	live += counting && !old;
-	return __real_realloc(old, bytes);
-}
-
-void __wrap_free(void *memory)
-{
-	live -= counting && memory;
-	__real_free(memory);
-}
 
 /* --- what is taken ------------------------------------------------------------------ */
 
@@ -229,8 +178,9 @@ static void tei_embed(void **state)
 	assert_int_equal(call.options.truncation, VAC_TRUNCATE_NONE);
 	vac_call_free(&call);
 
-	request = help_request("POST", "/embed", NULL, "{\"inputs\":[\"x\"]}");
+	request = help_request("POST", "/", NULL, "{\"inputs\":[\"x\"]}");
 	parse_ok(&request, &call);
+	assert_int_equal(call.kind, VAC_CALL_TASK);
 	assert_null(call.model);
 	vac_call_free(&call);
 }
@@ -396,7 +346,7 @@ static const char *error_message(const char *path, const json_t *reply, int stat
 		assert_int_equal(json_object_size(reply), 1);
 		return json_string_value(error);
 	}
-	if (strcmp(path, "/embed") == 0 || strcmp(path, "/info") == 0) {
+	if (strcmp(path, "/embed") == 0 || strcmp(path, "/info") == 0 || strcmp(path, "/") == 0) {
 		assert_non_null(json_string_value(json_object_get(reply, "error_type")));
 		return json_string_value(error);
 	}
@@ -662,6 +612,7 @@ static void bad_routes(void **state)
 		{"GET", "/v1/models/", NULL, 404, "nothing at /v1/models/", NULL},
 		{"GET", "/api/show", NULL, 404, "nothing at /api/show", NULL},
 		{"PUT", "/embed", NULL, 405, "use POST", "POST"},
+		{"PUT", "/", NULL, 405, "use GET, HEAD, POST", "GET, HEAD, POST"},
 		{"GET", "/embed_all", NULL, 404, "nothing at /embed_all", NULL},
 		{"GET", "", NULL, 404, "nothing at", NULL},
 		{"GET", "/models/", NULL, 404, "nothing at /models/", NULL},
@@ -692,47 +643,62 @@ static void bad_routes(void **state)
 
 /* --- failures of the machine -------------------------------------------------------- */
 
+/* One allocation fails, or (for_good) that one and all after it. */
+static int parse_failing(const struct vac_http_request *request, long n, bool for_good)
+{
+	long before = fail_live();
+	struct vac_reply reply;
+	struct vac_call call;
+	long failed;
+	int rc;
+
+	if (for_good)
+		fail_after(n);
+	else
+		fail_only(n);
+	rc = vac_api_parse(request, &call, &reply);
+	failed = fail_count();
+	fail_never();
+	assert_int_equal(rc != 0, failed > 0);
+	if (rc == 0) {
+		vac_call_free(&call);
+	} else {
+		assert_int_equal(rc, -ENOMEM);
+		assert_int_equal(reply.status, 503);
+		assert_int_equal(reply.body.bytes > 0, !for_good);
+		vac_reply_free(&reply);
+	}
+	assert_int_equal(fail_live(), before);
+	return rc;
+}
+
 static void parse_without_memory(void **state)
 {
-	static const char *const bodies[][2] = {
-		{"/v1/embeddings", "{\"input\":[\"one \\u00e9scaped text\",[1,2,3],\"two\"],"
-				   "\"model\":\"some/model\",\"keep_alive\":\"5m\"}"},
-		{"/embed", "{\"inputs\":\"a text that is long enough to need a bit of room\"}"},
-		{"/api/embed", "{\"model\":\"m:latest\",\"input\":[\"a\",\"b\"]}"},
-		{"/models/load", "{\"model\":\"\\u006d\"}"},
+	static const struct {
+		const char *path, *body;
+		long least; /* allocations that there are at least */
+	} cases[] = {
+		{"/v1/embeddings",
+		 "{\"input\":[\"one \\u00e9scaped text\",[1,2,3],\"two\"],"
+		 "\"model\":\"some/model\",\"keep_alive\":\"5m\"}",
+		 5},
+		{"/embed", "{\"inputs\":\"a text that is long enough to need a bit of room\"}", 3},
+		{"/api/embed", "{\"model\":\"m:latest\",\"input\":[\"a\",\"b\"]}", 4},
+		{"/models/load", "{\"model\":\"\\u006d\"}", 2},
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct vac_http_request request =
-			help_request("POST", bodies[i][0], NULL, bodies[i][1]);
-		int failures = 0;
+			help_request("POST", cases[i].path, NULL, cases[i].body);
 
-		for (long n = 0;; n++) {
-			struct vac_reply reply;
-			struct vac_call call;
-			long before = live;
-			int rc;
+		for (int for_good = 0; for_good < 2; for_good++) {
+			long n = 0;
 
-			fail_after = n;
-			counting = true;
-			rc = vac_api_parse(&request, &call, &reply);
-			if (rc == 0) {
-				vac_call_free(&call);
-			} else {
-				failures++;
-				assert_int_equal(rc, -ENOMEM);
-				assert_int_equal(reply.status, 503);
-				assert_true(reply.body.bytes > 0);
-				vac_reply_free(&reply);
-			}
-			counting = false;
-			fail_after = -1;
-			assert_int_equal(live, before);
-			if (rc == 0)
-				break;
+			while (parse_failing(&request, n, for_good) != 0)
+				n++;
+			assert_true(n >= cases[i].least);
 		}
-		assert_true(failures >= 1);
 	}
 }
 

@@ -16,46 +16,7 @@
 
 #include "api/write.h"
 #include "api_help.h"
-
-static long fail_after = -1; /* allocations that still succeed; -1: all */
-static long live;            /* allocations of the code under test that were not freed */
-static bool counting;
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *old, size_t bytes);
-void __real_free(void *memory);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
-void __wrap_free(void *memory);
-
-void *__wrap_malloc(size_t bytes)
-{
-	live += counting;
-	return __real_malloc(bytes);
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-	live += counting;
-	return __real_calloc(count, bytes);
-}
-
-/* Replies are written into buffers that grow: nothing else allocates. */
-void *__wrap_realloc(void *old, size_t bytes)
-{
-	if (counting && fail_after >= 0 && fail_after-- == 0)
-		return NULL;
-	live += counting && !old;
-	return __real_realloc(old, bytes);
-}
-
-void __wrap_free(void *memory)
-{
-	live -= counting && memory;
-	__real_free(memory);
-}
+#include "fail_alloc.h"
 
 static void parse(const char *method, const char *path, const char *body, struct vac_call *call)
 {
@@ -869,62 +830,67 @@ static void any_string(void **state)
 
 /* --- without memory ------------------------------------------------------------------ */
 
+/* One allocation fails, or (for_good) that one and all after it. */
+static int render_failing(const struct vac_call *call, const struct vac_outcome *outcome, long n,
+			  bool for_good)
+{
+	long before = fail_live();
+	struct vac_reply reply;
+	int status;
+
+	if (for_good)
+		fail_after(n);
+	else
+		fail_only(n);
+	vac_api_render(call, outcome, &reply);
+	assert_int_equal(reply.status, fail_count() ? 503 : 200);
+	fail_never();
+	assert_true(vac_buf_ok(&reply.body));
+	status = reply.status;
+	if (status != 200 && for_good) {
+		assert_int_equal(reply.body.bytes, 0);
+	} else {
+		json_t *json = help_json(&reply);
+
+		if (status != 200)
+			assert_text_at(json, "error.code", "no_room");
+		else
+			assert_int_equal(json_array_size(at(json, "data")), 3);
+		json_decref(json);
+	}
+	vac_reply_free(&reply);
+	assert_int_equal(fail_live(), before);
+	return status;
+}
+
 static void render_without_memory(void **state)
 {
 	static float wide[3000];
 	struct vac_outcome outcome = {.vectors = wide, .rows = 3, .dimensions = 1000};
-	int replies_with_body = 0;
+	struct vac_error err;
+	struct vac_reply reply;
 	struct vac_call call;
 
 	(void)state;
 	parse("POST", "/v1/embeddings", "{\"model\":\"m\",\"input\":\"x\"}", &call);
-	for (long n = 0;; n++) {
-		struct vac_reply reply;
-		long before = live;
-		int status;
+	for (int for_good = 0; for_good < 2; for_good++) {
+		long n = 0;
 
-		counting = true;
-		fail_after = n;
-		vac_api_render(&call, &outcome, &reply);
-		fail_after = -1;
-		counting = false;
-		status = reply.status;
-		assert_true(vac_buf_ok(&reply.body));
-		if (status == 503 && reply.body.bytes > 0) {
-			json_t *json = help_json(&reply);
-
-			assert_text_at(json, "error.code", "no_room");
-			json_decref(json);
-			replies_with_body++;
-		}
-		counting = true;
-		vac_reply_free(&reply);
-		counting = false;
-		assert_int_equal(live, before);
-		if (status == 200) {
-			assert_true(n > 1);
-			break;
-		}
-		assert_int_equal(status, 503);
-	}
-	assert_true(replies_with_body > 0);
-
-	/* none at all: a status without a body */
-	{
-		struct vac_error err;
-		struct vac_reply reply;
-
-		vac_fail(&err, VAC_E_BUSY, "full");
-		counting = true;
-		fail_after = 0;
-		vac_api_error("/v1/embeddings", &err, 1, &reply);
-		fail_after = -1;
-		counting = false;
-		assert_int_equal(reply.status, 429);
-		assert_int_equal(reply.body.bytes, 0);
-		vac_reply_free(&reply);
+		while (render_failing(&call, &outcome, n, for_good) != 200)
+			n++;
+		assert_true(n >= 2);
 	}
 	vac_call_free(&call);
+
+	/* an error without memory keeps its status */
+	vac_fail(&err, VAC_E_BUSY, "full");
+	fail_after(0);
+	vac_api_error("/v1/embeddings", &err, 1, &reply);
+	fail_never();
+	assert_int_equal(reply.status, 429);
+	assert_int_equal(reply.retry_after_s, 1);
+	assert_int_equal(reply.body.bytes, 0);
+	vac_reply_free(&reply);
 }
 
 int main(void)
