@@ -1,53 +1,54 @@
-/* fail_alloc.c - makes allocations of the code under test fail. One thread. */
+/* fail_alloc.c - counting and refusing allocations. For tests with one thread. */
 #include "fail_alloc.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
-static long left = -1; /* allocations that still succeed; negative: all do */
-static bool once;      /* the first failure is the last */
-static long failed, live;
+static unsigned long refused = ULONG_MAX, count;
+static bool all_later; /* what comes after the refused one is refused, too */
+static long live;
 
-/* The names that the linker gives to the wrapped functions. */
 void __real_free(void *memory);
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *old, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void __wrap_free(void *memory);
 void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
+void *__wrap_calloc(size_t members, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
-void fail_after(long n)
+void fail_after(unsigned long n)
 {
-	left = n;
-	once = false;
-	failed = 0;
+	refused = n;
+	all_later = false;
+	count = 0;
 }
 
-void fail_only(long n)
+void fail_from(unsigned long n)
 {
 	fail_after(n);
-	once = true;
+	all_later = true;
 }
 
 void fail_never(void)
 {
-	left = -1;
+	fail_after(ULONG_MAX);
 }
 
-long fail_count(void)
+unsigned long fail_count(void)
 {
-	return failed;
+	return count;
 }
 
 long fail_live(void)
@@ -55,17 +56,12 @@ long fail_live(void)
 	return live;
 }
 
-static bool must_fail(void)
+static bool refuse(void)
 {
-	if (left < 0)
+	unsigned long index = count++;
+
+	if (all_later ? index < refused : index != refused)
 		return false;
-	if (left > 0) {
-		left--;
-		return false;
-	}
-	failed++;
-	if (once)
-		left = -1;
 	errno = ENOMEM;
 	return true;
 }
@@ -84,32 +80,38 @@ void __wrap_free(void *memory)
 
 void *__wrap_malloc(size_t bytes)
 {
-	return must_fail() ? NULL : counted(__real_malloc(bytes));
+	return refuse() ? NULL : counted(__real_malloc(bytes));
 }
 
-void *__wrap_calloc(size_t count, size_t bytes)
+void *__wrap_calloc(size_t members, size_t bytes)
 {
-	return must_fail() ? NULL : counted(__real_calloc(count, bytes));
+	return refuse() ? NULL : counted(__real_calloc(members, bytes));
 }
 
-void *__wrap_realloc(void *old, size_t bytes)
+void *__wrap_realloc(void *memory, size_t bytes)
 {
-	if (must_fail())
+	if (refuse())
 		return NULL;
-	return old ? __real_realloc(old, bytes) : counted(__real_realloc(NULL, bytes));
+	return memory ? __real_realloc(memory, bytes) : counted(__real_realloc(NULL, bytes));
 }
 
 char *__wrap_strdup(const char *text)
 {
-	return must_fail() ? NULL : counted(__real_strdup(text));
+	return refuse() ? NULL : counted(__real_strdup(text));
 }
 
 char *__wrap_strndup(const char *text, size_t bytes)
 {
-	return must_fail() ? NULL : counted(__real_strndup(text, bytes));
+	return refuse() ? NULL : counted(__real_strndup(text, bytes));
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	return must_fail() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+}
+
+/* What mmap is called with 64-bit file offsets. */
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }

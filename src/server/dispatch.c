@@ -1,0 +1,591 @@
+/*
+ * dispatch.c - from a call to what is done about it, and from what came of it
+ * to an outcome. The loop's thread only.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/state.h"
+
+/* What a client is told to wait before it asks again, seconds. */
+#define RETRY_AFTER_S 1
+
+struct request_watch {
+	struct vac_watch watch;
+	struct vac_request *request;
+	bool waits;
+};
+
+/* ---- answers ---- */
+
+void vac_dispatch_answer(struct vac_request *request, const struct vac_outcome *outcome)
+{
+	vac_api_render(&request->call, outcome, &request->reply);
+	vac_request_finish(request);
+}
+
+void vac_dispatch_fail(struct vac_request *request, const struct vac_error *err,
+		       uint32_t retry_after_s)
+{
+	struct vac_outcome outcome = {.error = *err, .retry_after_s = retry_after_s};
+
+	outcome.model = request->waiter.model ? request->waiter.model->name : request->call.model;
+	vac_dispatch_answer(request, &outcome);
+}
+
+static uint32_t retry_after(const struct vac_error *err)
+{
+	return err->code == VAC_E_BUSY || err->code == VAC_E_GONE ? RETRY_AFTER_S : 0;
+}
+
+/* ---- models by name ---- */
+
+static struct vac_model *enter(struct vac_server *server, const char *name, const char *dir,
+			       struct vac_error *err)
+{
+	struct vac_model *model = vac_registry_enter(&server->registry, name, dir);
+
+	if (!model)
+		vac_fail_nomem(err, "a model's entry", sizeof(*model));
+	return model;
+}
+
+/* No model was named: the only one that is loaded, else the only one on disk. */
+static struct vac_model *find_only(struct vac_server *server, struct vac_error *err)
+{
+	struct vac_model_entry *entries;
+	struct vac_model *model;
+	bool several;
+	size_t count;
+
+	model = vac_registry_only(&server->registry, &several);
+	if (model)
+		return model;
+	if (several) {
+		vac_fail(err, VAC_E_INVALID,
+			 "model: is missing, and more than one model is loaded; name one of them");
+		return NULL;
+	}
+	if (vac_model_list(&server->dirs, 2, &entries, &count, err) < 0)
+		return NULL;
+	if (count == 1)
+		model = enter(server, entries[0].name, entries[0].dir, err);
+	else if (count == 0)
+		vac_fail(err, VAC_E_NOT_FOUND,
+			 "model: is missing, and there is no model on disk; see --models");
+	else
+		vac_fail(err, VAC_E_INVALID,
+			 "model: is missing, no model is loaded and there is more than one on "
+			 "disk; name one");
+	vac_model_list_free(entries, count);
+	return model;
+}
+
+/* The entry of the model that a call names. A model that is loaded is found
+ * without a look at the disk: it answers on when its files are gone. */
+static struct vac_model *find_model(struct vac_server *server, const char *name,
+				    struct vac_error *err)
+{
+	struct vac_model *model;
+	char *dir;
+
+	if (!name)
+		return find_only(server, err);
+	model = vac_registry_find(&server->registry, name);
+	if (model && model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
+		return model;
+	if (vac_model_resolve(&server->dirs, name, false, &dir, err) < 0)
+		return NULL;
+	model = enter(server, name, dir, err);
+	free(dir);
+	return model;
+}
+
+/* ---- tasks ---- */
+
+static int decode_result(const struct vac_request *request, const struct vac_wire_header *header,
+			 const void *payload, struct vac_wire_result *result, struct vac_error *err)
+{
+	if (vac_wire_get_result(payload, header->payload_bytes, result, err) < 0)
+		return -EINVAL;
+	if (result->rows != request->call.input_count || result->dimensions == 0)
+		return vac_fail(err, VAC_E_INVALID,
+				"RESULT has %" PRIu32 " rows of %" PRIu32 " numbers for %zu inputs",
+				result->rows, result->dimensions, request->call.input_count);
+	return 0;
+}
+
+static void answer_task(struct vac_request *request, const struct vac_wire_result *result)
+{
+	const struct vac_model *model = request->waiter.model;
+	int64_t now_ns = vac_now_ns();
+	struct vac_outcome outcome = {
+		.model = model->name,
+		/* Frames start at multiples of 8 in a malloc'ed buffer, and the
+		 * header of a RESULT is 40 bytes: the floats are aligned. */
+		.vectors = (const float *)(const void *)result->vectors,
+		.rows = result->rows,
+		.dimensions = result->dimensions,
+		.tokens = result->tokens,
+		.total_ns = now_ns - request->arrived_ns,
+		.tokenize_ns = result->tokenize_ns,
+		.queue_ns = result->queue_ns,
+		.compute_ns = result->compute_ns,
+	};
+
+	if (model->resident_ns > request->queued_ns)
+		outcome.load_ns = model->resident_ns - request->queued_ns;
+	vac_histogram_add(&request->server->metrics.task, outcome.total_ns);
+	vac_histogram_add(&request->server->metrics.worker, now_ns - request->asked_ns);
+	vac_dispatch_answer(request, &outcome);
+}
+
+static int task_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			 const void *payload, struct vac_error *err)
+{
+	struct vac_request *request = VAC_CONTAINER(exchange, struct vac_request, exchange);
+	struct vac_registry *registry = &request->server->registry;
+	struct vac_wire_result result;
+	struct vac_error refusal;
+
+	switch (header->type) {
+	case VAC_WIRE_RESULT:
+		if (decode_result(request, header, payload, &result, err) < 0)
+			return -EINVAL;
+		answer_task(request, &result);
+		vac_registry_done(registry, &request->waiter, true);
+		return 0;
+	case VAC_WIRE_ERROR:
+		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
+			return -EINVAL;
+		vac_dispatch_fail(request, &refusal, retry_after(&refusal));
+		vac_registry_done(registry, &request->waiter, false);
+		return 0;
+	default:
+		return vac_fail(err, VAC_E_INVALID, "TASK was answered with type %u", header->type);
+	}
+}
+
+static void task_lost(struct vac_exchange *exchange, const struct vac_error *why)
+{
+	struct vac_request *request = VAC_CONTAINER(exchange, struct vac_request, exchange);
+	const char *name = request->waiter.model->name;
+	struct vac_error err;
+
+	/* No byte of its reply has left: nobody notices the second try. */
+	if (vac_registry_lost(&request->server->registry, &request->waiter))
+		return;
+	vac_fail(&err, VAC_E_GONE,
+		 "%s; the request for model %.200s was tried on two workers and is given up",
+		 why->message, name);
+	vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+}
+
+static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *waiter)
+{
+	struct vac_request *request = VAC_CONTAINER(waiter, struct vac_request, waiter);
+	struct vac_server *server = ctx;
+	struct vac_wire_task task = {
+		.model = model->wire_id,
+		.options = request->call.options,
+		.input_count = (uint32_t)request->call.input_count,
+		.inputs = request->call.inputs,
+	};
+	struct vac_ask ask = vac_worker_begin(model->worker);
+	struct vac_error err;
+
+	request->exchange.answer = task_answered;
+	request->exchange.lost = task_lost;
+	request->asked_ns = vac_now_ns();
+	vac_wire_put_task(&model->worker->out, ask.id, &task);
+	if (vac_worker_commit(&ask, &request->exchange, &err) == 0)
+		return;
+	vac_dispatch_fail(request, &err, 0);
+	vac_registry_done(&server->registry, waiter, false);
+}
+
+static void submit(struct vac_request *request, bool load_only)
+{
+	struct vac_server *server = request->server;
+	struct vac_error err;
+	struct vac_model *model;
+
+	if (server->draining) {
+		vac_fail(&err, VAC_E_GONE, "the server is shutting down");
+		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		return;
+	}
+	model = find_model(server, request->call.model, &err);
+	if (!model) {
+		vac_dispatch_fail(request, &err, retry_after(&err));
+		return;
+	}
+	request->waiter.load_only = load_only;
+	request->waiter.keep_alive_set = request->call.keep_alive_set;
+	request->waiter.keep_alive_ms = request->call.keep_alive_ms;
+	request->queued_ns = vac_now_ns();
+	if (vac_registry_submit(&server->registry, model, &request->waiter, &err) < 0)
+		vac_dispatch_fail(request, &err, retry_after(&err));
+}
+
+static void finish_waiter(void *ctx, struct vac_waiter *waiter, const struct vac_error *why)
+{
+	struct vac_request *request = VAC_CONTAINER(waiter, struct vac_request, waiter);
+
+	(void)ctx;
+	if (why)
+		vac_dispatch_fail(request, why, retry_after(why));
+	else
+		vac_views_loaded(request, waiter->model);
+}
+
+/* ---- unloads that somebody asked for ---- */
+
+static void answer_unload(struct vac_request *request)
+{
+	struct vac_outcome outcome = {
+		.model = request->call.model,
+		.receipts = request->done_receipts,
+		.receipt_count = request->done_receipt_count,
+	};
+
+	vac_dispatch_answer(request, &outcome);
+}
+
+static void unload_done(struct vac_watch *watch, const struct vac_receipt *receipt)
+{
+	struct request_watch *own = VAC_CONTAINER(watch, struct request_watch, watch);
+	struct vac_request *request = own->request;
+
+	own->waits = false;
+	/* NULL: the load that was under way failed; there was nothing to unload. */
+	if (receipt)
+		request->done_receipts[request->done_receipt_count++] = *receipt;
+	if (--request->watches_left == 0)
+		answer_unload(request);
+}
+
+static int watch_models(struct vac_request *request, struct vac_model *only)
+{
+	struct vac_registry *registry = &request->server->registry;
+	size_t most = only ? 1 : registry->model_count;
+
+	request->watches = calloc(most ? most : 1, sizeof(*request->watches));
+	request->done_receipts = calloc(most ? most : 1, sizeof(*request->done_receipts));
+	if (!request->watches || !request->done_receipts)
+		return -ENOMEM;
+	for (struct vac_model *model = registry->models; model; model = model->next) {
+		struct request_watch *own = &request->watches[request->watch_count];
+
+		if (only && model != only)
+			continue;
+		own->request = request;
+		own->watch.done = unload_done;
+		if (!vac_registry_unload(registry, model, VAC_UNLOAD_REQUEST,
+					 request->call.drop_cache, &own->watch))
+			continue;
+		own->waits = true;
+		request->watch_count++;
+		request->watches_left++;
+	}
+	return 0;
+}
+
+static void unload(struct vac_request *request, bool all)
+{
+	struct vac_model *model = NULL;
+	struct vac_error err;
+
+	if (!all) {
+		model = find_model(request->server, request->call.model, &err);
+		if (!model) {
+			vac_dispatch_fail(request, &err, 0);
+			return;
+		}
+	}
+	if (watch_models(request, model) < 0) {
+		vac_fail_nomem(&err, "the receipts", sizeof(struct vac_receipt));
+		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		return;
+	}
+	/* What is not loaded leaves no receipt, and that is no failure. */
+	if (request->watches_left == 0)
+		answer_unload(request);
+}
+
+/* ---- loads ---- */
+
+static int load_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			 const void *payload, struct vac_error *err)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_model *model = job->model;
+	const struct vac_worker *worker = model->worker;
+	struct vac_wire_progress progress;
+	struct vac_wire_model loaded;
+	struct vac_model_info info;
+	struct vac_error refusal;
+
+	switch (header->type) {
+	case VAC_WIRE_PROGRESS:
+		if (vac_wire_get_progress(payload, header->payload_bytes, &progress, err) < 0)
+			return -EINVAL;
+		model->done_bytes = progress.done_bytes;
+		model->total_bytes = progress.total_bytes;
+		return 0;
+	case VAC_WIRE_LOADED:
+		if (vac_wire_get_model(payload, header->payload_bytes, &loaded, err) < 0)
+			return -EINVAL;
+		vac_model_info_copy(&info, &loaded);
+		model->worker_start_ns = worker->started_ns >= model->load_asked_ns
+						 ? worker->ready_ns - worker->started_ns
+						 : 0;
+		vac_registry_loaded(&job->server->registry, model, &info);
+		vac_histogram_add(&job->server->metrics.load, model->load_ns);
+		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
+			(double)model->load_ns / 1e6, info.ledger_bytes);
+		return 0;
+	case VAC_WIRE_ERROR:
+		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
+			return -EINVAL;
+		vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name,
+			refusal.message);
+		vac_registry_load_failed(&job->server->registry, model, &refusal);
+		return 0;
+	default:
+		return vac_fail(err, VAC_E_INVALID, "LOAD was answered with type %u", header->type);
+	}
+}
+
+static void ask_load(void *ctx, struct vac_model *model);
+
+static void load_lost(struct vac_exchange *exchange, const struct vac_error *why)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_model *model = job->model;
+	struct vac_error err;
+
+	/* One more try for a worker that died (the kernel's killer may have meant
+	 * the model before); one that hung or spoke another version would again. */
+	model->worker = NULL;
+	if (why->code == VAC_E_GONE && ++model->load_losses < 2 && !job->server->draining) {
+		ask_load(job->server, model);
+		return;
+	}
+	vac_fail(&err, VAC_E_GONE, "model %.200s cannot be loaded%s: %s", model->name,
+		 model->load_losses > 1 ? " (tried on two workers)" : "", why->message);
+	vac_log(VAC_LOG_WARN, "%s", err.message);
+	vac_registry_load_failed(&job->server->registry, model, &err);
+}
+
+static int make_job(struct vac_server *server, struct vac_model *model)
+{
+	struct vac_job *job;
+
+	if (model->user)
+		return 0;
+	job = calloc(1, sizeof(*job));
+	if (!job)
+		return -ENOMEM;
+	job->server = server;
+	job->model = model;
+	model->user = job;
+	return 0;
+}
+
+static void ask_load(void *ctx, struct vac_model *model)
+{
+	struct vac_server *server = ctx;
+	struct vac_wire_load load = {
+		.model = model->wire_id,
+		.dir = {model->dir, (uint32_t)strlen(model->dir)},
+	};
+	struct vac_error err;
+	struct vac_job *job;
+	struct vac_ask ask;
+
+	if (make_job(server, model) < 0) {
+		vac_fail_nomem(&err, "a load", sizeof(*job));
+		goto err;
+	}
+	job = model->user;
+	model->worker = vac_supervisor_worker(&server->supervisor, VAC_SERVER_DEVICE, false, &err);
+	if (!model->worker)
+		goto err;
+	job->exchange.answer = load_answered;
+	job->exchange.lost = load_lost;
+	ask = vac_worker_begin(model->worker);
+	vac_wire_put_load(&model->worker->out, VAC_WIRE_LOAD, ask.id, &load);
+	if (vac_worker_commit(&ask, &job->exchange, &err) == 0)
+		return;
+err:
+	vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name, err.message);
+	vac_registry_load_failed(&server->registry, model, &err);
+}
+
+/* ---- the registry's other operations ---- */
+
+static int64_t now_ns(void *ctx)
+{
+	(void)ctx;
+	return vac_now_ns();
+}
+
+static void wake_at(void *ctx, int64_t at_ns)
+{
+	struct vac_server *server = ctx;
+
+	if (!vac_timer_is_set(&server->registry_timer) || server->registry_timer.at_ns > at_ns)
+		vac_timer_set(&server->loop, &server->registry_timer, at_ns);
+}
+
+static void forget(void *ctx, struct vac_model *model)
+{
+	(void)ctx;
+	free(model->user);
+	model->user = NULL;
+}
+
+const struct vac_registry_ops vac_dispatch_registry_ops = {
+	.now_ns = now_ns,
+	.load = ask_load,
+	.run = run_task,
+	.unload = vac_unload_begin,
+	.finish = finish_waiter,
+	.died = vac_unload_died,
+	.wake_at = wake_at,
+	.forget = forget,
+};
+
+void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expected,
+			      const struct vac_error *why)
+{
+	struct vac_server *server = ctx;
+
+	(void)expected;
+	(void)why;
+	vac_unload_worker_gone(server, worker);
+	vac_registry_worker_gone(&server->registry, worker);
+}
+
+/* ---- calls ---- */
+
+static void answer_metrics(struct vac_request *request)
+{
+	struct vac_outcome outcome = {0};
+	struct vac_error err;
+
+	vac_api_render(&request->call, &outcome, &request->reply);
+	vac_metrics_write(request->server, &request->reply.body);
+	if (!vac_buf_ok(&request->reply.body)) {
+		vac_reply_free(&request->reply);
+		vac_fail_nomem(&err, "the metrics", 0);
+		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		return;
+	}
+	vac_request_finish(request);
+}
+
+static void plan(struct vac_request *request)
+{
+	struct vac_model_dirs *dirs = &request->server->dirs;
+	struct vac_error err;
+	char *dir;
+
+	if (!request->call.model) {
+		vac_fail(&err, VAC_E_INVALID, "model: is missing; name the one to plan");
+		vac_dispatch_fail(request, &err, 0);
+		return;
+	}
+	if (vac_model_resolve(dirs, request->call.model, false, &dir, &err) < 0) {
+		vac_dispatch_fail(request, &err, 0);
+		return;
+	}
+	vac_views_plan(request, dir);
+	free(dir);
+}
+
+static void carry_out(struct vac_request *request)
+{
+	struct vac_outcome nothing = {0};
+
+	switch (request->call.kind) {
+	case VAC_CALL_TASK:
+		submit(request, false);
+		break;
+	case VAC_CALL_LOAD:
+		submit(request, true);
+		break;
+	case VAC_CALL_UNLOAD:
+		unload(request, false);
+		break;
+	case VAC_CALL_UNLOAD_ALL:
+		unload(request, true);
+		break;
+	case VAC_CALL_LIST:
+		vac_views_list(request);
+		break;
+	case VAC_CALL_PLAN:
+		plan(request);
+		break;
+	case VAC_CALL_PS:
+		vac_views_ps(request);
+		break;
+	case VAC_CALL_RECEIPTS:
+		vac_views_receipts(request);
+		break;
+	case VAC_CALL_METRICS:
+		answer_metrics(request);
+		break;
+	case VAC_CALL_HEALTH:
+	case VAC_CALL_VERSION:
+		vac_dispatch_answer(request, &nothing);
+		break;
+	}
+}
+
+void vac_dispatch(struct vac_request *request)
+{
+	struct vac_http_request http;
+
+	vac_http_describe(request, &http);
+	if (vac_api_parse(&http, &request->call, &request->reply) < 0) {
+		request->stage = VAC_REQUEST_DONE;
+		return;
+	}
+	request->parsed = true;
+	request->stage = VAC_REQUEST_WORKING;
+	carry_out(request);
+}
+
+void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *why)
+{
+	struct vac_registry *registry = &request->server->registry;
+
+	assert(request->stage == VAC_REQUEST_WORKING);
+	vac_worker_cancel(&request->exchange);
+	vac_registry_cancel(registry, &request->waiter);
+	for (size_t i = 0; i < request->watch_count; i++) {
+		if (request->watches[i].waits)
+			vac_registry_unwatch(registry, &request->watches[i].watch);
+	}
+	vac_plans_unwait(&request->server->plans, &request->plan_wait);
+	vac_dispatch_fail(request, why, 0);
+}
+
+void vac_dispatch_release(struct vac_request *request)
+{
+	assert(request->exchange.id == 0 && request->waiter.state == VAC_WAITER_IDLE);
+	if (request->parsed)
+		vac_call_free(&request->call);
+	request->parsed = false;
+	free(request->watches);
+	request->watches = NULL;
+	free(request->done_receipts);
+	request->done_receipts = NULL;
+}

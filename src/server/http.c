@@ -1,0 +1,548 @@
+/*
+ * http.c - libmicrohttpd in the server's loop: connections, bodies, replies.
+ * The loop's thread only.
+ *
+ * libmicrohttpd 0.9.75 runs without a thread of its own (MHD_USE_EPOLL without
+ * MHD_USE_INTERNAL_POLLING_THREAD); its epoll descriptor is in our epoll set.
+ * What that mode needs, as seen with strace:
+ * - MHD_resume_connection() makes nothing readable: MHD_run() must be called
+ *   after it (run_wanted), and then calls the handler again, which queues the
+ *   reply; it leaves in the same call.
+ * - A suspended connection is out of libmicrohttpd's epoll set: that its client
+ *   left is seen by our own edge-triggered watch for EPOLLRDHUP.
+ * - libmicrohttpd switches Nagle's algorithm off by itself.
+ * - MHD_get_timeout() must be asked before each wait (edge-triggered work that
+ *   it has not finished shows only there).
+ */
+#include "server/http.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/state.h"
+
+#define NS_PER_MS 1000000
+#define BACKLOG   1024
+/* Of headers and libmicrohttpd's own buffers, for each connection. */
+#define CONNECTION_BYTES ((size_t)16 << 10)
+/* A body that was refused is read on to its end, so that the client hears why,
+ * but no further than this times max_body_bytes. */
+#define REFUSED_FACTOR 4
+
+struct vac_connection {
+	struct vac_http *http;
+	struct vac_source source;    /* the client's socket, for its leaving */
+	struct vac_timer timer;      /* until a request must be whole */
+	struct vac_request *request; /* in work; NULL between requests */
+	bool left;                   /* the client shut its side */
+};
+
+/* ---- one connection ---- */
+
+static void client_left(struct vac_source *source, uint32_t events)
+{
+	struct vac_connection *connection = VAC_CONTAINER(source, struct vac_connection, source);
+	struct vac_error why;
+
+	(void)events;
+	connection->left = true;
+	if (!connection->request || connection->request->stage != VAC_REQUEST_WORKING)
+		return;
+	vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
+	vac_dispatch_abandon(connection->request, &why);
+}
+
+static void too_slow(struct vac_timer *timer)
+{
+	struct vac_connection *connection = VAC_CONTAINER(timer, struct vac_connection, timer);
+
+	vac_log(VAC_LOG_DEBUG, "a client was too slow, its connection is closed");
+	/* libmicrohttpd sees the end and closes; it may be anywhere in its states. */
+	shutdown(connection->source.fd, SHUT_RDWR);
+}
+
+static void give_time(struct vac_connection *connection, int64_t ms)
+{
+	vac_timer_set(&connection->http->server->loop, &connection->timer,
+		      vac_now_ns() + ms * NS_PER_MS);
+}
+
+static void connection_began(struct vac_http *http, struct MHD_Connection *mhd, void **context)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct vac_connection *connection = calloc(1, sizeof(*connection));
+	struct vac_loop *loop = &http->server->loop;
+	struct vac_error err;
+
+	*context = NULL;
+	if (!connection || !info)
+		goto err;
+	connection->http = http;
+	connection->source = (struct vac_source){.fd = info->connect_fd, .ready = client_left};
+	if (vac_timer_open(loop, &connection->timer, too_slow) < 0)
+		goto err;
+	if (vac_loop_add(loop, &connection->source, EPOLLRDHUP | EPOLLET, &err) < 0) {
+		vac_timer_close(loop, &connection->timer);
+		goto err;
+	}
+	give_time(connection, http->server->options.client_timeout_ms);
+	http->connection_count++;
+	http->server->metrics.connections++;
+	*context = connection;
+	return;
+err:
+	/* Its requests find no context and are refused. */
+	free(connection);
+	vac_log(VAC_LOG_WARN, "out of memory for a connection");
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct vac_http *http = cls;
+	struct vac_connection *connection = *context;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		connection_began(http, mhd, context);
+		return;
+	}
+	if (!connection)
+		return;
+	assert(!connection->request);
+	vac_loop_remove(&http->server->loop, &connection->source);
+	vac_timer_close(&http->server->loop, &connection->timer);
+	http->connection_count--;
+	free(connection);
+	*context = NULL;
+}
+
+/* The first line of a request is there: from now on it must hurry. */
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct vac_http *http = cls;
+
+	(void)uri;
+	if (info && info->socket_context)
+		give_time(info->socket_context, http->server->options.client_timeout_ms);
+	return NULL; /* becomes the request's context */
+}
+
+/* ---- replies ---- */
+
+static void drop_body(struct vac_request *request)
+{
+	request->server->http.held_bytes -= request->held_bytes;
+	request->held_bytes = 0;
+	vac_buf_free(&request->body);
+}
+
+static enum MHD_Result send_reply(struct vac_request *request)
+{
+	struct vac_reply *reply = &request->reply;
+	struct MHD_Response *response;
+	enum MHD_Result rc;
+	char number[16];
+
+	assert(request->stage == VAC_REQUEST_DONE || request->stage == VAC_REQUEST_REFUSED);
+	response = MHD_create_response_from_buffer(reply->body.bytes, reply->body.data,
+						   MHD_RESPMEM_MUST_FREE);
+	if (!response)
+		return MHD_NO;
+	/* It is the response's now. */
+	reply->body = VAC_BUF_INIT;
+	if (reply->content_type)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+					reply->content_type);
+	if (reply->retry_after_s) {
+		snprintf(number, sizeof(number), "%" PRIu32, reply->retry_after_s);
+		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+	}
+	if (reply->allow)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
+	if (request->server->draining)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+	vac_metrics_reply(&request->server->metrics, reply->status);
+	rc = MHD_queue_response(request->mhd, (unsigned int)reply->status, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
+void vac_request_finish(struct vac_request *request)
+{
+	assert(request->stage == VAC_REQUEST_WORKING || request->stage == VAC_REQUEST_READING);
+	request->stage = VAC_REQUEST_DONE;
+	if (!request->suspended)
+		return; /* the handler that called us queues it */
+	request->suspended = false;
+	MHD_resume_connection(request->mhd);
+	request->server->http.run_wanted = true;
+}
+
+/* ---- requests ---- */
+
+static const char *get_query(void *ctx, const char *name)
+{
+	return MHD_lookup_connection_value(ctx, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static const char *get_header(void *ctx, const char *name)
+{
+	return MHD_lookup_connection_value(ctx, MHD_HEADER_KIND, name);
+}
+
+void vac_http_describe(struct vac_request *request, struct vac_http_request *out)
+{
+	const struct vac_server_options *options = &request->server->options;
+
+	*out = (struct vac_http_request){
+		.method = request->method,
+		.path = request->path,
+		.query = get_query,
+		.header = get_header,
+		.ctx = request->mhd,
+		.body = (const char *)request->body.data,
+		.body_bytes = request->body.bytes,
+		.limits = {.max_inputs = options->max_inputs,
+			   .max_input_bytes = options->max_input_bytes},
+	};
+}
+
+static void refuse(struct vac_request *request, const struct vac_error *err, uint32_t retry_after_s)
+{
+	drop_body(request);
+	vac_api_error(request->path, err, retry_after_s, &request->reply);
+	request->stage = VAC_REQUEST_REFUSED;
+}
+
+static void refuse_large(struct vac_request *request, uint64_t bytes)
+{
+	struct vac_error err;
+
+	vac_fail(&err, VAC_E_TOO_LARGE,
+		 "the request body has %s%" PRIu64 " bytes where at most %zu are accepted; send "
+		 "fewer inputs at once or raise --max-body",
+		 bytes ? "" : "more than ",
+		 bytes ? bytes : (uint64_t)request->server->options.max_body_bytes,
+		 request->server->options.max_body_bytes);
+	refuse(request, &err, 0);
+}
+
+/* The Content-Length, when there is one that can be read. */
+static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
+{
+	const char *text =
+		MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	char *end;
+
+	if (!text || *text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*bytes = strtoull(text, &end, 10);
+	if (errno == ERANGE)
+		*bytes = UINT64_MAX;
+	return *end == '\0' || errno == ERANGE;
+}
+
+static bool hold(struct vac_request *request, size_t bytes)
+{
+	struct vac_http *http = &request->server->http;
+	struct vac_error err;
+
+	if (bytes > request->server->options.max_pending_bytes - http->held_bytes) {
+		vac_fail(&err, VAC_E_BUSY,
+			 "requests of %zu bytes are in work already, which is near the most; try "
+			 "again soon or raise --max-pending",
+			 http->held_bytes);
+		refuse(request, &err, 1);
+		return false;
+	}
+	http->held_bytes += bytes;
+	request->held_bytes += bytes;
+	return true;
+}
+
+static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,
+				 const char *path, const char *method)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct vac_request *request;
+	uint64_t bytes = 0;
+
+	if (!info || !info->socket_context)
+		return NULL;
+	request = calloc(1, sizeof(*request));
+	if (!request)
+		return NULL;
+	request->server = http->server;
+	request->mhd = mhd;
+	request->connection = info->socket_context;
+	request->method = method;
+	request->path = path;
+	request->next = http->requests;
+	if (http->requests)
+		http->requests->prev = request;
+	http->requests = request;
+	http->request_count++;
+	request->connection->request = request;
+	if (!stated_bytes(mhd, &bytes) || bytes == 0)
+		return request;
+	if (bytes > http->server->options.max_body_bytes)
+		refuse_large(request, bytes);
+	else if (hold(request, (size_t)bytes))
+		vac_buf_reserve(&request->body, (size_t)bytes);
+	return request;
+}
+
+static enum MHD_Result take_body(struct vac_request *request, const char *data, size_t bytes)
+{
+	const struct vac_server_options *options = &request->server->options;
+	size_t total = request->body.bytes + bytes;
+	struct vac_error err;
+
+	if (request->stage == VAC_REQUEST_REFUSED) {
+		request->body.bytes += bytes; /* counts; there is no memory behind it */
+		return request->body.bytes / REFUSED_FACTOR > options->max_body_bytes ? MHD_NO
+										      : MHD_YES;
+	}
+	if (total > options->max_body_bytes) {
+		refuse_large(request, 0);
+		return MHD_YES;
+	}
+	if (total > request->held_bytes && !hold(request, total - request->held_bytes))
+		return MHD_YES;
+	vac_buf_put(&request->body, data, bytes);
+	if (!vac_buf_ok(&request->body)) {
+		vac_fail_nomem(&err, "the request body", total);
+		refuse(request, &err, 1);
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result complete(struct vac_request *request)
+{
+	struct vac_connection *connection = request->connection;
+	struct vac_error why;
+
+	vac_timer_clear(&request->server->loop, &connection->timer);
+	if (request->stage == VAC_REQUEST_REFUSED)
+		return send_reply(request);
+	request->arrived_ns = vac_now_ns();
+	vac_dispatch(request);
+	/* The call owns copies of what it needs. */
+	drop_body(request);
+	if (request->stage == VAC_REQUEST_WORKING && connection->left) {
+		vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
+		vac_dispatch_abandon(request, &why);
+	}
+	if (request->stage == VAC_REQUEST_DONE)
+		return send_reply(request);
+	assert(request->stage == VAC_REQUEST_WORKING);
+	request->suspended = true;
+	MHD_suspend_connection(request->mhd);
+	return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *path,
+				  const char *method, const char *version, const char *data,
+				  size_t *bytes, void **context)
+{
+	struct vac_request *request = *context;
+
+	(void)version;
+	if (!request) {
+		request = begin(cls, mhd, path, method);
+		if (!request)
+			return MHD_NO;
+		*context = request;
+		/* Refused by its length alone: the reply leaves before the body. */
+		return request->stage == VAC_REQUEST_REFUSED ? send_reply(request) : MHD_YES;
+	}
+	if (*bytes > 0) {
+		enum MHD_Result rc = take_body(request, data, *bytes);
+
+		*bytes = 0;
+		return rc;
+	}
+	switch (request->stage) {
+	case VAC_REQUEST_READING:
+	case VAC_REQUEST_REFUSED:
+		return complete(request);
+	case VAC_REQUEST_DONE:
+		return send_reply(request);
+	case VAC_REQUEST_WORKING:
+		break;
+	}
+	return MHD_YES;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
+			 enum MHD_RequestTerminationCode code)
+{
+	struct vac_request *request = *context;
+	struct vac_http *http = cls;
+
+	(void)mhd;
+	(void)code;
+	*context = NULL;
+	if (!request)
+		return;
+	/* libmicrohttpd does not end a suspended connection. */
+	assert(!request->suspended && request->stage != VAC_REQUEST_WORKING);
+	request->connection->request = NULL;
+	give_time(request->connection, http->server->options.idle_timeout_ms);
+	vac_dispatch_release(request);
+	drop_body(request);
+	vac_reply_free(&request->reply);
+	if (request->prev)
+		request->prev->next = request->next;
+	else
+		http->requests = request->next;
+	if (request->next)
+		request->next->prev = request->prev;
+	http->request_count--;
+	free(request);
+}
+
+/* ---- the daemon ---- */
+
+static int bind_listener(const struct vac_server_options *options, struct vac_http *http,
+			 struct vac_error *err)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(options->port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(options->port)};
+	const char *host = strcmp(options->host, "localhost") == 0 ? "127.0.0.1" : options->host;
+	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
+	bool is_v6 = !is_v4 && inet_pton(AF_INET6, host, &v6.sin6_addr) == 1;
+	struct sockaddr *address = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+	socklen_t bytes = is_v4 ? sizeof(v4) : sizeof(v6);
+	int fd, on = 1, saved;
+
+	if (!is_v4 && !is_v6)
+		return vac_fail(err, VAC_E_INVALID,
+				"--host %s is not an address; give one of this machine's, such as "
+				"127.0.0.1 or ::1",
+				options->host);
+	fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return vac_fail_errno(err, errno, "cannot make a socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, address, bytes) != 0 || listen(fd, BACKLOG) != 0) {
+		saved = errno;
+		close(fd);
+		if (saved == EADDRINUSE)
+			return vac_fail(err, VAC_E_BUSY,
+					"port %u of %s is in use by another program; stop it or "
+					"choose another with --port",
+					options->port, host);
+		return vac_fail_errno(err, saved, "cannot listen on %s port %u", host,
+				      options->port);
+	}
+	if (getsockname(fd, address, &bytes) != 0) {
+		saved = errno;
+		close(fd);
+		return vac_fail_errno(err, saved, "cannot read the port that was bound");
+	}
+	http->port = ntohs(is_v4 ? v4.sin_port : v6.sin6_port);
+	snprintf(http->address, sizeof(http->address), is_v4 ? "http://%s:%u" : "http://[%s]:%u",
+		 host, http->port);
+	return fd;
+}
+
+static void mhd_ready(struct vac_source *source, uint32_t events)
+{
+	(void)events;
+	VAC_CONTAINER(source, struct vac_http, source)->run_wanted = true;
+}
+
+static void log_mhd(void *ctx, const char *fmt, va_list ap)
+{
+	char text[512];
+	size_t n;
+
+	(void)ctx;
+	vsnprintf(text, sizeof(text), fmt, ap);
+	n = strlen(text);
+	if (n > 0 && text[n - 1] == '\n')
+		text[n - 1] = '\0';
+	/* Clients that reset or talk nonsense are no news. */
+	vac_log(VAC_LOG_DEBUG, "http: %s", text);
+}
+
+int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_error *err)
+{
+	const struct vac_server_options *options = &server->options;
+	int fd;
+
+	*http = (struct vac_http){.server = server, .run_at_ns = -1};
+	fd = bind_listener(options, http, err);
+	if (fd < 0)
+		return fd;
+	http->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0,
+		NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
+		MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+		http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+		MHD_OPTION_URI_LOG_CALLBACK, on_uri, http, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned int)options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+		(unsigned int)((options->idle_timeout_ms + 999) / 1000), MHD_OPTION_END);
+	if (!http->daemon) {
+		close(fd);
+		return vac_fail(err, VAC_E_IO, "libmicrohttpd cannot start: %s", strerror(errno));
+	}
+	http->source.fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	http->source.ready = mhd_ready;
+	http->run_wanted = true;
+	return vac_loop_add(&server->loop, &http->source, EPOLLIN, err);
+}
+
+void vac_http_close_listener(struct vac_http *http)
+{
+	MHD_socket fd = MHD_quiesce_daemon(http->daemon);
+
+	if (fd != MHD_INVALID_SOCKET)
+		close(fd);
+}
+
+void vac_http_stop(struct vac_http *http)
+{
+	if (!http->daemon)
+		return;
+	vac_loop_remove(&http->server->loop, &http->source);
+	MHD_stop_daemon(http->daemon);
+	http->daemon = NULL;
+}
+
+int64_t vac_http_run(struct vac_http *http)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+
+	if (http->run_at_ns >= 0 && vac_now_ns() >= http->run_at_ns)
+		http->run_wanted = true;
+	if (http->run_wanted) {
+		http->run_wanted = false;
+		MHD_run(http->daemon);
+	}
+	if (http->run_wanted)
+		return 0; /* a handler finished another request meanwhile */
+	http->run_at_ns = -1;
+	if (MHD_get_timeout(http->daemon, &ms) != MHD_YES)
+		return -1;
+	http->run_at_ns = vac_now_ns() + (int64_t)ms * NS_PER_MS;
+	return (int64_t)ms * NS_PER_MS;
+}

@@ -1,0 +1,288 @@
+/* metrics.c - Prometheus text. The loop's thread only. */
+#include "server/metrics.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/state.h"
+
+/* Upper bounds in seconds, the same for all histograms. */
+static const double bounds_s[VAC_HISTOGRAM_BUCKETS] = {
+	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30};
+
+void vac_histogram_add(struct vac_histogram *histogram, int64_t ns)
+{
+	double s = (double)ns / 1e9;
+	size_t i = 0;
+
+	while (i < VAC_HISTOGRAM_BUCKETS && s > bounds_s[i])
+		i++;
+	histogram->buckets[i]++;
+	histogram->count++;
+	histogram->sum_ns += ns;
+}
+
+void vac_metrics_reply(struct vac_metrics *metrics, int status)
+{
+	if (status > 0 && status < VAC_METRICS_STATUSES)
+		metrics->replies[status]++;
+}
+
+void vac_metrics_unload(struct vac_metrics *metrics, const struct vac_receipt *receipt)
+{
+	int64_t returned = vac_receipt_returned_bytes(receipt);
+
+	vac_histogram_add(&metrics->unload, receipt->unload_ns);
+	if ((size_t)receipt->reason < sizeof(metrics->unloads) / sizeof(metrics->unloads[0]))
+		metrics->unloads[receipt->reason]++;
+	if (!vac_receipt_valid(receipt))
+		return;
+	metrics->returned_bytes += returned > 0 ? (uint64_t)returned : 0;
+	metrics->unaccounted_bytes += vac_receipt_unaccounted_bytes(receipt);
+}
+
+/* ---- text ---- */
+
+void vac_metrics_head(struct vac_buf *buf, const char *name, const char *type, const char *help)
+{
+	vac_buf_printf(buf, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void put_label(struct vac_buf *buf, const char *value)
+{
+	for (; *value; value++) {
+		if (*value == '\\' || *value == '"')
+			vac_buf_putc(buf, '\\');
+		if (*value == '\n')
+			vac_buf_puts(buf, "\\n");
+		else
+			vac_buf_putc(buf, *value);
+	}
+}
+
+static void put_number(struct vac_buf *buf, double number)
+{
+	/* Counters of bytes and events are whole: no exponent, every digit. */
+	if (number == floor(number) && fabs(number) < 9007199254740992.0)
+		vac_buf_printf(buf, " %.0f\n", number);
+	else
+		vac_buf_printf(buf, " %.15g\n", number);
+}
+
+void vac_metrics_sample(struct vac_buf *buf, const char *name, const char *label, const char *value,
+			double number)
+{
+	vac_buf_puts(buf, name);
+	if (label) {
+		vac_buf_printf(buf, "{%s=\"", label);
+		put_label(buf, value);
+		vac_buf_puts(buf, "\"}");
+	}
+	put_number(buf, number);
+}
+
+void vac_metrics_histogram(struct vac_buf *buf, const char *name, const char *help,
+			   const struct vac_histogram *histogram)
+{
+	uint64_t total = 0;
+
+	vac_metrics_head(buf, name, "histogram", help);
+	for (size_t i = 0; i < VAC_HISTOGRAM_BUCKETS; i++) {
+		total += histogram->buckets[i];
+		vac_buf_printf(buf, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds_s[i], total);
+	}
+	vac_buf_printf(buf, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, histogram->count);
+	vac_buf_printf(buf, "%s_sum", name);
+	put_number(buf, (double)histogram->sum_ns / 1e9);
+	vac_buf_printf(buf, "%s_count %" PRIu64 "\n", name, histogram->count);
+}
+
+static void one(struct vac_buf *buf, const char *name, const char *type, const char *help,
+		double number)
+{
+	vac_metrics_head(buf, name, type, help);
+	vac_metrics_sample(buf, name, NULL, NULL, number);
+}
+
+/* ---- what the server knows ---- */
+
+static void put_http(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_metrics *m = &server->metrics;
+	char status[8];
+
+	vac_metrics_head(buf, "vacate_http_replies_total", "counter",
+			 "HTTP replies by status code.");
+	for (int i = 0; i < VAC_METRICS_STATUSES; i++) {
+		snprintf(status, sizeof(status), "%d", i);
+		if (m->replies[i] > 0)
+			vac_metrics_sample(buf, "vacate_http_replies_total", "code", status,
+					   m->replies[i]);
+	}
+	one(buf, "vacate_http_connections_total", "counter", "Connections accepted.",
+	    (double)m->connections);
+	one(buf, "vacate_http_connections", "gauge", "Connections open now.",
+	    server->http.connection_count);
+	one(buf, "vacate_http_requests_in_flight", "gauge", "Requests that have no reply yet.",
+	    server->http.request_count);
+	one(buf, "vacate_http_held_bytes", "gauge", "Request bodies held in memory now.",
+	    (double)server->http.held_bytes);
+}
+
+static double count_state(const struct vac_server *server, enum vac_registry_state state)
+{
+	double count = 0;
+
+	for (const struct vac_model *model = server->registry.models; model; model = model->next)
+		count += model->state == state;
+	return count;
+}
+
+struct model_metric {
+	const char *name, *type, *help;
+	double (*value)(const struct vac_model *model);
+};
+
+static double loads_of(const struct vac_model *model)
+{
+	return (double)model->loads;
+}
+
+static double failures_of(const struct vac_model *model)
+{
+	return (double)model->load_failures;
+}
+
+static double tasks_of(const struct vac_model *model)
+{
+	return (double)model->tasks;
+}
+
+static double errors_of(const struct vac_model *model)
+{
+	return (double)model->task_errors;
+}
+
+static double queue_of(const struct vac_model *model)
+{
+	return model->waiting.count + model->running.count;
+}
+
+static double resident_of(const struct vac_model *model)
+{
+	return model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING;
+}
+
+static double ledger_of(const struct vac_model *model)
+{
+	return resident_of(model) > 0 ? (double)model->info.ledger_bytes : 0;
+}
+
+static const struct model_metric model_metrics[] = {
+	{"vacate_loads_total", "counter", "Loads that succeeded.", loads_of},
+	{"vacate_load_failures_total", "counter", "Loads that failed.", failures_of},
+	{"vacate_tasks_total", "counter", "Tasks answered.", tasks_of},
+	{"vacate_task_errors_total", "counter", "Tasks that ended in an error.", errors_of},
+	{"vacate_model_queue_length", "gauge", "Calls that wait for or run on the model.",
+	 queue_of},
+	{"vacate_model_resident", "gauge", "1 while the model is in a worker.", resident_of},
+	{"vacate_model_ledger_bytes", "gauge", "Bytes of the model's regions; 0 while absent.",
+	 ledger_of},
+};
+
+static void put_models(const struct vac_server *server, struct vac_buf *buf)
+{
+	static const char *const states[] = {"absent", "loading", "resident", "draining", "failed"};
+
+	vac_metrics_head(buf, "vacate_models", "gauge",
+			 "Models that were asked for at least once, by state.");
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		vac_metrics_sample(buf, "vacate_models", "state", states[i],
+				   count_state(server, (enum vac_registry_state)i));
+	for (size_t i = 0; i < sizeof(model_metrics) / sizeof(model_metrics[0]); i++) {
+		const struct model_metric *m = &model_metrics[i];
+		const struct vac_model *model = server->registry.models;
+
+		vac_metrics_head(buf, m->name, m->type, m->help);
+		for (; model; model = model->next)
+			vac_metrics_sample(buf, m->name, "model", model->name, m->value(model));
+	}
+}
+
+static void put_unloads(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_metrics *m = &server->metrics;
+
+	vac_metrics_head(buf, "vacate_unloads_total", "counter", "Unloads by reason.");
+	for (int i = VAC_UNLOAD_REQUEST; i <= VAC_UNLOAD_EVICTED; i++)
+		vac_metrics_sample(buf, "vacate_unloads_total", "reason",
+				   vac_unload_reason_name((enum vac_unload_reason)i),
+				   (double)m->unloads[i]);
+	one(buf, "vacate_returned_bytes_total", "counter",
+	    "Private bytes that measurements saw go in unloads.", (double)m->returned_bytes);
+	one(buf, "vacate_unaccounted_bytes_total", "counter",
+	    "Bytes that a ledger said went and the measurement did not see go.",
+	    (double)m->unaccounted_bytes);
+	if (!server->journal.path)
+		return;
+	one(buf, "vacate_journal_lines_total", "counter", "Receipts written to the journal.",
+	    (double)server->journal.lines);
+	one(buf, "vacate_journal_errors_total", "counter",
+	    "Receipts that could not be written to the journal.", (double)server->journal.errors);
+}
+
+static void put_workers(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_worker *worker = server->supervisor.workers;
+	double count = 0;
+
+	for (; worker; worker = worker->next)
+		count++;
+	one(buf, "vacate_workers", "gauge", "Worker processes now.", count);
+	one(buf, "vacate_worker_starts_total", "counter", "Worker processes started.",
+	    (double)server->supervisor.starts);
+	one(buf, "vacate_worker_deaths_total", "counter",
+	    "Worker processes that ended without being asked to.",
+	    (double)server->supervisor.deaths);
+}
+
+static void put_process(const struct vac_server *server, struct vac_buf *buf)
+{
+	struct vac_usage usage = {0};
+	struct vac_error err;
+
+	vac_metrics_head(buf, "vacate_build_info", "gauge", "Always 1; the version is a label.");
+	vac_metrics_sample(buf, "vacate_build_info", "version", VAC_VERSION, 1);
+	one(buf, "vacate_start_time_seconds", "gauge", "When the server started, since 1970.",
+	    (double)server->started_wall_ns / 1e9);
+	if (vac_meter_process(0, &usage, &err) < 0 || !usage.valid)
+		return; /* unknown is not 0: the metrics are absent */
+	one(buf, "vacate_server_private_bytes", "gauge", "The server's own private memory (USS).",
+	    (double)usage.uss_bytes);
+	one(buf, "vacate_server_resident_bytes", "gauge", "The server's own resident memory (RSS).",
+	    (double)usage.rss_bytes);
+}
+
+void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_metrics *m = &server->metrics;
+
+	put_process(server, buf);
+	put_http(server, buf);
+	put_models(server, buf);
+	put_unloads(server, buf);
+	put_workers(server, buf);
+	vac_metrics_histogram(buf, "vacate_task_duration_seconds",
+			      "From a task's whole request to its reply.", &m->task);
+	vac_metrics_histogram(buf, "vacate_worker_duration_seconds",
+			      "Of that, from the frame to the worker until its answer.",
+			      &m->worker);
+	vac_metrics_histogram(buf, "vacate_load_duration_seconds",
+			      "From the first request for an absent model until it is resident.",
+			      &m->load);
+	vac_metrics_histogram(buf, "vacate_unload_duration_seconds",
+			      "From the decision to unload until the last measurement.",
+			      &m->unload);
+}

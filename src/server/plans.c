@@ -1,0 +1,321 @@
+/* plans.c - the plan cache and the worker that fills it. The loop's thread only. */
+#include "server/plans.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+#include "base/log.h"
+
+/* Of a directory's files and of those one level below (1_Pooling/config.json). */
+#define SIGNATURE_LIMIT_BYTES ((size_t)256 << 10)
+
+void vac_plans_init(struct vac_plans *plans, struct vac_supervisor *supervisor, const char *device)
+{
+	*plans = (struct vac_plans){.supervisor = supervisor, .device = device};
+}
+
+static void free_entry(struct vac_plan_entry *entry)
+{
+	free(entry->dir);
+	free(entry->signature);
+	free(entry);
+}
+
+void vac_plans_free(struct vac_plans *plans)
+{
+	while (plans->entries) {
+		struct vac_plan_entry *entry = plans->entries;
+
+		plans->entries = entry->next;
+		free_entry(entry);
+	}
+}
+
+/* ---- what the files look like ---- */
+
+static bool ends_with(const char *name, const char *end)
+{
+	size_t n = strlen(name), m = strlen(end);
+
+	return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+/* Links are followed: the hub's cache is made of them. */
+static void sign_file(struct vac_buf *buf, const char *dir, const char *name, struct stat *st)
+{
+	char *path = vac_path_join(dir, name);
+
+	if (!path) {
+		buf->failed = true;
+		return;
+	}
+	if (stat(path, st) == 0 && S_ISREG(st->st_mode) &&
+	    (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
+	     ends_with(name, ".bin")))
+		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld\n", path, (uintmax_t)st->st_ino,
+			       (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
+			       st->st_mtim.tv_nsec);
+	free(path);
+}
+
+static void sign_dir(struct vac_buf *buf, const char *path, bool below)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	if (!dir)
+		return;
+	while (vac_buf_ok(buf) && (entry = readdir(dir))) {
+		struct stat st = {0};
+
+		if (entry->d_name[0] == '.')
+			continue;
+		sign_file(buf, path, entry->d_name, &st);
+		if (below && S_ISDIR(st.st_mode)) {
+			char *sub = vac_path_join(path, entry->d_name);
+
+			if (sub)
+				sign_dir(buf, sub, false);
+			free(sub);
+		}
+	}
+	closedir(dir);
+}
+
+/* NULL when out of memory. A directory that is gone has an empty signature. */
+static char *signature_of(const char *dir)
+{
+	struct vac_buf buf = {.limit_bytes = SIGNATURE_LIMIT_BYTES};
+
+	sign_dir(&buf, dir, true);
+	vac_buf_putc(&buf, '\0');
+	if (!vac_buf_ok(&buf)) {
+		vac_buf_free(&buf);
+		return NULL;
+	}
+	return (char *)buf.data;
+}
+
+/* ---- asking ---- */
+
+static void ask_next(struct vac_plans *plans);
+
+static void conclude(struct vac_plans *plans, struct vac_plan_entry *entry,
+		     const struct vac_error *error)
+{
+	entry->queued = false;
+	entry->known = true;
+	entry->error = error ? *error : (struct vac_error){0};
+	/* What a dying worker left unanswered says nothing about the files. */
+	if (error && (error->code == VAC_E_GONE || error->code == VAC_E_TIMEOUT ||
+		      error->code == VAC_E_NO_ROOM)) {
+		free(entry->signature);
+		entry->signature = NULL;
+	}
+	plans->asked = NULL;
+}
+
+static int answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+		    const void *payload, struct vac_error *err)
+{
+	struct vac_plans *plans = VAC_CONTAINER(exchange, struct vac_plans, exchange);
+	struct vac_plan_entry *entry = plans->asked;
+	struct vac_wire_model model;
+	struct vac_error refusal;
+
+	switch (header->type) {
+	case VAC_WIRE_PLANNED:
+		if (vac_wire_get_model(payload, header->payload_bytes, &model, err) < 0)
+			return -EINVAL;
+		vac_model_info_copy(&entry->info, &model);
+		conclude(plans, entry, NULL);
+		ask_next(plans);
+		return 0;
+	case VAC_WIRE_ERROR:
+		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
+			return -EINVAL;
+		conclude(plans, entry, &refusal);
+		ask_next(plans);
+		return 0;
+	default:
+		return vac_fail(err, VAC_E_INVALID, "PLAN was answered with type %u", header->type);
+	}
+}
+
+static void lost(struct vac_exchange *exchange, const struct vac_error *why)
+{
+	struct vac_plans *plans = VAC_CONTAINER(exchange, struct vac_plans, exchange);
+	struct vac_plan_entry *entry = plans->asked;
+
+	plans->worker = NULL;
+	if (why->code == VAC_E_GONE && ++entry->losses < 2)
+		plans->asked = NULL; /* it is still queued */
+	else
+		conclude(plans, entry, why);
+	ask_next(plans);
+}
+
+static void all_known(struct vac_plans *plans)
+{
+	struct vac_plan_wait *wait = plans->waits;
+
+	if (plans->worker)
+		vac_worker_stop(plans->worker);
+	plans->worker = NULL;
+	plans->waits = NULL;
+	while (wait) {
+		struct vac_plan_wait *next = wait->next;
+		void (*done)(struct vac_plan_wait *) = wait->done;
+
+		wait->done = NULL;
+		done(wait);
+		wait = next;
+	}
+}
+
+static int ask(struct vac_plans *plans, struct vac_plan_entry *entry, struct vac_error *err)
+{
+	struct vac_wire_load load = {.dir = {entry->dir, (uint32_t)strlen(entry->dir)}};
+	struct vac_ask question;
+
+	plans->worker = vac_supervisor_worker(plans->supervisor, plans->device, true, err);
+	if (!plans->worker)
+		return -EIO;
+	plans->exchange.answer = answered;
+	plans->exchange.lost = lost;
+	question = vac_worker_begin(plans->worker);
+	vac_wire_put_load(&plans->worker->out, VAC_WIRE_PLAN, question.id, &load);
+	return vac_worker_commit(&question, &plans->exchange, err);
+}
+
+static struct vac_plan_entry *next_queued(const struct vac_plans *plans)
+{
+	struct vac_plan_entry *entry = plans->entries;
+
+	while (entry && !entry->queued)
+		entry = entry->next;
+	return entry;
+}
+
+static void ask_next(struct vac_plans *plans)
+{
+	struct vac_error err;
+
+	while (!plans->asked) {
+		struct vac_plan_entry *entry = next_queued(plans);
+
+		if (!entry) {
+			all_known(plans);
+			return;
+		}
+		plans->asked = entry;
+		if (ask(plans, entry, &err) < 0)
+			conclude(plans, entry, &err);
+	}
+}
+
+/* ---- the cache ---- */
+
+static struct vac_plan_entry *find(const struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = plans->entries;
+
+	while (entry && strcmp(entry->dir, dir) != 0)
+		entry = entry->next;
+	return entry;
+}
+
+static struct vac_plan_entry *add(struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = calloc(1, sizeof(*entry));
+
+	if (!entry)
+		return NULL;
+	entry->dir = strdup(dir);
+	if (!entry->dir) {
+		free(entry);
+		return NULL;
+	}
+	entry->next = plans->entries;
+	plans->entries = entry;
+	return entry;
+}
+
+const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = find(plans, dir);
+	char *signature;
+
+	if (!entry)
+		entry = add(plans, dir);
+	if (!entry)
+		return NULL;
+	entry->seen = true;
+	signature = signature_of(dir);
+	if (!signature)
+		return NULL;
+	if (entry->known && entry->signature && strcmp(entry->signature, signature) == 0) {
+		free(signature);
+		return entry;
+	}
+	free(entry->signature);
+	entry->signature = signature;
+	entry->known = false;
+	if (!entry->queued) {
+		entry->losses = 0;
+		entry->queued = true;
+	}
+	return NULL;
+}
+
+const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = find(plans, dir);
+
+	return entry && entry->known ? entry : NULL;
+}
+
+void vac_plans_wait(struct vac_plans *plans, struct vac_plan_wait *wait,
+		    void (*done)(struct vac_plan_wait *wait))
+{
+	wait->done = done;
+	wait->next = plans->waits;
+	plans->waits = wait;
+	ask_next(plans);
+}
+
+void vac_plans_unwait(struct vac_plans *plans, struct vac_plan_wait *wait)
+{
+	struct vac_plan_wait **at = &plans->waits;
+
+	if (!wait->done)
+		return;
+	while (*at && *at != wait)
+		at = &(*at)->next;
+	if (*at)
+		*at = wait->next;
+	wait->done = NULL;
+}
+
+void vac_plans_sweep(struct vac_plans *plans)
+{
+	struct vac_plan_entry **at = &plans->entries;
+
+	while (*at) {
+		struct vac_plan_entry *entry = *at;
+
+		if (entry->seen || entry->queued) {
+			entry->seen = false;
+			at = &entry->next;
+			continue;
+		}
+		*at = entry->next;
+		free_entry(entry);
+	}
+}

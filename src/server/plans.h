@@ -1,0 +1,59 @@
+/*
+ * plans.h - what each model on disk would take, asked of a short-lived worker
+ * (vacate-worker --plan) and remembered as long as the files are the same.
+ *
+ * One plan is asked at a time, so that a checkpoint that kills the worker is
+ * known by name; the worker lives until nothing is left to ask. The server's
+ * version and the device do not change while it runs, so they are not part of
+ * what is compared. The loop's thread only.
+ */
+#ifndef VAC_SERVER_PLANS_H
+#define VAC_SERVER_PLANS_H
+
+#include "server/modelinfo.h"
+#include "server/supervisor.h"
+
+struct vac_plan_entry {
+	struct vac_plan_entry *next;
+	char *dir;       /* owned */
+	char *signature; /* owned: name, inode, size and mtime of each file that counts */
+	bool known;      /* info or error is the answer for this signature */
+	bool queued;
+	bool seen;              /* since the last sweep began */
+	uint32_t losses;        /* workers that died over it */
+	struct vac_error error; /* code VAC_OK: info is valid */
+	struct vac_model_info info;
+};
+
+/* Embedded in a call that waits for plans. */
+struct vac_plan_wait {
+	struct vac_plan_wait *next;
+	void (*done)(struct vac_plan_wait *wait); /* NULL: it does not wait */
+};
+
+struct vac_plans {
+	struct vac_supervisor *supervisor;
+	const char *device;
+	struct vac_plan_entry *entries; /* owned */
+	struct vac_plan_entry *asked;   /* the one that is asked now */
+	struct vac_exchange exchange;
+	struct vac_worker *worker; /* of the exchange */
+	struct vac_plan_wait *waits;
+};
+
+void vac_plans_init(struct vac_plans *plans, struct vac_supervisor *supervisor, const char *device);
+void vac_plans_free(struct vac_plans *plans);
+
+/* The plan of a directory; NULL while it is not known: it is queued then. Its
+ * files are looked at, and an old plan does not count if they changed. */
+const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir);
+/* What is known, without a look at the disk; NULL: nothing. */
+const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const char *dir);
+/* Calls done when nothing is queued any more, perhaps before it returns. */
+void vac_plans_wait(struct vac_plans *plans, struct vac_plan_wait *wait,
+		    void (*done)(struct vac_plan_wait *wait));
+void vac_plans_unwait(struct vac_plans *plans, struct vac_plan_wait *wait);
+/* Forgets directories that vac_plans_get() was not called for since the last sweep. */
+void vac_plans_sweep(struct vac_plans *plans);
+
+#endif

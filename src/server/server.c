@@ -1,0 +1,337 @@
+/*
+ * server.c - the life of the server process: set up, signals, drain, end.
+ * One thread.
+ */
+#include "server/server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "memory/trim.h"
+#include "server/state.h"
+
+#define NS_PER_MS       1000000
+#define STOP_TIMEOUT_MS 5000
+/* After the drain's limit: for unloads and their receipts. */
+#define LAST_MS 5000
+
+void vac_server_defaults(struct vac_server_options *options)
+{
+	*options = (struct vac_server_options){
+		.host = "127.0.0.1",
+		.port = 8321,
+		.keep_alive_ms = 5 * 60 * 1000,
+		.max_connections = 2048,
+		.max_queue = 1024,
+		.max_body_bytes = (size_t)16 << 20,
+		.max_pending_bytes = (size_t)256 << 20,
+		.max_inputs = 2048,
+		.max_input_bytes = (size_t)8 << 20,
+		.client_timeout_ms = 30 * 1000,
+		.idle_timeout_ms = 120 * 1000,
+		.drain_timeout_ms = 30 * 1000,
+		.hello_timeout_ms = 10 * 1000,
+		.heartbeat_ms = 5 * 1000,
+		.silence_timeout_ms = 30 * 1000,
+		.ready_fd = -1,
+	};
+}
+
+/* ---- the end ---- */
+
+static bool replies_are_out(const struct vac_server *server)
+{
+	const struct vac_request *request = server->http.requests;
+
+	/* A request that is still arriving is not waited for. */
+	while (request && request->stage == VAC_REQUEST_READING)
+		request = request->next;
+	return request == NULL;
+}
+
+static bool drained(const struct vac_server *server)
+{
+	bool several;
+
+	return replies_are_out(server) && !server->supervisor.workers &&
+	       !vac_registry_only((struct vac_registry *)&server->registry, &several) && !several;
+}
+
+static void begin_drain(struct vac_server *server, const char *signal_name)
+{
+	struct vac_registry *registry = &server->registry;
+
+	vac_log(VAC_LOG_INFO, "%s: no more connections; %" PRIu32 " requests end first",
+		signal_name, server->http.request_count);
+	server->draining = true;
+	vac_http_close_listener(&server->http);
+	vac_registry_close(registry);
+	for (struct vac_model *model = registry->models; model; model = model->next)
+		vac_registry_unload(registry, model, VAC_UNLOAD_SHUTDOWN, false, NULL);
+	vac_timer_set(&server->loop, &server->drain_timer,
+		      vac_now_ns() + server->options.drain_timeout_ms * NS_PER_MS);
+}
+
+static void give_up_requests(struct vac_server *server)
+{
+	struct vac_request *request = server->http.requests, *next;
+	struct vac_error why;
+
+	vac_fail(&why, VAC_E_GONE, "the server is shutting down and did not get to this request");
+	for (; request; request = next) {
+		next = request->next;
+		if (request->stage == VAC_REQUEST_WORKING)
+			vac_dispatch_abandon(request, &why);
+	}
+}
+
+static void drain_over(struct vac_timer *timer)
+{
+	struct vac_server *server = VAC_CONTAINER(timer, struct vac_server, drain_timer);
+
+	if (!replies_are_out(server) && !server->gave_up) {
+		vac_log(VAC_LOG_WARN, "the drain's limit is over; what still runs is given up");
+		server->gave_up = true;
+		give_up_requests(server);
+		vac_timer_set(&server->loop, timer, vac_now_ns() + LAST_MS * (int64_t)NS_PER_MS);
+		return;
+	}
+	vac_log(VAC_LOG_WARN, "the end does not wait any longer");
+	give_up_requests(server);
+	vac_loop_stop(&server->loop);
+}
+
+static void take_signal(struct vac_server *server, uint32_t number)
+{
+	switch (number) {
+	case SIGHUP:
+		vac_journal_reopen(&server->journal);
+		break;
+	case SIGCHLD:
+		vac_supervisor_reap(&server->supervisor);
+		break;
+	default:
+		if (server->draining) {
+			server->aborted = true;
+			vac_loop_stop(&server->loop);
+		} else {
+			begin_drain(server, number == SIGINT ? "SIGINT" : "SIGTERM");
+		}
+	}
+}
+
+static void signals_ready(struct vac_source *source, uint32_t events)
+{
+	struct vac_server *server = VAC_CONTAINER(source, struct vac_server, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(source->fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		take_signal(server, info.ssi_signo);
+}
+
+/* ---- turns ---- */
+
+static int64_t settle(void *ctx)
+{
+	struct vac_server *server = ctx;
+	int64_t wait_ns = vac_http_run(&server->http);
+
+	vac_supervisor_flush(&server->supervisor);
+	if (server->http.run_wanted)
+		wait_ns = 0;
+	if (server->draining && drained(server))
+		vac_loop_stop(&server->loop);
+	return wait_ns;
+}
+
+/* A worker that was started for a load that failed holds nothing: it goes. */
+static void stop_empty_workers(struct vac_server *server)
+{
+	struct vac_worker *worker = server->supervisor.workers;
+
+	for (; worker; worker = worker->next) {
+		if (!worker->plan_only && worker->state <= VAC_WORKER_READY &&
+		    worker->exchange_count == 0 &&
+		    vac_registry_models_on(&server->registry, worker) == 0 &&
+		    !vac_registry_load_waits(&server->registry, worker))
+			vac_worker_stop(worker);
+	}
+}
+
+static void registry_due(struct vac_timer *timer)
+{
+	struct vac_server *server = VAC_CONTAINER(timer, struct vac_server, registry_timer);
+
+	vac_registry_tick(&server->registry);
+	stop_empty_workers(server);
+}
+
+/* ---- set-up ---- */
+
+static int check_model_dirs(const struct vac_server_options *options, struct vac_error *err)
+{
+	for (size_t i = 0; i < options->model_dir_count; i++) {
+		const char *dir = options->model_dirs[i];
+		struct stat st;
+
+		if (stat(dir, &st) != 0)
+			return vac_fail_errno(err, errno, "--models %s: cannot be used", dir);
+		if (!S_ISDIR(st.st_mode))
+			return vac_fail(err, VAC_E_INVALID, "--models %s: is not a directory", dir);
+	}
+	return 0;
+}
+
+static void prepare_process(void)
+{
+	struct rlimit files;
+
+	/* Each connection is a descriptor, and the usual soft limit is 1024. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+			vac_log(VAC_LOG_WARN, "the limit of open files cannot be raised: %s",
+				strerror(errno));
+	}
+	/* glibc raises its mmap threshold with each large block that is freed, and
+	 * keeps what it then takes from the heap. Fixed, large bodies and frames
+	 * are mappings that go back when they are freed. */
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_TRIM_THRESHOLD, 128 << 10);
+	mallopt(M_ARENA_MAX, 1);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_signals(struct vac_server *server, struct vac_error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+		return vac_fail_errno(err, errno, "cannot block signals");
+	server->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (server->signals.fd < 0)
+		return vac_fail_errno(err, errno, "cannot make a signal descriptor");
+	server->signals.ready = signals_ready;
+	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
+}
+
+static void init_parts(struct vac_server *server)
+{
+	const struct vac_server_options *options = &server->options;
+	struct vac_supervisor_options watch = {
+		.backend = options->backend,
+		.threads = options->threads,
+		.hello_timeout_ms = options->hello_timeout_ms,
+		.heartbeat_ms = options->heartbeat_ms,
+		.silence_timeout_ms = options->silence_timeout_ms,
+		.stop_timeout_ms = STOP_TIMEOUT_MS,
+	};
+
+	server->dirs = (struct vac_model_dirs){.dirs = options->model_dirs,
+					       .dir_count = options->model_dir_count,
+					       .hub_cache = options->hub_cache};
+	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
+	server->supervisor.gone = vac_dispatch_worker_gone;
+	server->supervisor.ctx = server;
+	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server,
+			  options->keep_alive_ms, options->max_queue);
+	vac_plans_init(&server->plans, &server->supervisor, VAC_SERVER_DEVICE);
+	server->loop.settle = settle;
+	server->loop.settle_ctx = server;
+}
+
+static int start(struct vac_server *server, struct vac_error *err)
+{
+	int rc = check_model_dirs(&server->options, err);
+
+	if (rc == 0)
+		rc = vac_loop_init(&server->loop, err);
+	if (rc < 0)
+		return rc;
+	if (vac_timer_open(&server->loop, &server->registry_timer, registry_due) < 0 ||
+	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
+		return vac_fail_nomem(err, "timers", 0);
+	init_parts(server);
+	rc = vac_receipts_init(&server->receipts, err);
+	if (rc == 0)
+		rc = vac_journal_open(&server->journal, server->options.journal, err);
+	if (rc == 0)
+		rc = open_signals(server, err);
+	if (rc == 0)
+		rc = vac_http_start(&server->http, server, err);
+	return rc;
+}
+
+static int announce(const struct vac_server *server, struct vac_error *err)
+{
+	int fd = server->options.ready_fd, rc;
+	char line[128];
+	int n;
+
+	vac_log(VAC_LOG_INFO, "ready %s", server->http.address);
+	if (fd < 0)
+		return 0;
+	n = snprintf(line, sizeof(line), "ready %s\n", server->http.address);
+	rc = vac_write_full(fd, line, (size_t)n);
+	close(fd);
+	return rc < 0 ? vac_fail_errno(err, -rc, "--ready-fd %d: cannot be written", fd) : 0;
+}
+
+static void teardown(struct vac_server *server)
+{
+	/* Aborted: connections wait for replies that never come; the process ends
+	 * anyway, and libmicrohttpd does not stop with suspended connections. */
+	if (!server->aborted)
+		vac_http_stop(&server->http);
+	vac_supervisor_free(&server->supervisor);
+	if (!server->aborted)
+		vac_registry_free(&server->registry);
+	vac_plans_free(&server->plans);
+	vac_journal_close(&server->journal);
+	vac_receipts_free(&server->receipts);
+	if (server->signals.fd >= 0)
+		close(server->signals.fd);
+	vac_loop_free(&server->loop);
+}
+
+int vac_server_run(const struct vac_server_options *options, struct vac_error *err)
+{
+	struct vac_server *server = calloc(1, sizeof(*server));
+	int rc;
+
+	if (!server)
+		return vac_fail_nomem(err, "the server", sizeof(*server));
+	server->options = *options;
+	server->started_wall_ns = vac_wall_ns();
+	server->signals.fd = server->loop.epoll_fd = server->journal.fd = -1;
+	prepare_process();
+	rc = start(server, err);
+	if (rc == 0)
+		rc = announce(server, err);
+	if (rc == 0) {
+		vac_trim();
+		rc = vac_loop_run(&server->loop, err);
+	}
+	if (rc == 0 && server->aborted)
+		rc = vac_fail(err, VAC_E_CANCELLED, "a second signal came: ended without waiting");
+	teardown(server);
+	free(server);
+	return rc;
+}

@@ -1,0 +1,49 @@
+/*
+ * server.h - the long-lived process: HTTP in, tasks to workers, replies out.
+ *
+ * One thread does everything: the HTTP sockets, the workers' sockets, signals
+ * and timers are in one epoll set (loop.h). It holds no model byte.
+ */
+#ifndef VAC_SERVER_SERVER_H
+#define VAC_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Times in milliseconds. vac_server_defaults() fills everything. */
+struct vac_server_options {
+	const char *host; /* an address, or "localhost" */
+	uint16_t port;    /* 0: any free one */
+	const char *const *model_dirs;
+	size_t model_dir_count;
+	const char *hub_cache;      /* NULL: as the environment says */
+	int64_t keep_alive_ms;      /* negative: for ever; 0: unload when all is answered */
+	const char *backend;        /* NULL: the worker's default */
+	uint32_t threads;           /* of a worker; 0: as many as CPUs are allowed */
+	const char *journal;        /* file for receipts; NULL: none */
+	uint32_t max_connections;   /* more wait in the system's queue */
+	uint32_t max_queue;         /* calls that wait for or run on one model */
+	size_t max_body_bytes;      /* of one request */
+	size_t max_pending_bytes;   /* of all bodies that are held at once */
+	size_t max_inputs;          /* of one request */
+	size_t max_input_bytes;     /* of one text */
+	int64_t client_timeout_ms;  /* for a request to arrive whole */
+	int64_t idle_timeout_ms;    /* of a connection between requests */
+	int64_t drain_timeout_ms;   /* from SIGTERM until what still runs is given up */
+	int64_t hello_timeout_ms;   /* for a worker to say HELLO */
+	int64_t heartbeat_ms;       /* between PINGs of a worker that has work */
+	int64_t silence_timeout_ms; /* until a worker that says nothing is killed */
+	int ready_fd;               /* gets "ready http://HOST:PORT\n" and is closed; -1: none */
+};
+
+void vac_server_defaults(struct vac_server_options *options);
+
+/* Listens, serves, and returns 0 after a SIGTERM or SIGINT was carried out.
+ * Changes signal masks, the limit of descriptors and malloc's thresholds of
+ * the process: for a program of its own. Logs with vac_log(). */
+int vac_server_run(const struct vac_server_options *options, struct vac_error *err) VAC_MUST_CHECK;
+
+#endif

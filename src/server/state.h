@@ -1,0 +1,117 @@
+/*
+ * state.h - everything the server process holds, and one request in it.
+ * Between the files of server/ only; the loop's thread only.
+ */
+#ifndef VAC_SERVER_STATE_H
+#define VAC_SERVER_STATE_H
+
+#include "api/api.h"
+#include "base/modelpath.h"
+#include "server/http.h"
+#include "server/journal.h"
+#include "server/loop.h"
+#include "server/metrics.h"
+#include "server/plans.h"
+#include "server/registry.h"
+#include "server/server.h"
+#include "server/supervisor.h"
+#include "server/unload.h"
+
+struct request_watch; /* dispatch.c's */
+
+/* The one device that there is a backend for. */
+#define VAC_SERVER_DEVICE "cpu"
+/* Models that LIST shows at most. */
+#define VAC_SERVER_MAX_MODELS 4096
+
+struct vac_server {
+	struct vac_server_options options;
+	struct vac_model_dirs dirs;
+	struct vac_loop loop;
+	struct vac_http http;
+	struct vac_registry registry;
+	struct vac_supervisor supervisor;
+	struct vac_plans plans;
+	struct vac_journal journal;
+	struct vac_metrics metrics;
+	struct vac_receipts receipts;
+	struct vac_timer registry_timer;
+	struct vac_timer drain_timer;
+	struct vac_source signals; /* signalfd, owned */
+	bool draining;             /* SIGTERM came */
+	bool gave_up;              /* the drain's limit is over */
+	bool aborted;              /* a second signal came */
+	int64_t started_wall_ns;
+};
+
+enum vac_request_stage {
+	VAC_REQUEST_READING, /* the body is arriving */
+	VAC_REQUEST_REFUSED, /* an error stands; what still arrives is thrown away */
+	VAC_REQUEST_WORKING, /* somebody will call vac_request_finish() */
+	VAC_REQUEST_DONE,    /* reply is filled */
+};
+
+/* One HTTP request. Allocated when its head is there, freed when the reply has
+ * left or the connection is gone. */
+struct vac_request {
+	struct vac_server *server;
+	struct vac_request *prev, *next; /* all requests; http.c's */
+	/* http.c's */
+	struct MHD_Connection *mhd;
+	struct vac_connection *connection;
+	const char *method, *path; /* live as long as the request */
+	struct vac_buf body;
+	size_t held_bytes; /* counted against max_pending_bytes */
+	bool suspended;
+	enum vac_request_stage stage;
+	struct vac_reply reply;
+	int64_t arrived_ns; /* the body was complete */
+
+	/* dispatch's */
+	struct vac_call call;
+	bool parsed;
+	struct vac_waiter waiter;      /* TASK, LOAD */
+	struct vac_exchange exchange;  /* TASK */
+	struct request_watch *watches; /* UNLOAD, UNLOAD_ALL: owned, one a model */
+	size_t watch_count, watches_left;
+	struct vac_receipt *done_receipts; /* owned */
+	size_t done_receipt_count;
+	struct vac_plan_wait plan_wait; /* LIST, PLAN */
+	int64_t queued_ns;              /* given to the registry */
+	int64_t asked_ns;               /* given to the worker */
+};
+
+/* ---- http.c ---- */
+
+/* The request as api/ reads it; valid while the request lives. */
+void vac_http_describe(struct vac_request *request, struct vac_http_request *out);
+
+/* ---- dispatch.c ---- */
+
+/* The request is complete: carries it out. It is DONE when this returns, or
+ * will be finished later. */
+void vac_dispatch(struct vac_request *request);
+/* The client left, or patience ended: gives the request up. Finishes it with
+ * the error. */
+void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *why);
+/* Frees what dispatch holds of a request that is DONE (or never began). */
+void vac_dispatch_release(struct vac_request *request);
+extern const struct vac_registry_ops vac_dispatch_registry_ops;
+/* supervisor's gone(). */
+void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expected,
+			      const struct vac_error *why);
+/* Renders an outcome and finishes. Outcome's error decides success. */
+void vac_dispatch_answer(struct vac_request *request, const struct vac_outcome *outcome);
+void vac_dispatch_fail(struct vac_request *request, const struct vac_error *err,
+		       uint32_t retry_after_s);
+
+/* ---- views.c ---- */
+
+/* LIST, PLAN, PS, LOAD's reply and RECEIPTS. */
+void vac_views_list(struct vac_request *request);
+void vac_views_plan(struct vac_request *request, const char *dir);
+void vac_views_ps(struct vac_request *request);
+void vac_views_loaded(struct vac_request *request, const struct vac_model *model);
+void vac_views_receipts(struct vac_request *request);
+
+#endif

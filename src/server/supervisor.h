@@ -1,0 +1,128 @@
+/*
+ * supervisor.h - worker processes: started, greeted, asked, watched, reaped.
+ *
+ * worker: one process and the socket to it. exchange: one question to a worker
+ * that an answer (or the worker's death) will end; it is embedded in whoever
+ * asks. Frames for a worker gather in its output buffer and leave once a turn
+ * of the loop, in vac_supervisor_flush(). The loop's thread only.
+ *
+ * Life of a worker: starting (no HELLO yet: what is asked waits in the output
+ * buffer) -> ready -> stopping (SHUTDOWN sent) -> reaped. A worker that breaks
+ * the protocol, stays silent or cannot be written to is killed; the kill is
+ * addressed to its pidfd, never to a number that may be somebody else's.
+ * Only when the process is reaped do its exchanges end, with the reason in words.
+ */
+#ifndef VAC_SERVER_SUPERVISOR_H
+#define VAC_SERVER_SUPERVISOR_H
+
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "server/loop.h"
+#include "wire/wire.h"
+
+struct vac_worker;
+
+struct vac_exchange {
+	uint64_t id;               /* of the frame; 0: nothing is asked */
+	struct vac_worker *worker; /* who was asked, while id is not 0 */
+	struct vac_exchange *chain;
+	/* An answer. The exchange is over before the call, unless it is PROGRESS;
+	 * payload lives during the call. Negative (err set): the frame is not what
+	 * was asked for; the worker is killed and the exchange will be lost. */
+	int (*answer)(struct vac_exchange *exchange, const struct vac_wire_header *header,
+		      const void *payload, struct vac_error *err);
+	/* The worker died first. */
+	void (*lost)(struct vac_exchange *exchange, const struct vac_error *why);
+};
+
+enum vac_worker_state {
+	VAC_WORKER_STARTING,
+	VAC_WORKER_READY,
+	VAC_WORKER_STOPPING, /* SHUTDOWN was sent */
+	VAC_WORKER_DYING,    /* killed, or its socket is closed; not reaped yet */
+};
+
+#define VAC_EXCHANGE_BUCKETS 256 /* power of two */
+
+struct vac_worker {
+	struct vac_supervisor *supervisor;
+	struct vac_worker *next;
+	enum vac_worker_state state;
+	bool plan_only;
+	bool dirty;  /* frames were appended since the last flush */
+	bool paused; /* the socket was full: waiting for EPOLLOUT */
+	char device[32];
+	char description[160]; /* from HELLO */
+	pid_t pid;
+	int pidfd;                /* owned; -1 where the kernel has none */
+	struct vac_source socket; /* fd owned */
+	struct vac_source process;
+	struct vac_timer timer; /* hello, heartbeat, or the end of patience */
+	struct vac_buf in, out;
+	size_t out_at; /* bytes of out that were sent */
+	int64_t started_ns, ready_ns;
+	int64_t heard_ns;     /* last frame from it */
+	struct vac_error why; /* DYING: why it was killed; code VAC_OK: see exit status */
+	struct vac_exchange *buckets[VAC_EXCHANGE_BUCKETS];
+	uint32_t exchange_count;
+};
+
+struct vac_supervisor_options {
+	const char *backend; /* NULL: the worker's default */
+	uint32_t threads;
+	int64_t hello_timeout_ms;
+	int64_t heartbeat_ms;       /* between PINGs of a worker that has work */
+	int64_t silence_timeout_ms; /* a worker that has work and says nothing for so long is killed */
+	int64_t stop_timeout_ms;    /* from SHUTDOWN to SIGKILL */
+};
+
+struct vac_supervisor {
+	struct vac_loop *loop;
+	struct vac_supervisor_options options;
+	struct vac_worker *workers; /* owned */
+	uint64_t next_id;
+	bool any_dirty;
+	uint64_t starts, deaths; /* deaths: workers that ended without being asked to */
+	/* A worker was reaped. Called before its exchanges end, so that whoever
+	 * asks again is given another worker. expected: it was asked to stop. */
+	void (*gone)(void *ctx, struct vac_worker *worker, bool expected,
+		     const struct vac_error *why);
+	void *ctx;
+};
+
+void vac_supervisor_init(struct vac_supervisor *supervisor, struct vac_loop *loop,
+			 const struct vac_supervisor_options *options);
+/* Kills and reaps what is left; exchanges are dropped without a call. */
+void vac_supervisor_free(struct vac_supervisor *supervisor);
+
+/* The worker of a device that is starting or ready, else a new one. NULL when
+ * it cannot be started (err set). */
+struct vac_worker *vac_supervisor_worker(struct vac_supervisor *supervisor, const char *device,
+					 bool plan_only, struct vac_error *err);
+
+/* Asks: begin, append one frame with a vac_wire_put_*(&worker->out, id, ...),
+ * commit. Commit takes the frame back and fails (VAC_E_TOO_LARGE) when it did
+ * not fit. An exchange of NULL expects no answer. A worker that is dying takes
+ * everything; the exchange is lost when it is reaped. */
+struct vac_ask {
+	struct vac_worker *worker;
+	size_t mark;
+	uint64_t id;
+};
+struct vac_ask vac_worker_begin(struct vac_worker *worker);
+int vac_worker_commit(const struct vac_ask *ask, struct vac_exchange *exchange,
+		      struct vac_error *err) VAC_MUST_CHECK;
+/* Forgets an exchange and tells the worker (CANCEL). */
+void vac_worker_cancel(struct vac_exchange *exchange);
+/* Asks the worker to end; gone() follows. */
+void vac_worker_stop(struct vac_worker *worker);
+/* Kills the worker for what it did; gone() and lost() follow. */
+void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const char *fmt, ...)
+	VAC_PRINTF(3, 4);
+/* Sends what waits. Once a turn. */
+void vac_supervisor_flush(struct vac_supervisor *supervisor);
+/* SIGCHLD, for kernels without pidfds. */
+void vac_supervisor_reap(struct vac_supervisor *supervisor);
+
+#endif

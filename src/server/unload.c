@@ -1,0 +1,224 @@
+/*
+ * unload.c - the way of an unload. Every step is timed from outside: what a
+ * receipt calls measured comes from /proc, never from the worker's ledger.
+ * The loop's thread only.
+ */
+#include "server/unload.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/trim.h"
+#include "server/state.h"
+
+/* ---- the receipts that are kept ---- */
+
+int vac_receipts_init(struct vac_receipts *receipts, struct vac_error *err)
+{
+	size_t bytes = VAC_RECEIPTS_KEPT * sizeof(*receipts->ring);
+
+	*receipts = (struct vac_receipts){.ring = vac_host_map(bytes), .next_id = 1};
+	if (!receipts->ring)
+		return vac_fail_nomem(err, "the receipts", bytes);
+	return 0;
+}
+
+void vac_receipts_free(struct vac_receipts *receipts)
+{
+	if (receipts->ring)
+		vac_host_unmap(receipts->ring, VAC_RECEIPTS_KEPT * sizeof(*receipts->ring));
+	receipts->ring = NULL;
+}
+
+const struct vac_receipt *vac_receipts_get(const struct vac_receipts *receipts, size_t at)
+{
+	if (at >= receipts->count)
+		return NULL;
+	return &receipts->ring[(receipts->next + VAC_RECEIPTS_KEPT - 1 - at) % VAC_RECEIPTS_KEPT];
+}
+
+static void keep(struct vac_receipts *receipts, const struct vac_receipt *receipt)
+{
+	receipts->ring[receipts->next] = *receipt;
+	receipts->next = (receipts->next + 1) % VAC_RECEIPTS_KEPT;
+	if (receipts->count < VAC_RECEIPTS_KEPT)
+		receipts->count++;
+}
+
+/* ---- measuring ---- */
+
+/* A measurement that fails leaves valid false: unknown, not 0. */
+static void measure(pid_t pid, struct vac_usage *out)
+{
+	struct vac_error err;
+
+	memset(out, 0, sizeof(*out));
+	if (vac_meter_process(pid, out, &err) < 0) {
+		vac_log(VAC_LOG_WARN, "process %d cannot be measured: %s", (int)pid, err.message);
+		out->valid = false;
+	}
+}
+
+/* What the kernel keeps of the weight files, after dropping it if asked to. */
+static void measure_page_cache(const struct vac_model *model, struct vac_receipt *receipt)
+{
+	struct vac_error err;
+	bool dropped = false;
+
+	receipt->page_cache_valid =
+		vac_meter_dir_cache(model->dir, ".safetensors", model->drop_cache,
+				    &receipt->page_cache_bytes, &dropped, &err) == 0;
+	receipt->page_cache_dropped = model->drop_cache && dropped;
+	/* Told to log and not to the client: the model itself is unloaded. */
+	if (!receipt->page_cache_valid)
+		vac_log(VAC_LOG_DEBUG, "%s", err.message);
+}
+
+/* ---- the receipt ---- */
+
+static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
+			  struct vac_receipt *receipt)
+{
+	memset(receipt, 0, sizeof(*receipt));
+	snprintf(receipt->model, sizeof(receipt->model), "%s", model->name);
+	snprintf(receipt->device, sizeof(receipt->device), "%s", VAC_SERVER_DEVICE);
+	receipt->reason = model->reason;
+	receipt->resident_ns = model->decided_ns - model->resident_ns;
+	receipt->requests = model->requests;
+	receipt->planned_bytes =
+		vac_plan_bytes(&model->info.plan, false) + vac_plan_bytes(&model->info.plan, true);
+	receipt->worker_pid = worker_pid;
+}
+
+/* The worker has left or was measured: the server's own side, and out. */
+static void end_receipt(struct vac_server *server, const struct vac_model *model,
+			struct vac_receipt *receipt)
+{
+	measure_page_cache(model, receipt);
+	vac_trim();
+	measure(0, &receipt->server_after);
+	receipt->wall_ns = vac_wall_ns();
+	receipt->unload_ns = vac_now_ns() - model->decided_ns;
+	receipt->id = server->receipts.next_id++;
+	keep(&server->receipts, receipt);
+	vac_journal_write(&server->journal, receipt);
+	vac_metrics_unload(&server->metrics, receipt);
+	vac_log(VAC_LOG_INFO,
+		"model %s unloaded (%s) in %.1f ms: %" PRId64 " bytes returned, %" PRIu64
+		" unaccounted%s",
+		receipt->model, vac_unload_reason_name(receipt->reason),
+		(double)receipt->unload_ns / 1e6, vac_receipt_returned_bytes(receipt),
+		vac_receipt_unaccounted_bytes(receipt),
+		receipt->worker_exited ? ", worker ended" : "");
+}
+
+static void worker_exited(struct vac_receipt *receipt)
+{
+	receipt->worker_exited = true;
+	memset(&receipt->worker_after, 0, sizeof(receipt->worker_after));
+	receipt->worker_after.valid = true;
+}
+
+static void finish(struct vac_job *job)
+{
+	struct vac_model *model = job->model;
+
+	job->awaits_exit = false;
+	end_receipt(job->server, model, &job->receipt);
+	vac_registry_unloaded(&job->server->registry, model, &job->receipt);
+}
+
+/* ---- steps ---- */
+
+static int unload_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			   const void *payload, struct vac_error *err)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_server *server = job->server;
+	struct vac_worker *worker = job->model->worker;
+	struct vac_wire_unloaded unloaded;
+
+	/* A worker that refuses to unload has lost count of its models. */
+	if (header->type != VAC_WIRE_UNLOADED)
+		return vac_fail(err, VAC_E_INVALID, "UNLOAD was answered with type %u",
+				header->type);
+	if (vac_wire_get_unloaded(payload, header->payload_bytes, &unloaded, err) < 0)
+		return -EINVAL;
+	job->receipt.ledger_bytes = unloaded.freed_bytes;
+	if (unloaded.models_left == 0 && !vac_registry_load_waits(&server->registry, worker)) {
+		job->awaits_exit = true;
+		vac_worker_stop(worker);
+		return 0;
+	}
+	measure(worker->pid, &job->receipt.worker_after);
+	finish(job);
+	return 0;
+}
+
+/* The worker died instead of unloading: the memory is back all the same. */
+static void unload_lost(struct vac_exchange *exchange, const struct vac_error *why)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+
+	vac_log(VAC_LOG_WARN, "model %s was to be unloaded when its worker died: %s",
+		job->model->name, why->message);
+	job->receipt.reason = VAC_UNLOAD_WORKER_DIED;
+	job->receipt.ledger_bytes = job->model->info.ledger_bytes;
+	worker_exited(&job->receipt);
+	finish(job);
+}
+
+void vac_unload_begin(void *ctx, struct vac_model *model)
+{
+	struct vac_server *server = ctx;
+	struct vac_job *job = model->user;
+	struct vac_ask ask;
+	struct vac_error err;
+
+	begin_receipt(model, model->worker->pid, &job->receipt);
+	measure(model->worker->pid, &job->receipt.worker_before);
+	measure(0, &job->receipt.server_before);
+	job->exchange.answer = unload_answered;
+	job->exchange.lost = unload_lost;
+	ask = vac_worker_begin(model->worker);
+	vac_wire_put_unload(&model->worker->out, ask.id, model->wire_id);
+	if (vac_worker_commit(&ask, &job->exchange, &err) == 0)
+		return;
+	/* Not even 24 bytes can be sent. The worker's end gives all back. */
+	vac_worker_fail(model->worker, VAC_E_NO_ROOM, "worker %d cannot be asked to unload: %s",
+			(int)model->worker->pid, err.message);
+	ask = vac_worker_begin(model->worker);
+	if (vac_worker_commit(&ask, &job->exchange, &err) < 0)
+		assert(!"a dying worker takes every exchange");
+	(void)server;
+}
+
+void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *worker)
+{
+	struct vac_model *model = server->registry.models;
+
+	for (; model; model = model->next) {
+		struct vac_job *job = model->user;
+
+		if (!job || !job->awaits_exit || model->worker != worker)
+			continue;
+		worker_exited(&job->receipt);
+		finish(job);
+	}
+}
+
+void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *receipt)
+{
+	struct vac_server *server = ctx;
+
+	begin_receipt(model, model->worker->pid, receipt);
+	receipt->ledger_bytes = model->info.ledger_bytes;
+	measure(0, &receipt->server_before);
+	worker_exited(receipt);
+	end_receipt(server, model, receipt);
+}

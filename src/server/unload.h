@@ -1,0 +1,45 @@
+/*
+ * unload.h - the way of an unload: measure, UNLOAD, the end of the last
+ * worker, measure again, receipt. The loop's thread only.
+ */
+#ifndef VAC_SERVER_UNLOAD_H
+#define VAC_SERVER_UNLOAD_H
+
+#include "memory/receipt.h"
+#include "server/supervisor.h"
+
+struct vac_server;
+struct vac_model;
+
+/* What is asked of a worker for one model: a load or an unload, one at a time.
+ * model->user, made with the first load. */
+struct vac_job {
+	struct vac_server *server;
+	struct vac_model *model;
+	struct vac_exchange exchange;
+	bool awaits_exit; /* SHUTDOWN was sent: the worker's end ends the unload */
+	struct vac_receipt receipt;
+};
+
+#define VAC_RECEIPTS_KEPT 1000
+
+/* The newest receipts, for GET /receipts. Mapped and touched at start, so that
+ * the server's memory does not grow with the number of unloads. */
+struct vac_receipts {
+	struct vac_receipt *ring;
+	size_t count, next; /* next: slot of the next one */
+	uint64_t next_id;
+};
+
+int vac_receipts_init(struct vac_receipts *receipts, struct vac_error *err) VAC_MUST_CHECK;
+void vac_receipts_free(struct vac_receipts *receipts);
+/* The at-th newest, from 0; NULL when there are fewer. */
+const struct vac_receipt *vac_receipts_get(const struct vac_receipts *receipts, size_t at);
+
+/* The registry's operations of the same names. */
+void vac_unload_begin(void *ctx, struct vac_model *model);
+void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
+/* A worker was reaped: ends the unload that waited for it. */
+void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *worker);
+
+#endif

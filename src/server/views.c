@@ -1,0 +1,335 @@
+/*
+ * views.c - what clients may see: models, workers, plans, receipts. The loop's
+ * thread only.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "server/state.h"
+
+static const enum vac_model_state states[] = {
+	[VAC_REGISTRY_ABSENT] = VAC_MODEL_ABSENT,     [VAC_REGISTRY_LOADING] = VAC_MODEL_LOADING,
+	[VAC_REGISTRY_RESIDENT] = VAC_MODEL_RESIDENT, [VAC_REGISTRY_DRAINING] = VAC_MODEL_DRAINING,
+	[VAC_REGISTRY_FAILED] = VAC_MODEL_FAILED,
+};
+
+static void fail_nomem(struct vac_request *request)
+{
+	struct vac_error err;
+
+	vac_fail_nomem(&err, "a list of models", 0);
+	vac_dispatch_fail(request, &err, 1);
+}
+
+/* ---- one model ---- */
+
+static int64_t mtime_of(const char *dir)
+{
+	char *path = vac_path_join(dir, "config.json");
+	struct stat st;
+	int64_t mtime_s = 0;
+
+	if (path && stat(path, &st) == 0)
+		mtime_s = (int64_t)st.st_mtim.tv_sec;
+	free(path);
+	return mtime_s;
+}
+
+static void view_info(struct vac_model_view *view, const struct vac_model_info *info)
+{
+	view->planned = true;
+	view->plan = info->plan;
+	view->architecture = info->architecture;
+	view->dtype = info->dtype;
+	view->pooling = info->pooling;
+	view->normalize = info->normalize;
+	view->parameters = info->parameters;
+	view->hidden_size = info->hidden_size;
+	view->layers = info->layers;
+	view->heads = info->heads;
+	view->vocab_size = info->vocab_size;
+	view->embedding_dimensions = info->embedding_dimensions;
+	view->max_tokens = info->max_tokens;
+}
+
+static void view_residence(struct vac_model_view *view, const struct vac_model *model)
+{
+	int64_t expires_at_ns = vac_registry_expires_at_ns(model), now_ns = vac_now_ns();
+
+	view_info(view, &model->info);
+	view->load_ns = model->load_ns;
+	view->start_ns = model->worker_start_ns;
+	memcpy(view->stage_ns, model->info.stage_ns, sizeof(view->stage_ns));
+	view->idle_ns = model->running.count > 0 ? 0 : now_ns - model->idle_since_ns;
+	view->expires_ns = -1;
+	if (expires_at_ns >= 0)
+		view->expires_ns = expires_at_ns > now_ns ? expires_at_ns - now_ns : 0;
+	else if (model->keep_alive_ms >= 0) /* busy: its time has not begun to run */
+		view->expires_ns = model->keep_alive_ms * 1000000;
+	view->requests = model->requests;
+}
+
+/* model may be NULL: never asked for. */
+static void view_model(struct vac_model_view *view, const char *name, const char *dir,
+		       const struct vac_model *model)
+{
+	*view = (struct vac_model_view){.name = name, .path = dir, .modified_s = mtime_of(dir)};
+	if (!model)
+		return;
+	view->state = states[model->state];
+	view->queued = model->waiting.count + model->running.count;
+	if (model->state == VAC_REGISTRY_FAILED)
+		view->reason = model->failure.message;
+	if (model->state == VAC_REGISTRY_ABSENT || model->state == VAC_REGISTRY_FAILED)
+		return;
+	view->device = VAC_SERVER_DEVICE;
+	view->worker_pid = model->worker ? model->worker->pid : 0;
+	view->load_done_bytes = model->done_bytes;
+	view->load_total_bytes = model->total_bytes;
+	if (model->state != VAC_REGISTRY_LOADING)
+		view_residence(view, model);
+}
+
+static void view_plan(struct vac_model_view *view, const struct vac_plan_entry *entry)
+{
+	if (!entry || view->planned)
+		return;
+	if (entry->error.code == VAC_OK) {
+		view_info(view, &entry->info);
+	} else if (view->state == VAC_MODEL_ABSENT) {
+		view->state = VAC_MODEL_FAILED;
+		view->reason = entry->error.message;
+	}
+}
+
+void vac_views_loaded(struct vac_request *request, const struct vac_model *model)
+{
+	struct vac_model_view view;
+	struct vac_outcome outcome = {.model = model->name, .models = &view, .model_count = 1};
+
+	view_model(&view, model->name, model->dir, model);
+	outcome.total_ns = vac_now_ns() - request->arrived_ns;
+	if (model->resident_ns > request->queued_ns)
+		outcome.load_ns = model->resident_ns - request->queued_ns;
+	vac_dispatch_answer(request, &outcome);
+}
+
+/* ---- LIST ---- */
+
+static bool on_disk(void *ctx, const struct vac_model *model)
+{
+	struct stat st;
+
+	(void)ctx;
+	return stat(model->dir, &st) == 0;
+}
+
+static void answer_list(struct vac_request *request, struct vac_model_entry *entries, size_t count)
+{
+	struct vac_server *server = request->server;
+	struct vac_model_view *views = calloc(count ? count : 1, sizeof(*views));
+	struct vac_outcome outcome = {.models = views, .model_count = count};
+
+	if (!views) {
+		fail_nomem(request);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		view_model(&views[i], entries[i].name, entries[i].dir,
+			   vac_registry_find(&server->registry, entries[i].name));
+		view_plan(&views[i], vac_plans_peek(&server->plans, entries[i].dir));
+	}
+	vac_dispatch_answer(request, &outcome);
+	free(views);
+}
+
+static void list(struct vac_request *request, bool may_wait);
+
+static void list_planned(struct vac_plan_wait *wait)
+{
+	list(VAC_CONTAINER(wait, struct vac_request, plan_wait), false);
+}
+
+/* Called twice when plans are missing: the disk is read again when they are
+ * there, since it may have changed meanwhile. */
+static void list(struct vac_request *request, bool may_wait)
+{
+	struct vac_server *server = request->server;
+	struct vac_model_entry *entries;
+	struct vac_error err;
+	bool missing = false;
+	size_t count;
+
+	if (vac_model_list(&server->dirs, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
+		vac_dispatch_fail(request, &err, 0);
+		return;
+	}
+	for (size_t i = 0; may_wait && i < count; i++)
+		missing = !vac_plans_get(&server->plans, entries[i].dir) || missing;
+	if (may_wait) {
+		vac_plans_sweep(&server->plans);
+		vac_registry_sweep(&server->registry, on_disk, NULL);
+	}
+	if (missing)
+		vac_plans_wait(&server->plans, &request->plan_wait, list_planned);
+	else
+		answer_list(request, entries, count);
+	vac_model_list_free(entries, count);
+}
+
+void vac_views_list(struct vac_request *request)
+{
+	list(request, true);
+}
+
+/* ---- PLAN ---- */
+
+static void answer_plan(struct vac_request *request, const char *dir,
+			const struct vac_plan_entry *entry)
+{
+	const char *name = request->call.model;
+	struct vac_model_view view;
+	struct vac_outcome outcome = {.model = name, .models = &view, .model_count = 1};
+
+	if (!entry) {
+		fail_nomem(request);
+		return;
+	}
+	/* A checkpoint that cannot be planned is that call's error, not a view. */
+	outcome.error = entry->error;
+	view_model(&view, name, dir, vac_registry_find(&request->server->registry, name));
+	view_info(&view, &entry->info);
+	vac_dispatch_answer(request, &outcome);
+}
+
+static void plan_ready(struct vac_plan_wait *wait)
+{
+	struct vac_request *request = VAC_CONTAINER(wait, struct vac_request, plan_wait);
+	struct vac_server *server = request->server;
+	struct vac_error err;
+	char *dir;
+
+	if (vac_model_resolve(&server->dirs, request->call.model, false, &dir, &err) < 0) {
+		vac_dispatch_fail(request, &err, 0);
+		return;
+	}
+	answer_plan(request, dir, vac_plans_peek(&server->plans, dir));
+	free(dir);
+}
+
+void vac_views_plan(struct vac_request *request, const char *dir)
+{
+	const struct vac_plan_entry *entry = vac_plans_get(&request->server->plans, dir);
+
+	if (entry)
+		answer_plan(request, dir, entry);
+	else
+		vac_plans_wait(&request->server->plans, &request->plan_wait, plan_ready);
+}
+
+/* ---- PS ---- */
+
+static size_t view_active(const struct vac_server *server, struct vac_model_view *views)
+{
+	const struct vac_model *model = server->registry.models;
+	size_t count = 0;
+
+	for (; model; model = model->next) {
+		if (model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
+			view_model(&views[count++], model->name, model->dir, model);
+	}
+	return count;
+}
+
+static size_t view_workers(const struct vac_server *server, struct vac_worker_view *views)
+{
+	const struct vac_worker *worker = server->supervisor.workers;
+	struct vac_error err;
+	size_t count = 0;
+
+	for (; worker; worker = worker->next) {
+		struct vac_worker_view *view = &views[count];
+
+		if (worker->plan_only)
+			continue;
+		*view = (struct vac_worker_view){
+			.device = worker->device,
+			.description = worker->description,
+			.pid = worker->pid,
+			.models = vac_registry_models_on(&server->registry, worker),
+		};
+		/* Gone while we look: unknown, not 0. */
+		if (vac_meter_process(worker->pid, &view->usage, &err) < 0)
+			view->usage.valid = false;
+		count++;
+	}
+	return count;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct vac_model_view *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+void vac_views_ps(struct vac_request *request)
+{
+	struct vac_server *server = request->server;
+	size_t workers = 1;
+	struct vac_model_view *models =
+		calloc((size_t)server->registry.model_count + 1, sizeof(*models));
+	struct vac_worker_view *worker_views;
+	struct vac_usage usage = {0};
+	struct vac_host_memory host = {0};
+	struct vac_outcome outcome = {.server_usage = &usage, .host = &host};
+	struct vac_error err;
+
+	for (const struct vac_worker *worker = server->supervisor.workers; worker;
+	     worker = worker->next)
+		workers++;
+	worker_views = calloc(workers, sizeof(*worker_views));
+	if (!models || !worker_views) {
+		fail_nomem(request);
+	} else {
+		outcome.models = models;
+		outcome.model_count = view_active(server, models);
+		qsort(models, outcome.model_count, sizeof(*models), by_name);
+		outcome.workers = worker_views;
+		outcome.worker_count = view_workers(server, worker_views);
+		if (vac_meter_process(0, &usage, &err) < 0)
+			usage.valid = false;
+		vac_meter_host("", &host);
+		vac_dispatch_answer(request, &outcome);
+	}
+	free(models);
+	free(worker_views);
+}
+
+/* ---- RECEIPTS ---- */
+
+void vac_views_receipts(struct vac_request *request)
+{
+	const struct vac_receipts *kept = &request->server->receipts;
+	size_t limit = request->call.limit, count = kept->count;
+	struct vac_receipt *receipts;
+	struct vac_outcome outcome = {0};
+
+	if (limit > 0 && limit < count)
+		count = limit;
+	receipts = calloc(count ? count : 1, sizeof(*receipts));
+	if (!receipts) {
+		fail_nomem(request);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		receipts[i] = *vac_receipts_get(kept, i);
+	outcome.receipts = receipts;
+	outcome.receipt_count = count;
+	vac_dispatch_answer(request, &outcome);
+	free(receipts);
+}

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""A worker that speaks docs/wire.md and misbehaves on demand.
+
+The server starts it through VACATE_WORKER. FAKE_WORKER holds words that say
+what it does wrong, separated by commas; FAKE_WORKER_LOG names a file to which
+it appends one line an event ("hello", "load DIR", "task ID", ...), so that a
+test can count. Without words it is a well-behaved worker whose vectors are
+made from the bytes of the text.
+
+  no-hello          says nothing at all
+  exit-N            exits with status N before HELLO
+  version-N         speaks version N
+  garbage           sends bytes that are no frame instead of HELLO
+  garbage-answer    answers the first TASK with bytes that are no frame
+  short-result      answers a TASK with fewer rows than inputs
+  unasked           answers a question that nobody put
+  hang-load         takes a LOAD and stops reading
+  hang-task         takes a TASK and stops reading
+  slow-load-MS, slow-task-MS, slow-plan-MS
+                    answers after that many milliseconds
+  die-load, die-task, die-plan
+                    dies of SIGKILL when it is asked that
+  die-task-once     the same, if the file FAKE_WORKER_ONCE does not exist yet
+  fail-load         answers LOAD with ERROR unsupported
+  fail-task         answers TASK with ERROR too_large
+  fail-plan         answers PLAN with ERROR corrupt
+  no-exit           ignores SHUTDOWN
+  memory-MB         holds that many MB for each loaded model
+"""
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+HELLO, PLAN, LOAD, TASK, CANCEL, UNLOAD, MEASURE, PING, SHUTDOWN = range(1, 10)
+PLANNED, LOADED, RESULT, UNLOADED, MEASURED, PONG = 0x82, 0x83, 0x84, 0x86, 0x87, 0x88
+PROGRESS, ERROR = 0x90, 0xFF
+DIMENSIONS = 8
+PLANNED_BYTES = 8192
+
+words = [w for w in os.environ.get("FAKE_WORKER", "").split(",") if w]
+
+
+def asked(word):
+    return word in words
+
+
+def number(prefix, default=0):
+    for word in words:
+        if word.startswith(prefix + "-") and word[len(prefix) + 1:].isdigit():
+            return int(word[len(prefix) + 1:])
+    return default
+
+
+def note(text):
+    path = os.environ.get("FAKE_WORKER_LOG")
+    if path:
+        with open(path, "a") as log:
+            log.write(text + "\n")
+
+
+def string(text):
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
+
+
+def frame(kind, identity, payload=b""):
+    payload += b"\0" * (-len(payload) % 8)
+    return struct.pack("<IHHQ", len(payload), kind, 0, identity) + payload
+
+
+def model(ledger_bytes):
+    plan = struct.pack("<I", 1) + struct.pack("<BBQ", 1, 0, PLANNED_BYTES)
+    plan += struct.pack("<QQ", 4096, 0)
+    return (plan + string("fake") + string("float32") + string("mean") + b"\1"
+            + struct.pack("<Q6II", 1000, DIMENSIONS, 2, 2, 100, DIMENSIONS, 128, 2)
+            + struct.pack("<Q6Q", ledger_bytes, 1, 2, 3, 4, 5, 6))
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once():
+    path = os.environ["FAKE_WORKER_ONCE"]
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    die()
+
+
+def sleep_ms(ms):
+    if ms:
+        time.sleep(ms / 1000)
+
+
+def hang():
+    while True:
+        time.sleep(3600)
+
+
+class Worker:
+    def __init__(self, sock):
+        self.sock = sock
+        self.models = {}
+        self.data = b""
+
+    def send(self, *args):
+        self.sock.sendall(frame(*args))
+
+    def error(self, identity, code, message):
+        self.send(ERROR, identity, struct.pack("<I", code) + string(message) + string(""))
+
+    def hello(self):
+        if number("exit"):
+            sys.exit(number("exit"))
+        if asked("no-hello"):
+            hang()
+        if asked("garbage"):
+            self.sock.sendall(b"\xff" * 64)
+            hang()
+        note("hello plan" if "--plan" in sys.argv else "hello")
+        self.send(HELLO, 0, struct.pack("<II", number("version", 1), os.getpid())
+                  + string("fake_worker 1") + string("cpu") + string("a worker for tests"))
+
+    def plan(self, identity, payload):
+        _, n = struct.unpack_from("<II", payload)
+        note(f"plan {payload[8:8 + n].decode()}")
+        sleep_ms(number("slow-plan"))
+        if asked("die-plan"):
+            die()
+        if asked("fail-plan"):
+            self.error(identity, 8, "model.safetensors: the header is broken at byte 7")
+            return
+        self.send(PLANNED, identity, model(0))
+
+    def load(self, identity, payload):
+        number_of_model, n = struct.unpack_from("<II", payload)
+        note(f"load {payload[8:8 + n].decode()}")
+        self.send(PROGRESS, identity, struct.pack("<QQ", 100, 4096))
+        sleep_ms(number("slow-load"))
+        if asked("hang-load"):
+            hang()
+        if asked("die-load"):
+            die()
+        if asked("fail-load"):
+            self.error(identity, 3, "config.json: model_type 'fake' is not served")
+            return
+        self.models[number_of_model] = bytearray(b"x" * (number("memory") << 20))
+        self.send(LOADED, identity, model(PLANNED_BYTES))
+
+    def task(self, identity, payload):
+        which, _, _, _, _, count = struct.unpack_from("<IBBBII", payload)
+        note(f"task {identity} {count}")
+        if asked("hang-task"):
+            hang()
+        sleep_ms(number("slow-task"))
+        if asked("die-task"):
+            die()
+        if asked("die-task-once"):
+            die_once()
+        if asked("garbage-answer"):
+            self.sock.sendall(b"\xee" * 64)
+            return
+        if asked("unasked"):
+            self.send(RESULT, 1 << 40, b"")
+            return
+        if asked("fail-task"):
+            self.error(identity, 4, "inputs[0]: has 900 tokens where the model takes 128")
+            return
+        if which not in self.models:
+            self.error(identity, 2, f"no model {which} here")
+            return
+        at, vectors, tokens = 15, b"", 0
+        for _ in range(count):
+            kind, n = struct.unpack_from("<BI", payload, at)
+            at += 5
+            if kind == 1:
+                at += -(at + 16) % 4
+                ids = struct.unpack_from(f"<{n}i", payload, at)
+                at += 4 * n
+                seed, tokens = sum(ids), tokens + n
+            else:
+                seed, tokens = sum(payload[at:at + n]), tokens + n
+                at += n
+            vectors += struct.pack(f"<{DIMENSIONS}f", *(seed + i for i in range(DIMENSIONS)))
+        if asked("short-result"):
+            count, vectors = count - 1, vectors[:-4 * DIMENSIONS]
+        self.send(RESULT, identity, struct.pack("<IIQQQQ", count, DIMENSIONS, tokens,
+                                                1000, 2000, 3000) + vectors)
+
+    def handle(self, kind, identity, payload):
+        if kind == PLAN:
+            self.plan(identity, payload)
+        elif kind == LOAD:
+            self.load(identity, payload)
+        elif kind == TASK:
+            self.task(identity, payload)
+        elif kind == CANCEL:
+            note(f"cancel {identity}")
+        elif kind == UNLOAD:
+            which, = struct.unpack_from("<I", payload)
+            note("unload")
+            del self.models[which]
+            self.send(UNLOADED, identity, struct.pack("<QI", PLANNED_BYTES, len(self.models)))
+        elif kind == PING:
+            note("ping")
+            self.send(PONG, identity)
+        elif kind == SHUTDOWN:
+            note("shutdown")
+            if not asked("no-exit"):
+                sys.exit(0)
+        else:
+            self.error(identity, 3, f"type {kind} is not known")
+
+    def run(self):
+        self.hello()
+        while True:
+            select.select([self.sock], [], [])
+            chunk = self.sock.recv(1 << 20)
+            if not chunk:
+                return
+            self.data += chunk
+            while len(self.data) >= 16:
+                length, kind, _, identity = struct.unpack_from("<IHHQ", self.data)
+                if len(self.data) < 16 + length:
+                    break
+                payload, self.data = self.data[16:16 + length], self.data[16 + length:]
+                self.handle(kind, identity, payload)
+
+
+if __name__ == "__main__":
+    Worker(socket.socket(fileno=3)).run()
