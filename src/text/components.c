@@ -6,22 +6,34 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "text/parsed.h"
 
 int vac_refuse_type(struct vac_tokenizer_parsed *p, const char *path, const char *type)
 {
+	struct vac_quoted quoted;
+
 	return vac_json_fail(&p->json, VAC_E_UNSUPPORTED,
-			     "%s: the type \"%s\" is not implemented; only tokenizers of the BERT "
+			     "%s: the type %s is not implemented; only tokenizers of the BERT "
 			     "family can be served",
-			     path, type);
+			     path, vac_quote(&quoted, type, strlen(type)));
 }
 
-/* A type's name as a string that a message can show. */
-static void copy_type(char to[VAC_TYPE_BYTES], const char *text, size_t bytes)
+/* Copies a type. Those that are known are short and have no control character,
+ * a NUL for example, which would hide what follows it. */
+static int keep_type(struct vac_json *json, const char *path, char type[VAC_TYPE_BYTES])
 {
-	for (size_t i = 0; i < bytes; i++)
-		to[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
-	to[bytes] = '\0';
+	struct vac_quoted quoted;
+
+	for (size_t i = 0; i < json->text_bytes; i++) {
+		if (i == VAC_TYPE_BYTES - 1 || (uint8_t)json->text[i] < 0x20)
+			return vac_json_fail(json, VAC_E_UNSUPPORTED,
+					     "%s: the type %s is not implemented", path,
+					     vac_quote(&quoted, json->text, json->text_bytes));
+	}
+	memcpy(type, json->text, json->text_bytes);
+	type[json->text_bytes] = '\0';
+	return 0;
 }
 
 /* Looks ahead with a reader of its own, which stops inside the object. */
@@ -43,11 +55,8 @@ static int find_type(struct vac_tokenizer_parsed *p, const char *path, char type
 		if (vac_json_next(&ahead) != VAC_JSON_STRING)
 			rc = vac_json_fail(&ahead, VAC_E_CORRUPT, "%s.type: expected a string",
 					   path);
-		else if (ahead.text_bytes < VAC_TYPE_BYTES)
-			copy_type(type, ahead.text, ahead.text_bytes);
 		else
-			rc = vac_json_fail(&ahead, VAC_E_UNSUPPORTED,
-					   "%s.type: is no type that is implemented", path);
+			rc = keep_type(&ahead, path, type);
 		break;
 	}
 	if (rc == 0 && event == VAC_JSON_ERROR)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "text/normalize.h"
 #include "text/parsed.h"
 #include "text/unicode.h"

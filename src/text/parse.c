@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/quote.h"
 #include "text/parsed.h"
 
 int vac_next_member(struct vac_tokenizer_parsed *p, const char *path, const char *const *names,
@@ -36,7 +36,7 @@ int vac_next_member(struct vac_tokenizer_parsed *p, const char *path, const char
 	}
 	return vac_json_fail(
 		&p->json, VAC_E_UNSUPPORTED,
-		"%s: member %s is not implemented, and leaving it out might change the tokens",
+		"%s: the member %s is not implemented, and leaving it out might change the tokens",
 		path, vac_quote(&quoted, p->json.text, p->json.text_bytes));
 }
 

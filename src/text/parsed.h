@@ -8,7 +8,6 @@
 
 #include "base/arena.h"
 #include "base/json.h"
-#include "base/quote.h"
 #include "text/layout.h"
 
 /* JSON paths in messages: "normalizer.normalizers[3].type". */
@@ -103,6 +102,7 @@ int vac_keep_text(struct vac_tokenizer_parsed *p, struct vac_text *out) VAC_MUST
  * of twice the size. NULL when out of memory, with the error set. */
 void *vac_grow(struct vac_tokenizer_parsed *p, void *array, uint32_t count, uint32_t *capacity,
 	       size_t element_bytes) VAC_MUST_CHECK;
+
 /* ---- components.c: each reads a value whose first event was just read; it may be null ---- */
 int vac_parse_normalizer(struct vac_tokenizer_parsed *p, const char *path,
 			 enum vac_json_type event) VAC_MUST_CHECK;

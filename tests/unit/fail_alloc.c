@@ -11,11 +11,15 @@ static unsigned long refused = ULONG_MAX, count;
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *memory, size_t bytes);
+char *__real_strdup(const char *text);
+char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t members, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
+char *__wrap_strdup(const char *text);
+char *__wrap_strndup(const char *text, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
@@ -58,12 +62,22 @@ void *__wrap_realloc(void *memory, size_t bytes)
 	return refuse() ? NULL : __real_realloc(memory, bytes);
 }
 
+char *__wrap_strdup(const char *text)
+{
+	return refuse() ? NULL : __real_strdup(text);
+}
+
+char *__wrap_strndup(const char *text, size_t bytes)
+{
+	return refuse() ? NULL : __real_strndup(text, bytes);
+}
+
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
 }
 
-/* The name that mmap has where offsets are 64 bits wide by default. */
+/* What mmap is called with 64-bit file offsets. */
 void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);

@@ -1,7 +1,7 @@
 /*
  * fail_alloc.h - makes one allocation of the program under test fail. The test
- * executable is linked with --wrap for malloc, calloc, realloc, mmap and mmap64
- * (fail_alloc_link_args in meson.build), so that every call that is compiled
+ * executable is linked with --wrap for malloc, calloc, realloc, strdup, strndup
+ * and mmap (fail_alloc_dep in meson.build), so that every call that is compiled
  * into it, static libraries included, is counted; calls from within shared
  * libraries are not. For tests with one thread.
  */
