@@ -150,6 +150,14 @@ static void drop_body(struct vac_request *request)
 	vac_buf_free(&request->body);
 }
 
+static void add_time(struct MHD_Response *response, const char *name, int64_t ns)
+{
+	char number[24];
+
+	snprintf(number, sizeof(number), "%" PRId64, ns);
+	MHD_add_response_header(response, name, number);
+}
+
 static enum MHD_Result send_reply(struct vac_request *request)
 {
 	struct vac_reply *reply = &request->reply;
@@ -170,6 +178,11 @@ static enum MHD_Result send_reply(struct vac_request *request)
 	if (reply->retry_after_s) {
 		snprintf(number, sizeof(number), "%" PRIu32, reply->retry_after_s);
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+	}
+	if (reply->timed) {
+		add_time(response, "X-Vacate-Tokenize-Ns", reply->tokenize_ns);
+		add_time(response, "X-Vacate-Queue-Ns", reply->queue_ns);
+		add_time(response, "X-Vacate-Compute-Ns", reply->compute_ns);
 	}
 	if (reply->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
