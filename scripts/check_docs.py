@@ -20,7 +20,8 @@ def tracked():
         names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], check=True,
                                capture_output=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):    # a tarball has no .git
-        return [p for p in ROOT.rglob("*") if p.is_file() and not p.is_relative_to(ROOT / "build")]
+        return [p for p in ROOT.rglob("*")
+                if p.is_file() and not p.relative_to(ROOT).parts[0].startswith("build")]
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 

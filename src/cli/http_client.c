@@ -20,7 +20,8 @@
 
 static int fail_url(struct vac_error *err, const char *text, const char *what)
 {
-	return vac_fail(err, VAC_E_INVALID, "--server %s: %s; write http://HOST:PORT", text, what);
+	return vac_fail(err, VAC_E_INVALID, "--server %.200s: %s; write http://HOST:PORT", text,
+			what);
 }
 
 /* Splits "HOST[:PORT]" or "[ADDRESS][:PORT]". */

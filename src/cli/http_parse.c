@@ -186,7 +186,9 @@ static int take_line(struct vac_http_parser *parser, const uint8_t *data, size_t
 		return vac_buf_ok(line) ? 0 : vac_fail_nomem(err, "the reply's header", bytes);
 	if (line->bytes > 0 && line->data[line->bytes - 1] == '\r')
 		line->bytes--;
-	if (line->bytes > 0 && memchr(line->data, '\0', line->bytes))
+	/* What is no status line at all is better called that. */
+	if (parser->state != VAC_HTTP_STATUS && line->bytes > 0 &&
+	    memchr(line->data, '\0', line->bytes))
 		return fail_http(err, "its header contains a zero byte");
 	vac_buf_putc(line, '\0');
 	if (!vac_buf_ok(line))

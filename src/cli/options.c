@@ -145,6 +145,7 @@ int vac_options_parse(const struct vac_command *command, const struct vac_option
 		arguments->values[arguments->count++] = argv[at];
 	}
 	if (arguments->count < arguments->least)
-		return vac_usage_error(command, "%s is missing", command->arguments);
+		return vac_usage_error(command, "an argument is missing: vacate %s %s",
+				       command->name, command->arguments);
 	return VAC_CONTINUE;
 }

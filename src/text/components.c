@@ -6,14 +6,34 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "text/parsed.h"
 
 int vac_refuse_type(struct vac_tokenizer_parsed *p, const char *path, const char *type)
 {
+	struct vac_quoted quoted;
+
 	return vac_json_fail(&p->json, VAC_E_UNSUPPORTED,
-			     "%s: the type \"%s\" is not implemented; only tokenizers of the BERT "
+			     "%s: the type %s is not implemented; only tokenizers of the BERT "
 			     "family can be served",
-			     path, type);
+			     path, vac_quote(&quoted, type, strlen(type)));
+}
+
+/* Copies a type. Those that are known are short and have no control character,
+ * a NUL for example, which would hide what follows it. */
+static int keep_type(struct vac_json *json, const char *path, char type[VAC_TYPE_BYTES])
+{
+	struct vac_quoted quoted;
+
+	for (size_t i = 0; i < json->text_bytes; i++) {
+		if (i == VAC_TYPE_BYTES - 1 || (uint8_t)json->text[i] < 0x20)
+			return vac_json_fail(json, VAC_E_UNSUPPORTED,
+					     "%s: the type %s is not implemented", path,
+					     vac_quote(&quoted, json->text, json->text_bytes));
+	}
+	memcpy(type, json->text, json->text_bytes);
+	type[json->text_bytes] = '\0';
+	return 0;
 }
 
 /* Looks ahead with a reader of its own, which stops inside the object. */
@@ -35,11 +55,8 @@ static int find_type(struct vac_tokenizer_parsed *p, const char *path, char type
 		if (vac_json_next(&ahead) != VAC_JSON_STRING)
 			rc = vac_json_fail(&ahead, VAC_E_CORRUPT, "%s.type: expected a string",
 					   path);
-		else if (ahead.text_bytes < VAC_TYPE_BYTES)
-			vac_quote(type, ahead.text, ahead.text_bytes);
 		else
-			rc = vac_json_fail(&ahead, VAC_E_UNSUPPORTED,
-					   "%s.type: is no type that is implemented", path);
+			rc = keep_type(&ahead, path, type);
 		break;
 	}
 	if (rc == 0 && event == VAC_JSON_ERROR)
@@ -195,7 +212,7 @@ static int parse_punctuation(struct vac_tokenizer_parsed *p, const char *path)
 	int index, rc = 0;
 
 	while (rc >= 0 && (rc = vac_next_member(p, path, names, &seen, &index)) > 0) {
-		char quoted[VAC_QUOTE_BYTES];
+		struct vac_quoted quoted;
 
 		if (index != 0) {
 			rc = vac_json_skip(&p->json);
@@ -204,10 +221,10 @@ static int parse_punctuation(struct vac_tokenizer_parsed *p, const char *path)
 		rc = vac_json_expect(&p->json, VAC_JSON_STRING, path);
 		if (rc >= 0 && !vac_json_is(&p->json, "Isolated"))
 			rc = vac_json_fail(&p->json, VAC_E_UNSUPPORTED,
-					   "%s.behavior: \"%s\" is not implemented, only "
+					   "%s.behavior: %s is not implemented, only "
 					   "\"Isolated\" is",
 					   path,
-					   vac_quote(quoted, p->json.text, p->json.text_bytes));
+					   vac_quote(&quoted, p->json.text, p->json.text_bytes));
 	}
 	return rc;
 }

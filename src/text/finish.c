@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "text/normalize.h"
 #include "text/parsed.h"
 #include "text/unicode.h"
@@ -31,11 +32,11 @@ struct layout {
 static int fail_at(struct vac_tokenizer_parsed *p, size_t at, enum vac_error_code code,
 		   const char *what, const struct vac_text *token)
 {
-	char quoted[VAC_QUOTE_BYTES];
+	struct vac_quoted quoted;
 
 	p->json.value_at = at;
-	return vac_json_fail(&p->json, code, "\"%s\" %s",
-			     vac_quote(quoted, token->text, token->bytes), what);
+	return vac_json_fail(&p->json, code, "%s %s", vac_quote(&quoted, token->text, token->bytes),
+			     what);
 }
 
 static bool id_used(const struct layout *l, uint32_t id)

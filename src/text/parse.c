@@ -6,43 +6,18 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/quote.h"
 #include "text/parsed.h"
-
-const char *vac_quote(char to[VAC_QUOTE_BYTES], const char *text, size_t bytes)
-{
-	const uint8_t *at = (const uint8_t *)text, *end = at + bytes;
-	size_t n = 0;
-
-	while (at < end) {
-		uint32_t code;
-		size_t length = vac_utf8_decode(at, end, &code);
-
-		if (length == 0 || n + length > VAC_QUOTE_BYTES - 4) {
-			memcpy(to + n, "...", 3);
-			n += 3;
-			break;
-		}
-		if (code < 0x20 || code == 0x7F)
-			to[n++] = '?';
-		else
-			n += vac_utf8_encode((uint8_t *)to + n, code);
-		at += length;
-	}
-	to[n] = '\0';
-	return to;
-}
 
 int vac_next_member(struct vac_tokenizer_parsed *p, const char *path, const char *const *names,
 		    uint32_t *seen, int *index)
 {
 	enum vac_json_type type = vac_json_next(&p->json);
-	char quoted[VAC_QUOTE_BYTES];
+	struct vac_quoted quoted;
 
 	if (type == VAC_JSON_OBJECT_END)
 		return 0;
@@ -58,9 +33,10 @@ int vac_next_member(struct vac_tokenizer_parsed *p, const char *path, const char
 		*index = i;
 		return 1;
 	}
-	return vac_json_fail(&p->json, VAC_E_UNSUPPORTED,
-			     "%s.%s is not implemented, and leaving it out might change the tokens",
-			     path, vac_quote(quoted, p->json.text, p->json.text_bytes));
+	return vac_json_fail(
+		&p->json, VAC_E_UNSUPPORTED,
+		"%s: the member %s is not implemented, and leaving it out might change the tokens",
+		path, vac_quote(&quoted, p->json.text, p->json.text_bytes));
 }
 
 int vac_require_members(struct vac_tokenizer_parsed *p, const char *path, const char *const *names,
@@ -143,7 +119,7 @@ void *vac_grow(struct vac_tokenizer_parsed *p, void *array, uint32_t count, uint
 static int parse_vocab(struct vac_tokenizer_parsed *p)
 {
 	enum vac_json_type type;
-	char quoted[VAC_QUOTE_BYTES];
+	struct vac_quoted quoted;
 	int rc = vac_json_expect(&p->json, VAC_JSON_OBJECT_BEGIN, "model.vocab");
 
 	if (rc < 0)
@@ -168,8 +144,8 @@ static int parse_vocab(struct vac_tokenizer_parsed *p)
 		    p->json.integer > VAC_MAX_ID)
 			return vac_json_fail(
 				&p->json, VAC_E_CORRUPT,
-				"model.vocab: the id of \"%s\" is no whole number from 0 to %u",
-				vac_quote(quoted, entry->token.text, entry->token.bytes),
+				"model.vocab: the id of %s is no whole number from 0 to %u",
+				vac_quote(&quoted, entry->token.text, entry->token.bytes),
 				(unsigned int)VAC_MAX_ID);
 		entry->id = (uint32_t)p->json.integer;
 		p->entry_count++;

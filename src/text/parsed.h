@@ -102,9 +102,6 @@ int vac_keep_text(struct vac_tokenizer_parsed *p, struct vac_text *out) VAC_MUST
  * of twice the size. NULL when out of memory, with the error set. */
 void *vac_grow(struct vac_tokenizer_parsed *p, void *array, uint32_t count, uint32_t *capacity,
 	       size_t element_bytes) VAC_MUST_CHECK;
-/* Some bytes of a text for a message: cut at a whole character, printable. */
-#define VAC_QUOTE_BYTES 64
-const char *vac_quote(char to[VAC_QUOTE_BYTES], const char *text, size_t bytes);
 
 /* ---- components.c: each reads a value whose first event was just read; it may be null ---- */
 int vac_parse_normalizer(struct vac_tokenizer_parsed *p, const char *path,

@@ -2,6 +2,7 @@
 (tests/golden, made by make_embeddings.py): no component is off by more than
 2e-6."""
 import base64
+import hashlib
 import json
 
 import numpy as np
@@ -15,7 +16,10 @@ LIMIT_TOKENS = 256    # the sample model's max_seq_length
 
 @pytest.fixture(scope="session")
 def texts():
-    return json.loads((GOLDEN / "texts.json").read_text(encoding="utf-8"))
+    raw = (GOLDEN / "texts.json").read_bytes()
+    about = json.loads((GOLDEN / "random.json").read_text(encoding="utf-8"))
+    assert hashlib.sha256(raw).hexdigest() == about["texts_sha256"], "run make_embeddings.py again"
+    return json.loads(raw)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,8 @@ def sums(directory):
 
 
 def main():
-    texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
+    raw = (HERE / "texts.json").read_bytes()
+    texts = json.loads(raw)
     assert len(texts) == 2 * ROWS_A_FILE and all(isinstance(text, str) for text in texts)
     torch.set_grad_enabled(False)
     rows = embed(sys.argv[1], texts)
@@ -86,7 +87,7 @@ def main():
     (HERE / "random.json").write_text(json.dumps({
         "made_with": {m.__name__: m.__version__ for m in
                       (torch, transformers, tokenizers, sentence_transformers)},
-        "models": models}, indent=1) + "\n")
+        "texts_sha256": hashlib.sha256(raw).hexdigest(), "models": models}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

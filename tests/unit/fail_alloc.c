@@ -1,84 +1,117 @@
-/* fail_alloc.c - makes allocations of the code under test fail. One thread. */
+/* fail_alloc.c - counting and refusing allocations. For tests with one thread. */
 #include "fail_alloc.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
-static long left = -1; /* allocations that still succeed; negative: all do */
-static long failed;
+static unsigned long refused = ULONG_MAX, count;
+static bool all_later; /* what comes after the refused one is refused, too */
+static long live;
 
-/* The names that the linker gives to the wrapped functions. */
+void __real_free(void *memory);
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *old, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void __wrap_free(void *memory);
 void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *old, size_t bytes);
+void *__wrap_calloc(size_t members, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
 char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t bytes);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 
-void fail_after(long n)
+void fail_after(unsigned long n)
 {
-	left = n;
-	failed = 0;
+	refused = n;
+	all_later = false;
+	count = 0;
+}
+
+void fail_from(unsigned long n)
+{
+	fail_after(n);
+	all_later = true;
 }
 
 void fail_never(void)
 {
-	left = -1;
+	fail_after(ULONG_MAX);
 }
 
-long fail_count(void)
+unsigned long fail_count(void)
 {
-	return failed;
+	return count;
 }
 
-static bool must_fail(void)
+long fail_live(void)
 {
-	if (left < 0)
+	return live;
+}
+
+static bool refuse(void)
+{
+	unsigned long index = count++;
+
+	if (all_later ? index < refused : index != refused)
 		return false;
-	if (left > 0) {
-		left--;
-		return false;
-	}
-	failed++;
 	errno = ENOMEM;
 	return true;
 }
 
+static void *counted(void *memory)
+{
+	live += memory != NULL;
+	return memory;
+}
+
+void __wrap_free(void *memory)
+{
+	live -= memory != NULL;
+	__real_free(memory);
+}
+
 void *__wrap_malloc(size_t bytes)
 {
-	return must_fail() ? NULL : __real_malloc(bytes);
+	return refuse() ? NULL : counted(__real_malloc(bytes));
 }
 
-void *__wrap_calloc(size_t count, size_t bytes)
+void *__wrap_calloc(size_t members, size_t bytes)
 {
-	return must_fail() ? NULL : __real_calloc(count, bytes);
+	return refuse() ? NULL : counted(__real_calloc(members, bytes));
 }
 
-void *__wrap_realloc(void *old, size_t bytes)
+void *__wrap_realloc(void *memory, size_t bytes)
 {
-	return must_fail() ? NULL : __real_realloc(old, bytes);
+	if (refuse())
+		return NULL;
+	return memory ? __real_realloc(memory, bytes) : counted(__real_realloc(NULL, bytes));
 }
 
 char *__wrap_strdup(const char *text)
 {
-	return must_fail() ? NULL : __real_strdup(text);
+	return refuse() ? NULL : counted(__real_strdup(text));
 }
 
 char *__wrap_strndup(const char *text, size_t bytes)
 {
-	return must_fail() ? NULL : __real_strndup(text, bytes);
+	return refuse() ? NULL : counted(__real_strndup(text, bytes));
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	return must_fail() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+	return refuse() ? MAP_FAILED : __real_mmap(at, bytes, prot, flags, fd, offset);
+}
+
+/* What mmap is called with 64-bit file offsets. */
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
