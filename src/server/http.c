@@ -36,8 +36,10 @@
 #define BACKLOG   1024
 /* Of headers and libmicrohttpd's own buffers, for each connection. */
 #define CONNECTION_BYTES ((size_t)16 << 10)
-/* A body that was refused is read on to its end, so that the client hears why,
- * but no further than this times max_body_bytes. */
+/* A body that was refused is read to its end and thrown away, since most clients
+ * look for a reply only then and a connection closed before would be a reset to
+ * them. No further than this times max_body_bytes: beyond, and for clients that
+ * wait for "100 Continue", the reply leaves at once. */
 #define REFUSED_FACTOR 4
 
 struct vac_connection {
@@ -346,6 +348,17 @@ static enum MHD_Result take_body(struct vac_request *request, const char *data, 
 	return MHD_YES;
 }
 
+/* A refused body: the client will look for the reply at its end. */
+static bool worth_reading(const struct vac_request *request)
+{
+	uint64_t bytes;
+
+	return !MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
+					    MHD_HTTP_HEADER_EXPECT) &&
+	       stated_bytes(request->mhd, &bytes) &&
+	       bytes / REFUSED_FACTOR <= request->server->options.max_body_bytes;
+}
+
 static enum MHD_Result complete(struct vac_request *request)
 {
 	struct vac_connection *connection = request->connection;
@@ -382,8 +395,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 		if (!request)
 			return MHD_NO;
 		*context = request;
-		/* Refused by its length alone: the reply leaves before the body. */
-		return request->stage == VAC_REQUEST_REFUSED ? send_reply(request) : MHD_YES;
+		return request->stage == VAC_REQUEST_REFUSED && !worth_reading(request)
+			       ? send_reply(request)
+			       : MHD_YES;
 	}
 	if (*bytes > 0) {
 		enum MHD_Result rc = take_body(request, data, *bytes);
