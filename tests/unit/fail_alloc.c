@@ -80,5 +80,5 @@ void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t off
 /* What mmap is called with 64-bit file offsets. */
 void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	return must_fail() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
+	return refuse() ? MAP_FAILED : __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
