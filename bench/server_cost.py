@@ -30,7 +30,9 @@ def main():
                                    "encoding_format": encoding}).encode()
                 done = subprocess.run(
                     [program, str(server.port), "/v1/embeddings", str(args.requests),
-                     str(args.warmup)], input=body, capture_output=True, check=True)
+                     str(args.warmup)], input=body, stdout=subprocess.PIPE)
+                if done.returncode != 0:
+                    raise SystemExit("latency_client did not finish")
                 pairs = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
                 rows[encoding] = {"total_ns": [t for t, _ in pairs],
                                   "compute_ns": [c for _, c in pairs],

@@ -333,17 +333,6 @@ static int render_version(const struct vac_call *call, const struct vac_outcome 
 	return 0;
 }
 
-/* Its clients ask for / to see whether somebody is there. */
-static int render_root(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "Vacate is running");
-	return 0;
-}
-
 /* A text that is too long for the model is a plain 400 there. */
 static int status(const struct vac_api_failure *failure)
 {
@@ -366,7 +355,6 @@ static const struct vac_api_route routes[] = {
 	{"GET", "/api/ps", VAC_CALL_PS, NULL, render_ps},
 	{"GET", "/api/tags", VAC_CALL_LIST, NULL, render_tags},
 	{"GET", "/api/version", VAC_CALL_VERSION, NULL, render_version},
-	{"GET", "/", VAC_CALL_HEALTH, NULL, render_root, .content_type = "text/plain"},
 	{0},
 };
 

@@ -1,5 +1,6 @@
 /*
- * tei.c - Text Embeddings Inference: POST /embed, GET /info, GET /health.
+ * tei.c - Text Embeddings Inference: POST /embed and POST /, GET /info,
+ * GET /health and GET /.
  * Those servers hold one model; here it is named by a member of the body, by
  * ?model=, or not at all where only one can be meant. Any thread; no state.
  */
@@ -146,6 +147,17 @@ static int render_health(const struct vac_call *call, const struct vac_outcome *
 	return 0; /* 200 without a body, as there */
 }
 
+/* Clients of Ollama, too, ask here whether somebody is there. */
+static int render_root(const struct vac_call *call, const struct vac_outcome *outcome,
+		       struct vac_buf *body, struct vac_error *err)
+{
+	(void)call;
+	(void)outcome;
+	(void)err;
+	vac_buf_puts(body, "Vacate is running");
+	return 0;
+}
+
 /* What fails behind the request is 424 there. */
 static int status(const struct vac_api_failure *failure)
 {
@@ -180,6 +192,9 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 
 static const struct vac_api_route routes[] = {
 	{"POST", "/embed", VAC_CALL_TASK, parse_embed, render_embed},
+	/* where huggingface_hub's InferenceClient sends it */
+	{"POST", "/", VAC_CALL_TASK, parse_embed, render_embed},
+	{"GET", "/", VAC_CALL_HEALTH, NULL, render_root, .content_type = "text/plain"},
 	{"GET", "/info", VAC_CALL_LIST, parse_info, render_info},
 	{"GET", "/health", VAC_CALL_HEALTH, NULL, render_health},
 	{0},

@@ -9,6 +9,9 @@
  * overlap, no holes, full coverage to the end of the file; no overflow;
  * shape x dtype equals the range. Files stay open (one descriptor each) until
  * closed, so that a file replaced on disk does not change what is read.
+ * Stricter than that reader: a name (of a tensor, of a tensor's member, in
+ * __metadata__) that is there twice, white space before the '{', more than
+ * VAC_TENSOR_MAX_DIMS dimensions and other dtypes than these are refused.
  * One owner; no locking.
  */
 #ifndef VAC_FORMAT_SAFETENSORS_H
@@ -81,7 +84,8 @@ int vac_safetensors_open_file(const char *path, struct vac_safetensors *out,
 void vac_safetensors_close(struct vac_safetensors *st);
 /* NULL when there is none of that name. */
 const struct vac_tensor *vac_safetensors_find(const struct vac_safetensors *st, const char *name);
-/* Header bytes only (file_bytes: of the whole file); for the fuzzer and tests.
+/* From memory: the length field and all of the JSON behind it (file_bytes: of
+ * the whole file); for the fuzzer and tests.
  * Fills tensors with file = 0. */
 int vac_safetensors_parse(const void *head, size_t head_bytes, uint64_t file_bytes,
 			  const char *path, struct vac_safetensors *out,

@@ -212,17 +212,12 @@ static void handle_hello(struct vac_worker *worker, const struct vac_wire_header
 		return;
 	}
 	if (vac_wire_get_hello(payload, header->payload_bytes, &hello, &err) < 0) {
-		broken(worker, "HELLO", &err);
-		return;
-	}
-	if (hello.version != VAC_WIRE_VERSION) {
-		vac_worker_fail(worker, VAC_E_UNSUPPORTED,
-				"worker %d (%.*s) speaks version %" PRIu32
-				" of the wire protocol and this server version %u; install both "
-				"from the same release",
-				(int)worker->pid,
-				(int)(hello.program.bytes < 64 ? hello.program.bytes : 64),
-				hello.program.text, hello.version, VAC_WIRE_VERSION);
+		/* Another version: a second try would hear the same. */
+		if (err.code == VAC_E_UNSUPPORTED)
+			vac_worker_fail(worker, err.code, "worker %d for %s: %s", (int)worker->pid,
+					worker->device, err.message);
+		else
+			broken(worker, "HELLO", &err);
 		return;
 	}
 	snprintf(worker->description, sizeof(worker->description), "%.*s",

@@ -287,17 +287,22 @@ void vac_worker_hung_up(struct vac_worker *worker)
 static void describe_end(const struct vac_worker *worker, const siginfo_t *info,
 			 struct vac_error *why)
 {
+	/* It could not speak of it over the wire, so it wrote to standard error. */
+	const char *hint = worker->ready_ns == 0
+				   ? " before it said hello; the server's log has its reason"
+				   : "";
+
 	if (worker->why.code != VAC_OK) {
 		*why = worker->why;
 		return;
 	}
 	if (info->si_code == CLD_EXITED)
-		vac_fail(why, VAC_E_GONE, "worker %d for %s exited with status %d",
-			 (int)worker->pid, worker->device, info->si_status);
+		vac_fail(why, VAC_E_GONE, "worker %d for %s exited with status %d%s",
+			 (int)worker->pid, worker->device, info->si_status, hint);
 	else
-		vac_fail(why, VAC_E_GONE, "worker %d for %s was killed by signal %d (%s)",
+		vac_fail(why, VAC_E_GONE, "worker %d for %s was killed by signal %d (%s)%s",
 			 (int)worker->pid, worker->device, info->si_status,
-			 strsignal(info->si_status));
+			 strsignal(info->si_status), hint);
 }
 
 static void reaped(struct vac_worker *worker, const siginfo_t *info)

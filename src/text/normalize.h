@@ -16,8 +16,8 @@ struct vac_encode_scratch {
 	struct vac_buf types;    /* uint8_t */
 };
 
-/* Appends nothing to, but replaces scratch->normal with the text after all
- * steps. The text must be valid UTF-8. 0, or -ENOMEM with err set. */
+/* Makes scratch->normal the text as it is after all steps. The text must be
+ * valid UTF-8. 0, or -ENOMEM with err set. */
 int vac_normalize(const uint8_t *steps, size_t step_count, const char *text, size_t bytes,
 		  struct vac_encode_scratch *scratch, struct vac_error *err) VAC_MUST_CHECK;
 

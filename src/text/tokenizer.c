@@ -263,7 +263,6 @@ static int finish(struct encoder *e, const struct vac_encode_options *options, s
 	const struct vac_template *template = &e->t->single;
 	size_t special = options->add_special_tokens ? e->t->special_count : 0;
 	size_t count, kept, drop = 0, before, after, n = 0;
-	uint8_t text_type = 0;
 	int32_t *ids;
 	uint8_t *types;
 
@@ -284,8 +283,7 @@ static int finish(struct encoder *e, const struct vac_encode_options *options, s
 		const struct vac_template_item *item = &template->items[i];
 
 		if (item->kind == VAC_TEMPLATE_A) {
-			text_type = item->type_id;
-			memset(types + n, text_type, kept);
+			memset(types + n, item->type_id, kept);
 			n += kept;
 		} else if (special) {
 			ids[n] = (int32_t)item->id;

@@ -192,7 +192,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 	struct worker w = {.options = options};
 	struct vac_engine_options engine_options = {
 		.backend = options->backend,
-		.threads = options->plan_only ? 1 : options->threads,
+		.threads = options->threads,
 		.max_batch_tokens = options->max_batch_tokens,
 		.between = between,
 		.between_ctx = &w,

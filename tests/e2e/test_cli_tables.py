@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 def program():
     build = pathlib.Path(os.environ.get("VACATE_BUILD") or ROOT / "build")
-    for place in ("src/cli/vacate", "vacate"):
+    for place in ("vacate", "src/cli/vacate"):
         if (build / place).is_file():
             return str(build / place)
     raise FileNotFoundError(f"{build}: there is no vacate program; build first")

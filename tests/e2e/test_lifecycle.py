@@ -88,7 +88,7 @@ def test_single_flight(server):
     server.unload("tiny/a")
     (receipt,) = receipts(server)
     assert receipt["requests"] == 100
-    assert metric(server, "vacate_model_loads_total") == 1
+    assert metric(server, "vacate_loads_total") == 1
     assert metric(server, "vacate_unloads_total") == 1
 
 
@@ -232,7 +232,7 @@ def test_a_client_that_leaves_does_not_abort_the_load(server):
                        % len(body) + body)
     measure.wait_until(lambda: states(server) == {"big/a": "resident"}, 10, "the load")
     server.embed("big/a", TEXTS)
-    assert metric(server, "vacate_model_loads_total") == 1
+    assert metric(server, "vacate_loads_total") == 1
 
 
 def test_journal_keeps_the_receipts(start, tmp_path):

@@ -21,7 +21,8 @@ static int parse_modules(const char *text, size_t bytes, struct vac_error *err)
 	int rc = vac_st_modules_parse(text, bytes, "fuzz", &modules, err);
 
 	if (rc == 0) {
-		must(modules.pooling_path[0] != '/' && !strstr(modules.pooling_path, ".."));
+		must(modules.pooling_path[0] != '/' && modules.pooling_path[0] != '.');
+		must(!strstr(modules.pooling_path, "/."));
 		must(modules.dense_count <= VAC_MAX_DENSE);
 	}
 	return rc;

@@ -23,7 +23,6 @@ DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2,
 
 # Part of our message -> why we refuse what the package accepts.
 STRICTER = {
-    "this name is there twice": "a tensor's name twice: the package keeps the last one",
     "__metadata__ has": "a key of __metadata__ twice: the package keeps the last one",
     "is not supported; convert": "a dtype that Vacate does not know",
     "shape has more than 8": "more than 8 dimensions",
@@ -31,9 +30,22 @@ STRICTER = {
     "U+0000": "a name with U+0000, which a C string cannot hold",
     "does not start with '{'": "white space before the header, which the format forbids",
     "expected an object, found an array": "a tensor as an array of its values",
-    "a value is nested deeper": "nesting deeper than our JSON reader goes",
-    "levels": "nesting deeper than our JSON reader goes",
+    "more than 64 levels": "nesting deeper than our JSON reader goes",
 }
+
+
+TWICE = "a tensor's name twice: the package keeps the last one"
+
+
+def has_name_twice(data):
+    """Whether the header's outermost object has a name twice (our message may be about one of
+    the two instead, which the package never looks at)."""
+    try:
+        pairs = json.JSONDecoder(object_pairs_hook=Pairs).raw_decode(data[8:].decode("utf-8", "replace"))[0]
+    except ValueError:
+        return False
+    names = [pair[0] for pair in pairs]
+    return len(set(names)) < len(names)
 
 
 class Pairs(list):
@@ -204,6 +216,8 @@ def main():
                 tally["both refuse"] += 1
             else:
                 reason = next((text for part, text in STRICTER.items() if part in line), None)
+                if not reason and has_name_twice(path.read_bytes()):
+                    reason = TWICE
                 tally["refused though the package accepts"] += 1
                 if reason:
                     reasons[reason] += 1

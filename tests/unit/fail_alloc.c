@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 static unsigned long refused = ULONG_MAX, count;
+static bool all_later; /* what comes after the refused one is refused, too */
+static long live;
 
+void __real_free(void *memory);
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *memory, size_t bytes);
@@ -15,6 +19,7 @@ char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void __wrap_free(void *memory);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t members, size_t bytes);
 void *__wrap_realloc(void *memory, size_t bytes);
@@ -26,7 +31,14 @@ void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t o
 void fail_after(unsigned long n)
 {
 	refused = n;
+	all_later = false;
 	count = 0;
+}
+
+void fail_from(unsigned long n)
+{
+	fail_after(n);
+	all_later = true;
 }
 
 void fail_never(void)
@@ -39,37 +51,58 @@ unsigned long fail_count(void)
 	return count;
 }
 
-static int refuse(void)
+long fail_live(void)
 {
-	if (count++ != refused)
-		return 0;
+	return live;
+}
+
+static bool refuse(void)
+{
+	unsigned long index = count++;
+
+	if (all_later ? index < refused : index != refused)
+		return false;
 	errno = ENOMEM;
-	return 1;
+	return true;
+}
+
+static void *counted(void *memory)
+{
+	live += memory != NULL;
+	return memory;
+}
+
+void __wrap_free(void *memory)
+{
+	live -= memory != NULL;
+	__real_free(memory);
 }
 
 void *__wrap_malloc(size_t bytes)
 {
-	return refuse() ? NULL : __real_malloc(bytes);
+	return refuse() ? NULL : counted(__real_malloc(bytes));
 }
 
 void *__wrap_calloc(size_t members, size_t bytes)
 {
-	return refuse() ? NULL : __real_calloc(members, bytes);
+	return refuse() ? NULL : counted(__real_calloc(members, bytes));
 }
 
 void *__wrap_realloc(void *memory, size_t bytes)
 {
-	return refuse() ? NULL : __real_realloc(memory, bytes);
+	if (refuse())
+		return NULL;
+	return memory ? __real_realloc(memory, bytes) : counted(__real_realloc(NULL, bytes));
 }
 
 char *__wrap_strdup(const char *text)
 {
-	return refuse() ? NULL : __real_strdup(text);
+	return refuse() ? NULL : counted(__real_strdup(text));
 }
 
 char *__wrap_strndup(const char *text, size_t bytes)
 {
-	return refuse() ? NULL : __real_strndup(text, bytes);
+	return refuse() ? NULL : counted(__real_strndup(text, bytes));
 }
 
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)

@@ -259,10 +259,11 @@ static void test_modules(void **state)
 	static const char full[] =
 		"[" TRANSFORMER "," POOLING "," MODULE("2_Dense", ST("Dense")) "," MODULE(
 			"a/3_Dense", ST("Dense")) "," MODULE("4_Normalize", ST("Normalize")) "]";
-	static const char moved[] = "[" MODULE("", "sentence_transformers.base.modules.transformer."
-						   "Transformer") "," MODULE(
-		"1_Pooling", "sentence_transformers.sentence_transformer.modules.pooling."
-			     "Pooling") "]";
+	static const char moved[] = "[" MODULE(
+		"", "sentence_transformers.base.modules.transformer."
+		    "Transformer") "," MODULE("1_Pooling", "sentence_transformers.sentence_"
+							   "transformer.modules.pooling."
+							   "Pooling") "]";
 	struct vac_st_modules modules;
 	struct vac_error err = {0};
 
@@ -592,7 +593,7 @@ static void test_no_memory(void **state)
 	struct vac_error err = {0};
 	int rc, fds = count_fds();
 	uint32_t length = 0;
-	long n;
+	unsigned long n;
 
 	(void)state;
 	make_st_model();

@@ -226,6 +226,7 @@ static void test_v2_hidden(void **state)
 
 	(void)state;
 	put_v2("sys/fs/cgroup", "536870912\n", 300 * MIB, 10 * MIB, 20 * MIB);
+	put_v2("sys/fs", "4096\n", 0, 0, 0); /* where ".." would lead */
 	for (size_t i = 0; i < sizeof(memberships) / sizeof(memberships[0]); i++) {
 		struct vac_host_memory host;
 

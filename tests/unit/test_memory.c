@@ -66,6 +66,27 @@ static struct mapping find_mapping(const void *base)
 	return m;
 }
 
+/* Is that byte in a mapping that nobody may touch? Then nothing else can come
+ * to lie there, as it could where nothing is mapped. */
+static bool is_guarded(const void *byte)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	bool guarded = false;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		uint64_t start, end, at = (uint64_t)(uintptr_t)byte;
+		char access[5];
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s ", &start, &end, access) == 3 &&
+		    at >= start && at < end)
+			guarded = strcmp(access, "---p") == 0;
+	}
+	fclose(maps);
+	return guarded;
+}
+
 static bool is_accessible(const void *byte)
 {
 	int fds[2];
@@ -136,13 +157,16 @@ static void test_region_measures_its_bytes(void **state)
 		assert_true(m.private_dirty_bytes == rounded);
 		for (uint64_t at = 0; at < rounded; at += 64)
 			assert_int_equal(base[at], 0);
+		assert_true(is_guarded(base - 1) && is_guarded(base - PAGE));
 		assert_false(is_accessible(base - 1));
 		assert_true(is_accessible(base));
 		assert_true(is_accessible(base + rounded - 1));
+		assert_true(is_guarded(base + rounded) && is_guarded(base + rounded + PAGE - 1));
 		assert_false(is_accessible(base + rounded));
 		vac_host_unmap(base, sizes[i]);
 		assert_false(find_mapping(base).found);
 		assert_false(is_accessible(base));
+		assert_false(is_guarded(base - 1) || is_guarded(base + rounded));
 	}
 }
 

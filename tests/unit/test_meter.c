@@ -432,6 +432,45 @@ static void test_page_cache(void **state)
 	unlink(path);
 }
 
+/* All files of one kind in a directory, links to them included. */
+static void test_dir_cache(void **state)
+{
+	char dir[] = "/var/tmp/vacate-test-XXXXXX", paths[3][64], link_path[64], message[64];
+	const char *const names[] = {"a.safetensors", "b.safetensors", "c.bin"};
+	uint64_t cached = 0;
+	struct vac_error err;
+	bool dropped = true;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	for (int i = 0; i < 3; i++) {
+		char temporary[] = "/var/tmp/vacate-test-XXXXXX";
+
+		close(file_of_bytes((i + 1) * MIB, temporary));
+		snprintf(paths[i], sizeof(paths[i]), "%s/%s", dir, names[i]);
+		assert_int_equal(rename(temporary, paths[i]), 0);
+	}
+	snprintf(link_path, sizeof(link_path), "%s/d.safetensors", dir);
+	assert_int_equal(symlink("c.bin", link_path), 0); /* as in the HuggingFace cache */
+	assert_int_equal(vac_meter_dir_cache(dir, ".safetensors", false, &cached, &dropped, NULL),
+			 0);
+	assert_true(cached == 6 * MIB && !dropped);
+	unlink(link_path);
+	assert_int_equal(vac_meter_dir_cache(dir, ".safetensors", true, &cached, &dropped, NULL),
+			 0);
+	assert_true(cached == 0 && dropped);
+	assert_int_equal(vac_meter_page_cache(paths[2], &cached, NULL), 0);
+	assert_true(cached == 3 * MIB); /* another kind of file: left alone */
+	for (int i = 0; i < 3; i++)
+		unlink(paths[i]);
+	rmdir(dir);
+	assert_int_equal(vac_meter_dir_cache(dir, ".safetensors", false, &cached, &dropped, &err),
+			 -ENOENT);
+	assert_int_equal(err.code, VAC_E_NOT_FOUND);
+	snprintf(message, sizeof(message), "%s: cannot list", dir);
+	assert_non_null(strstr(err.message, message));
+}
+
 static void test_page_cache_errors(void **state)
 {
 	uint64_t cached = 77;
@@ -461,6 +500,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_process_gone),
 		cmocka_unit_test(test_process_of_another_user),
 		cmocka_unit_test(test_page_cache),
+		cmocka_unit_test(test_dir_cache),
 		cmocka_unit_test(test_page_cache_errors),
 	};
 

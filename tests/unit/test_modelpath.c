@@ -273,7 +273,7 @@ static void test_no_memory(void **state)
 	(void)state;
 	make_listing(models, sizeof(models));
 	for (size_t i = 0; i < 3; i++) {
-		for (long n = 0;; n++) {
+		for (unsigned long n = 0;; n++) {
 			fail_after(n);
 			rc = vac_model_resolve(&where, names[i], false, &dir, &err);
 			fail_never();
@@ -286,7 +286,7 @@ static void test_no_memory(void **state)
 		}
 		free(dir);
 	}
-	for (long n = 0;; n++) {
+	for (unsigned long n = 0;; n++) {
 		fail_after(n);
 		rc = vac_model_list(&where, 100, &entries, &count, &err);
 		fail_never();

@@ -1,0 +1,65 @@
+# vacate.bash - completion for bash. Commands and options are what `vacate`
+# itself says in its --help; names of models come from a running server.
+
+_vacate_commands()
+{
+	vacate --help 2>/dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'
+}
+
+_vacate_options()
+{
+	vacate "$1" --help 2>/dev/null | sed -n 's/^  \(--[a-z-]*\).*/\1/p'
+}
+
+# Does that option take a value?
+_vacate_takes_value()
+{
+	vacate "$1" --help 2>/dev/null | grep -q -- "^  $2 [A-Z]"
+}
+
+# Names that a running server knows. A silent server must not hold up typing,
+# and compgen expands its words: a name that a shell would act on is left out.
+_vacate_models()
+{
+	vacate list --json --timeout 1 ${1:+--server "$1"} 2>/dev/null |
+		grep -o '"name": *"[A-Za-z0-9._/-]*"' | sed 's/^"name": *"//; s/"$//'
+}
+
+_vacate()
+{
+	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+	local command=${COMP_WORDS[1]} server= i
+
+	COMPREPLY=()
+	if ((COMP_CWORD == 1)); then
+		COMPREPLY=($(compgen -W "$(_vacate_commands) --help --version" -- "$word"))
+		return
+	fi
+	if [[ $previous == --* ]] && _vacate_takes_value "$command" "$previous"; then
+		case $previous in
+		--models) COMPREPLY=($(compgen -d -- "$word")) ;;
+		--journal) COMPREPLY=($(compgen -f -- "$word")) ;;
+		--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
+		--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
+		esac
+		return
+	fi
+	if [[ $word == -* ]]; then
+		COMPREPLY=($(compgen -W "$(_vacate_options "$command")" -- "$word"))
+		return
+	fi
+	for ((i = 2; i < COMP_CWORD; i++)); do
+		[[ ${COMP_WORDS[i]} == --server ]] && server=${COMP_WORDS[i + 1]}
+	done
+	case $command in
+	plan | load | unload)
+		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word"))
+		;;
+	run)
+		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word")
+			$(compgen -d -- "$word"))
+		;;
+	esac
+}
+
+complete -F _vacate vacate

@@ -1,0 +1,133 @@
+"""test_manual.py - the manual and the completion against the program: every
+command has its page, each page tells exactly the options that --help tells,
+and completion offers what the program takes.
+"""
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from test_cli_tables import ROOT, program
+
+MAN = ROOT / "man"
+
+
+def help_of(*words):
+    return subprocess.run([program(), *words, "--help"], capture_output=True, text=True,
+                          timeout=30, check=True).stdout
+
+
+def commands():
+    """Names in the list of `vacate --help`."""
+    block = help_of().split("\nCommands:\n")[1].split("\n\n")[0]
+    return [line.split()[0] for line in block.splitlines()]
+
+
+def plain(page):
+    """A page's source without font changes and escapes."""
+    text = re.sub(r"\\f[BIR]", "", page.read_text(encoding="utf-8"))
+    return text.replace("\\-", "-")
+
+
+def test_every_command_has_a_page():
+    names = commands()
+    assert {"list", "plan", "load", "unload", "ps", "receipts"} <= set(names)
+    top = plain(MAN / "vacate.1")
+    for name in names:
+        assert (MAN / f"vacate-{name}.1").is_file(), f"man/vacate-{name}.1 is missing"
+        assert f".BR vacate-{name} (1)" in top
+    installed = (MAN / "meson.build").read_text(encoding="utf-8")
+    for page in MAN.glob("*.1"):
+        assert f"'{page.name}'" in installed
+
+
+@pytest.mark.parametrize("name", commands())
+def test_pages_and_help_tell_the_same_options(name):
+    told = set(re.findall(r"^  (--[a-z-]+)", help_of(name), re.M))
+    page = plain(MAN / f"vacate-{name}.1")
+    explained = set(re.findall(r"^\.TP\n\.BI? (--[a-z-]+)", page, re.M))
+    assert told and explained == told
+    # With a value here means with a value there, of the same name.
+    for option, value in re.findall(r"^  (--[a-z-]+) ([A-Z]+)", help_of(name), re.M):
+        assert f'.BI {option} " {value}"' in page
+
+
+@pytest.mark.parametrize("page", sorted(MAN.glob("*.1")), ids=lambda page: page.name)
+def test_pages_are_sound(page):
+    text = page.read_text(encoding="utf-8")
+    for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "SEE ALSO"):
+        assert f"\n.SH {section}\n" in text
+    for other in re.findall(r"^\.BR (vacate\S*) \(1\)", plain(page), re.M):
+        assert (MAN / f"{other}.1").is_file(), f"refers to {other}(1)"
+    if not shutil.which("groff"):
+        pytest.skip("groff is not installed")
+    done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z", str(page)],
+                          capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- completion ------------------------------------------------------------
+
+@pytest.fixture
+def server():
+    """Knows three models, and two whose names a shell would act on."""
+    body = json.dumps({"models": [{"name": name} for name in
+                                  ("org/one", "org/two", "other/three",
+                                   "org/$(touch completed)", "org/`touch completed`;x")]}).encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/models" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    it = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=it.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{it.server_address[1]}"
+    it.shutdown()
+    it.server_close()
+    thread.join()
+
+
+def complete(*words, server="http://127.0.0.1:1"):
+    """What bash would offer for the last of the words."""
+    script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vacate; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    path = f"{pathlib.Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", str(ROOT / "completion" / "vacate.bash"),
+         "vacate", *words], capture_output=True, text=True, timeout=30, check=True,
+        env={**os.environ, "PATH": path, "VACATE_SERVER": server})
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completes_commands_and_options():
+    assert complete("") == commands() + ["--help", "--version"]
+    assert complete("un") == ["unload"]
+    assert complete("--v") == ["--version"]
+    assert complete("unload", "--d") == ["--drop-cache"]
+    assert set(complete("unload", "--")) == {"--all", "--drop-cache", "--server", "--timeout",
+                                             "--json", "--help"}
+    assert complete("nonsense", "--") == []
+
+
+def test_completes_models(server):
+    for command in ("plan", "load", "unload"):
+        assert complete(command, "", server=server) == ["org/one", "org/two", "other/three"]
+        assert not pathlib.Path("completed").exists()
+    assert complete("load", "org/t", server=server) == ["org/two"]
+    assert complete("load", "--server", server, "oth") == ["other/three"]
+    assert complete("load", "--keep-alive", "", server=server) == []
+    assert complete("list", "", server=server) == []
+    assert complete("load", "") == []  # nobody answers: nothing, and no complaint
