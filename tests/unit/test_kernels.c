@@ -45,7 +45,7 @@ static void check(const char *what, size_t at, float got, double expected, doubl
 static struct vac_compute *open_backend(const char *name, uint32_t threads,
 					const struct vac_backend **backend)
 {
-	struct vac_compute *c;
+	struct vac_compute *c = NULL;
 	struct vac_error err;
 	if (vac_backend_find(name, backend, &err) < 0 || (*backend)->open(threads, &c, &err) < 0)
 		fail_msg("%s", err.message);

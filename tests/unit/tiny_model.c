@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "temp_dir.h"
 
 #define MAX_TENSORS 128
@@ -22,6 +23,14 @@ static struct tiny_options made;
 static struct tensor tensors[MAX_TENSORS], dense[2];
 static size_t tensor_count;
 static uint64_t random_state;
+
+static void *allocate(size_t bytes)
+{
+	void *memory = calloc(1, bytes);
+	if (!memory)
+		abort();
+	return memory;
+}
 
 static double next_random(void)
 {
@@ -76,7 +85,7 @@ static void make_tensor(struct tensor *t, uint32_t rows, uint32_t columns, doubl
 	t->rows = rows;
 	t->columns = columns;
 	free(t->values);
-	t->values = malloc(count * sizeof(double));
+	t->values = allocate(count * sizeof(double));
 	for (size_t i = 0; i < count; i++)
 		t->values[i] = centre + spread * next_random();
 }
@@ -125,49 +134,55 @@ static void make_weights(void)
 	ADD(made.hidden, made.hidden, 0, 1, "%spooler.dense.weight", made.prefix);
 }
 
+static size_t elements(const struct tensor *t)
+{
+	return (size_t)t->rows * (t->columns ? t->columns : 1);
+}
+
+static bool is(const char *asked, const struct tensor *t)
+{
+	return asked && strcmp(asked, t->name) == 0;
+}
+
 static void write_tensors(const char *path, struct tensor *list, size_t count,
 			  enum tiny_dtype dtype)
 {
 	static const char *const names[] = {"F32", "F16", "BF16"};
-	size_t width = dtype == TINY_F32 ? 4 : 2, offset = 0, head = 8;
-	size_t capacity = 1 << 16;
-	for (size_t i = 0; i < count; i++)
-		capacity += width * list[i].rows * (list[i].columns ? list[i].columns : 1) + 256;
-	char *file = calloc(1, capacity);
-	head += (size_t)sprintf(file + head, "{");
+	size_t width = dtype == TINY_F32 ? 4 : 2, offset = 0;
+	struct vac_buf file = VAC_BUF_INIT;
+	uint64_t length = 0;
+	vac_buf_put(&file, &length, 8);
 	for (size_t i = 0; i < count; i++) {
 		const struct tensor *t = &list[i];
-		size_t bytes = width * t->rows * (t->columns ? t->columns : 1);
-		if (made.leave_out && strcmp(made.leave_out, t->name) == 0)
+		size_t bytes = width * elements(t);
+		if (is(made.leave_out, t))
 			continue;
-		head += (size_t)sprintf(file + head, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%u",
-					offset ? "," : "", t->name, names[dtype],
-					made.wrong_shape && !t->columns &&
-							strcmp(made.wrong_shape, t->name) == 0
-						? t->rows / 2
-						: t->rows);
-		if (made.wrong_shape && !t->columns && strcmp(made.wrong_shape, t->name) == 0)
-			head += (size_t)sprintf(file + head, ",2");
-		if (t->columns)
-			head += (size_t)sprintf(file + head, ",%u", t->columns);
-		head += (size_t)sprintf(file + head, "],\"data_offsets\":[%zu,%zu]}", offset,
-					offset + bytes);
+		vac_buf_printf(&file, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", offset ? "," : "{",
+			       t->name, names[dtype]);
+		if (is(made.wrong_shape, t))
+			vac_buf_printf(&file, "%u,2", t->rows / 2);
+		else if (t->columns)
+			vac_buf_printf(&file, "%u,%u", t->rows, t->columns);
+		else
+			vac_buf_printf(&file, "%u", t->rows);
+		vac_buf_printf(&file, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
 		offset += bytes;
 	}
-	head += (size_t)sprintf(file + head, "}");
-	uint64_t length = head - 8;
-	memcpy(file, &length, 8);
+	vac_buf_putc(&file, '}');
+	length = file.bytes - 8;
 	for (size_t i = 0; i < count; i++) {
 		struct tensor *t = &list[i];
-		if (made.leave_out && strcmp(made.leave_out, t->name) == 0)
-			continue;
-		for (size_t k = 0; k < (size_t)t->rows * (t->columns ? t->columns : 1); k++) {
-			t->values[k] = store(t->values[k], dtype, (uint8_t *)file + head);
-			head += width;
+		uint8_t bytes[4];
+		for (size_t k = 0; k < elements(t) && !is(made.leave_out, t); k++) {
+			t->values[k] = store(t->values[k], dtype, bytes);
+			vac_buf_put(&file, bytes, width);
 		}
 	}
-	temp_write(path, file, head);
-	free(file);
+	if (!vac_buf_ok(&file))
+		abort();
+	memcpy(file.data, &length, 8);
+	temp_write(path, file.data, file.bytes);
+	vac_buf_free(&file);
 }
 
 static void write_tokenizer(const char *path)
@@ -314,7 +329,7 @@ static void norm(double *x, const char *at)
 static double *apply(const double *weight, const double *bias, const double *x, uint32_t in,
 		     uint32_t out)
 {
-	double *y = malloc(out * sizeof(double));
+	double *y = allocate(out * sizeof(double));
 	for (uint32_t o = 0; o < out; o++) {
 		y[o] = bias[o];
 		for (uint32_t i = 0; i < in; i++)
@@ -424,7 +439,7 @@ void tiny_truth(const int32_t *ids, size_t count, double *out)
 	const double *position = find("embeddings.position_embeddings.weight");
 	const double *type = find("embeddings.token_type_embeddings.weight");
 	for (size_t i = 0; i < count; i++) {
-		x[i] = malloc(made.hidden * sizeof(double));
+		x[i] = allocate(made.hidden * sizeof(double));
 		for (uint32_t c = 0; c < made.hidden; c++)
 			x[i][c] = word[(size_t)ids[i] * made.hidden + c] +
 				  position[i * made.hidden + c] + type[c];
