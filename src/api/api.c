@@ -207,8 +207,13 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 	}
 	reply->status = 200;
 	reply->content_type = route->content_type ? route->content_type : "application/json";
+	reply->timed = call->kind == VAC_CALL_TASK;
+	reply->tokenize_ns = outcome->tokenize_ns;
+	reply->queue_ns = outcome->queue_ns;
+	reply->compute_ns = outcome->compute_ns;
 	if (route->render(call, outcome, &reply->body, &err) == 0 && vac_buf_ok(&reply->body))
 		return;
+	reply->timed = false;
 	vac_buf_free(&reply->body);
 	if (err.code == VAC_OK)
 		vac_fail_nomem(&err, "the reply", 0);

@@ -137,7 +137,9 @@ struct vac_reply {
 	const char *content_type; /* static */
 	struct vac_buf body;      /* owned by the reply */
 	uint32_t retry_after_s;   /* 0: no header */
-	const char *allow;        /* 405: value of the Allow header, static; else NULL */
+	bool timed; /* a TASK that was answered: the times are told in X-Vacate-*-Ns headers */
+	int64_t tokenize_ns, queue_ns, compute_ns;
+	const char *allow; /* 405: value of the Allow header, static; else NULL */
 };
 
 /* Finds the route and parses the body, which is not looked at afterwards.

@@ -514,10 +514,10 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 const struct vac_command vac_command_run = {
 	.name = "run",
 	.arguments = "MODEL [TEXT ...]",
-	.summary = "answer without a server: load, embed, unload, print the receipt",
+	.summary = "Answers without a server: loads, embeds, unloads, prints the receipt",
 	.details = "Starts a worker of its own, loads MODEL (a name in the HuggingFace cache or\n"
 		   "under --models, or a path), embeds each TEXT, or each line of standard input\n"
 		   "when there is none, and prints one line of JSON a text on standard output:\n"
-		   "{\"index\":0,\"embedding\":[...]}. The receipt goes to standard error.\n",
+		   "{\"index\":0,\"embedding\":[...]}. The receipt goes to standard error.",
 	.run = run_command,
 };

@@ -36,8 +36,10 @@
 #define BACKLOG   1024
 /* Of headers and libmicrohttpd's own buffers, for each connection. */
 #define CONNECTION_BYTES ((size_t)16 << 10)
-/* A body that was refused is read on to its end, so that the client hears why,
- * but no further than this times max_body_bytes. */
+/* A body that was refused is read to its end and thrown away, since most clients
+ * look for a reply only then and a connection closed before would be a reset to
+ * them. No further than this times max_body_bytes: beyond, and for clients that
+ * wait for "100 Continue", the reply leaves at once. */
 #define REFUSED_FACTOR 4
 
 struct vac_connection {
@@ -150,6 +152,14 @@ static void drop_body(struct vac_request *request)
 	vac_buf_free(&request->body);
 }
 
+static void add_time(struct MHD_Response *response, const char *name, int64_t ns)
+{
+	char number[24];
+
+	snprintf(number, sizeof(number), "%" PRId64, ns);
+	MHD_add_response_header(response, name, number);
+}
+
 static enum MHD_Result send_reply(struct vac_request *request)
 {
 	struct vac_reply *reply = &request->reply;
@@ -170,6 +180,11 @@ static enum MHD_Result send_reply(struct vac_request *request)
 	if (reply->retry_after_s) {
 		snprintf(number, sizeof(number), "%" PRIu32, reply->retry_after_s);
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+	}
+	if (reply->timed) {
+		add_time(response, "X-Vacate-Tokenize-Ns", reply->tokenize_ns);
+		add_time(response, "X-Vacate-Queue-Ns", reply->queue_ns);
+		add_time(response, "X-Vacate-Compute-Ns", reply->compute_ns);
 	}
 	if (reply->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
@@ -333,6 +348,17 @@ static enum MHD_Result take_body(struct vac_request *request, const char *data, 
 	return MHD_YES;
 }
 
+/* A refused body: the client will look for the reply at its end. */
+static bool worth_reading(const struct vac_request *request)
+{
+	uint64_t bytes;
+
+	return !MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
+					    MHD_HTTP_HEADER_EXPECT) &&
+	       stated_bytes(request->mhd, &bytes) &&
+	       bytes / REFUSED_FACTOR <= request->server->options.max_body_bytes;
+}
+
 static enum MHD_Result complete(struct vac_request *request)
 {
 	struct vac_connection *connection = request->connection;
@@ -369,8 +395,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 		if (!request)
 			return MHD_NO;
 		*context = request;
-		/* Refused by its length alone: the reply leaves before the body. */
-		return request->stage == VAC_REQUEST_REFUSED ? send_reply(request) : MHD_YES;
+		return request->stage == VAC_REQUEST_REFUSED && !worth_reading(request)
+			       ? send_reply(request)
+			       : MHD_YES;
 	}
 	if (*bytes > 0) {
 		enum MHD_Result rc = take_body(request, data, *bytes);

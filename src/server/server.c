@@ -296,13 +296,15 @@ static int announce(const struct vac_server *server, struct vac_error *err)
 
 static void teardown(struct vac_server *server)
 {
-	/* Aborted: connections wait for replies that never come; the process ends
-	 * anyway, and libmicrohttpd does not stop with suspended connections. */
-	if (!server->aborted)
-		vac_http_stop(&server->http);
+	if (server->http.daemon) {
+		/* libmicrohttpd does not stop while connections are suspended; those
+		 * that still are belong to requests that end here, with a reply. */
+		give_up_requests(server);
+		vac_http_run(&server->http);
+	}
+	vac_http_stop(&server->http);
 	vac_supervisor_free(&server->supervisor);
-	if (!server->aborted)
-		vac_registry_free(&server->registry);
+	vac_registry_free(&server->registry);
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
