@@ -51,7 +51,7 @@ typedef float half __attribute__((vector_size(32)));
 typedef float quarter __attribute__((vector_size(16)));
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f,prefer-vector-width=512"))) static float fma_avx512(unsigned *floats)
+__attribute__((target("avx512f"))) static float fma_avx512(unsigned *floats)
 {
 	FMA_BODY(wide, 16);
 }

@@ -432,13 +432,13 @@ static void test_extreme_scores(void **state)
 struct tally {
 	uint32_t seen[1000];
 	uint64_t busy[4]; /* calls in progress with that thread number */
-	bool clash;
+	bool clash[4];
 };
 
 static void count_index(void *ctx, uint32_t i, uint32_t thread)
 {
 	struct tally *tally = ctx;
-	tally->clash |= tally->busy[thread]++ != 0;
+	tally->clash[thread] |= tally->busy[thread]++ != 0;
 	tally->seen[i]++;
 	tally->busy[thread]--;
 }
@@ -462,7 +462,8 @@ static void test_team(void **state)
 			vac_team_run(team, count, count_index, &tally);
 			for (uint32_t i = 0; i < 1000; i++)
 				assert_int_equal(tally.seen[i], i < count);
-			assert_false(tally.clash);
+			for (uint32_t t = 0; t < threads; t++)
+				assert_false(tally.clash[t]);
 		}
 		vac_team_free(team);
 	}
