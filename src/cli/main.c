@@ -80,10 +80,11 @@ int main(int argc, char **argv)
 		return VAC_EXIT_USAGE;
 	}
 	rc = run_command(argc, argv);
-	/* What a full disk swallowed was not said. */
-	if (fflush(stdout) != 0 || ferror(stdout)) {
+	/* What a full disk swallowed was not said. A command that failed has given
+	 * its reason, which may be this one. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == VAC_EXIT_OK) {
 		fprintf(stderr, "vacate: cannot write the output: %s\n", strerror(errno));
-		return rc == VAC_EXIT_OK ? VAC_EXIT_FAILED : rc;
+		return VAC_EXIT_FAILED;
 	}
 	return rc;
 }
