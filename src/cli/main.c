@@ -74,7 +74,6 @@ int main(int argc, char **argv)
 
 	if (open_standard_descriptors() < 0)
 		return VAC_EXIT_FAILED;
-
 	if (argc < 2) {
 		print_help(stderr);
 		return VAC_EXIT_USAGE;
