@@ -67,7 +67,9 @@ static void on_interrupt(int signal_number)
 
 static void catch_interrupts(void)
 {
-	struct sigaction action = {.sa_handler = on_interrupt};
+	/* The first one ends in order, with a receipt; the second ends at once,
+	 * since what the first waits for may hang. The worker dies with us. */
+	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);

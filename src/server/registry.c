@@ -476,17 +476,18 @@ int64_t vac_registry_expires_at_ns(const struct vac_model *model)
 static void tick_model(struct vac_registry *registry, struct vac_model *model)
 {
 	int64_t at_ns = vac_registry_expires_at_ns(model);
-
-	if (at_ns >= 0) {
-		if (at_ns <= now(registry))
-			vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
-		else
-			registry->ops->wake_at(registry->ctx, at_ns);
-	}
 	/* One at a time, and never beside a load: its receipt measures a whole
 	 * process, and what another model takes meanwhile would be in it. */
+	bool may_unload = !unload_under_way(registry) && !load_under_way(registry);
+
+	/* An idle model whose unload must wait answers on meanwhile; the end of
+	 * what it waits for wakes this up again. */
+	if (at_ns > now(registry))
+		registry->ops->wake_at(registry->ctx, at_ns);
+	else if (at_ns >= 0 && may_unload)
+		vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
 	if (model->state == VAC_REGISTRY_DRAINING && !model->unloading &&
-	    model->running.count == 0 && !unload_under_way(registry) && !load_under_way(registry)) {
+	    model->running.count == 0 && may_unload) {
 		model->unloading = true;
 		registry->ops->unload(registry->ctx, model);
 	}

@@ -2,6 +2,7 @@
 its receipt when there is a worker to measure, and no process."""
 import json
 import os
+import pathlib
 import pty
 import select
 import signal
@@ -213,6 +214,18 @@ def test_too_long_a_text(run):
     assert "Receipt 1" in err
 
 
+@pytest.mark.parametrize("before", [0, 63, 64, 200])
+def test_too_long_a_line(run, before):
+    """Its error overtakes the answer of the task before, and crosses that of the next."""
+    lines = ["line"] * before + ["word " * 2000] + [f"line {i}" for i in range(3000)]
+    status, vectors, err = run("tiny/a", "--json", "--no-truncate", lines="\n".join(lines))
+    assert status == FAILED
+    assert len(vectors) == before // 64 * 64    # all that was asked before it
+    assert f"input {before % 64} has" in sentence(err)
+    receipt = receipt_of(err.splitlines()[1])
+    assert receipt["worker"]["exited"] and not measure.alive(receipt["worker"]["pid"])
+
+
 def test_broken_text_after_many(begin):
     """It is refused while the ones before it are computed: they are answered."""
     process = begin("tiny/a", stdin=subprocess.PIPE)
@@ -264,6 +277,29 @@ def test_interrupted_at_work(begin, tmp_path):
     assert len(out.splitlines()) < 2000
     assert receipt_of(err)["worker"]["pid"] == worker
     assert not measure.alive(worker)
+
+
+def test_second_signal_ends_at_once(begin):
+    """Whatever the worker is doing, or not doing."""
+    process = begin("tiny/a")
+    process.stdin.write("line\n")
+    read_line(process)
+    worker = worker_of(process)
+    os.kill(worker, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    measure.wait_until(lambda: not caught(process.pid, signal.SIGINT), 5, "the first signal")
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == -signal.SIGINT
+    measure.wait_until(lambda: not measure.alive(worker), 5, "the worker's end")
+
+
+def caught(pid, number):
+    """The process has a handler for that signal."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 @pytest.mark.parametrize("busy", [False, True])
