@@ -353,6 +353,7 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
+		vac_model_refused(model->dir, &refusal);
 		vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name,
 			refusal.message);
 		vac_registry_load_failed(&job->server->registry, model, &refusal);
