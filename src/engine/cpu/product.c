@@ -142,13 +142,13 @@ static inline vec v_gelu(vec x)
 }
 
 /* x s(z), s the logistic function and z = 2 sqrt(2 / pi) (x + 0.044715 x^3),
- * in the same way: max(x, 0) + u s(z(u)). */
+ * in the same way: max(x, 0) + u s(z(u)), of which nothing is left below -12. */
 static inline vec v_gelu_tanh(vec x)
 {
-	vec zero = v_set1(0), one = v_set1(1), u = v_sub(zero, v_max(x, v_sub(zero, x)));
+	vec zero = v_set1(0), one = v_set1(1);
+	vec u = v_max(v_sub(zero, v_max(x, v_sub(zero, x))), v_set1(-12));
 	vec z = v_mul(u, v_fma(v_mul(u, u), v_set1(0.0713548163f), v_set1(1.59576912f)));
 	vec e = v_exp_nonpositive(z);
-	/* u may be as large as -1e30: e is then 1e-38, and nothing remains */
 	return v_fma(u, v_div(e, v_add(one, e)), v_max(zero, x));
 }
 
