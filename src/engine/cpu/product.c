@@ -25,8 +25,9 @@ struct ahead {
 	size_t lines; /* of one step */
 };
 
-/* One tile: sums over depth inputs, on top of start[column] and, with
- * from_y, what stands in y. rows and vecs are constants at every call, so that
+/* One tile: sums over depth inputs, then start[column] and, with from_y, what
+ * stands in y; added last, so that large numbers there cost no digits of the
+ * sums. rows and vecs are constants at every call, so that
  * the sums stay in registers. */
 static inline __attribute__((always_inline)) void
 tile(const float *x, size_t x_stride, size_t depth, const float *panel, const float *start,
@@ -37,14 +38,7 @@ tile(const float *x, size_t x_stride, size_t depth, const float *panel, const fl
 	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
 		for (int v = 0; v < vecs; v++)
-			sum[r][v] = v_load(start + v * VEC_FLOATS);
-	if (from_y)
-#pragma GCC unroll 8
-		for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-			for (int v = 0; v < vecs; v++)
-				sum[r][v] =
-					v_add(sum[r][v], v_load(y + r * y_stride + v * VEC_FLOATS));
+			sum[r][v] = v_set1(0);
 	for (size_t k = 0; k < depth;) {
 		size_t end = depth - k < STEP ? depth : k + STEP;
 		for (size_t l = 0; l < ahead.lines; l++, ahead.at += LINE_BYTES)
@@ -64,6 +58,20 @@ tile(const float *x, size_t x_stride, size_t depth, const float *panel, const fl
 			}
 		}
 	}
+#pragma GCC unroll 3
+	for (int v = 0; v < vecs; v++) {
+		vec add = v_load(start + v * VEC_FLOATS);
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
+			sum[r][v] = v_add(sum[r][v], add);
+	}
+	if (from_y)
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+			for (int v = 0; v < vecs; v++)
+				sum[r][v] =
+					v_add(sum[r][v], v_load(y + r * y_stride + v * VEC_FLOATS));
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
