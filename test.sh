@@ -13,7 +13,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 cd "$root" || exit 1
 
-test_packages=(clang clang-format groff-base libclang-rt-14-dev libomp-14-dev llvm)
+test_packages=(clang clang-format groff-base libclang-rt-14-dev llvm)
 passed=0 failed=0 skipped=0 took=0
 
 # add WHAT PASSED FAILED SKIPPED
@@ -102,7 +102,6 @@ run_sanitize() {
 	fi
 	if CC=clang build build-tsan -Dbuildtype=debugoptimized -Db_lundef=false \
 		-Db_sanitize=thread; then
-		# libgomp is not instrumented: TSan would find races that are none.
 		VACATE_TEST_BACKEND=reference pytest "worker and server, TSan" build-tsan \
 			-m "threads and not measured" tests/e2e
 	fi

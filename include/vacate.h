@@ -73,7 +73,7 @@ struct vacate_model;
 
 /* Zero-initialise, then set what is wanted: 0 and NULL are the defaults. */
 struct vacate_options {
-	const char *backend;       /* "cpu" (oneDNN, the default) or "reference" (plain C) */
+	const char *backend;       /* "cpu" (the default) or "reference" (plain C, slow) */
 	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* longest batch, in tokens; 0: the backend's choice */
 };

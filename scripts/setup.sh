@@ -71,7 +71,7 @@ install_packages() {
 		die "apt-get could not install: ${missing[*]}"
 }
 
-build_packages=(gcc libc6-dev pkg-config meson ninja-build libdnnl-dev libmicrohttpd-dev
+build_packages=(gcc libc6-dev pkg-config meson ninja-build libmicrohttpd-dev
 	libjansson-dev libutf8proc-dev libcmocka-dev
 	ca-certificates python3 python3-pip python3-venv)
 

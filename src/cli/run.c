@@ -470,7 +470,7 @@ static int parse_settings(const struct vac_command *command, struct settings *s,
 	const struct vac_option options[] = {
 		{"models", "DIRS", "where models lie besides the HuggingFace cache (a:b)", NULL,
 		 &s->models},
-		{"backend", "NAME", "cpu (oneDNN) or reference (plain C)", NULL, &s->backend},
+		{"backend", "NAME", "cpu, or reference (plain C, slow)", NULL, &s->backend},
 		{"threads", "N", "of the compute team", NULL, &s->threads},
 		{"dimensions", "N", "keep the first N components of each vector", NULL,
 		 &s->dimensions},

@@ -40,7 +40,7 @@ static const struct setting {
 	{"keep-alive", "TIME", "an idle model stays so long (5m); -1: for ever", TIME,
 	 AT(keep_alive_ms)},
 	{"threads", "N", "of a worker's compute team (as many as CPUs)", COUNT, AT(threads)},
-	{"backend", "NAME", "cpu (oneDNN) or reference (plain C)", BACKEND, AT(backend)},
+	{"backend", "NAME", "cpu, or reference (plain C, slow)", BACKEND, AT(backend)},
 	{"journal", "FILE", "append each receipt there, one JSON object a line", TEXT, AT(journal)},
 	{"max-connections", "N", "open at once (2048)", COUNT, AT(max_connections)},
 	{"max-queue", "N", "requests that wait for one model (1024)", COUNT, AT(max_queue)},

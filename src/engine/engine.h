@@ -21,7 +21,7 @@ struct vac_model;
 struct vac_job;
 
 struct vac_engine_options {
-	const char *backend;        /* "cpu" (oneDNN) or "reference" (plain C) */
+	const char *backend;        /* "cpu" (own kernels) or "reference" (plain C) */
 	uint32_t threads;           /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens;  /* rows of the scratch arena; 0: the backend's default.
 	                            * A model whose longest sequence is longer raises it. */
@@ -36,7 +36,7 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 /* Closes what is still resident. NULL is fine. */
 void vac_engine_close(struct vac_engine *engine);
 const struct vac_ledger *vac_engine_ledger(const struct vac_engine *engine);
-/* "cpu" and a line like "oneDNN 2.6.3, 2 threads, AVX512". Static or engine-owned. */
+/* "cpu" and a line like "2 threads, AVX-512". Static or engine-owned. */
 const char *vac_engine_device(const struct vac_engine *engine);
 const char *vac_engine_description(const struct vac_engine *engine);
 
@@ -81,7 +81,7 @@ struct vac_load_times {
 	int64_t map_ns; /* regions mapped and touched */
 	int64_t read_ns;
 	int64_t pack_ns;
-	int64_t warm_ns; /* first primitives */
+	int64_t warm_ns; /* what the first batch would wait for */
 };
 const struct vac_load_times *vac_model_load_times(const struct vac_model *model);
 
@@ -125,7 +125,7 @@ bool vac_engine_has_work(const struct vac_engine *engine);
 /* What stays in the process between models, by name, for receipts and
  * `measure`: bytes as far as known. Returns how many were written. */
 struct vac_residue {
-	const char *name; /* "primitive cache", "thread team", ... static */
+	const char *name; /* "stacks of the thread team", ... static */
 	bool bytes_valid;
 	uint64_t bytes;
 };

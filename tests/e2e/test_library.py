@@ -60,7 +60,7 @@ def go_round(program, installed, backend, model, rounds, vectors, texts):
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_memory_stays_level(cycles, installed, sample, zoo, tmp_path, backend):
-    """The real model on oneDNN; a small one on the slow backend."""
+    """The real model on the fast backend; a small one on the slow backend."""
     texts, truth = chosen_texts(8)
     model = sample[0] / sample[1]
     if backend == "reference":

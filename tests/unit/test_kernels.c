@@ -535,10 +535,6 @@ static void count_index(void *ctx, uint32_t i, uint32_t thread)
 	tally->busy[thread]--;
 }
 
-static void start_nothing(void)
-{
-}
-
 /* Every index once, whoever comes late; and teams come and go. */
 static void test_team(void **state)
 {
@@ -547,7 +543,7 @@ static void test_team(void **state)
 	struct vac_error err;
 	for (uint32_t threads = 1; threads <= 4; threads++) {
 		struct vac_team *team;
-		assert_int_equal(vac_team_new(threads, start_nothing, &team, &err), 0);
+		assert_int_equal(vac_team_new(threads, &team, &err), 0);
 		for (uint32_t loop = 1; loop <= 3000; loop++) {
 			uint32_t count = loop % 100 ? loop % 7 : 1000;
 			memset(&tally, 0, sizeof(tally));

@@ -1,9 +1,6 @@
 /*
- * backend.c - the CPU backend: oneDNN for products, own kernels for the rest,
- * an own thread team. Built as a module that exports vac_backend_cpu.
- *
- * oneDNN is built with OpenMP; each thread tells it to use one thread, so that
- * no OpenMP team is ever made.
+ * backend.c - the CPU backend: own kernels for each instruction set, shared
+ * among an own thread team. Built as a module that exports vac_backend_cpu.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +12,6 @@
 #define PIECE_FLOATS 8192
 /* Pieces a thread, so that one that comes late does not hold up the others. */
 #define PIECES_A_THREAD 4
-
-static void start_nothing(void)
-{
-}
 
 static void cpu_close(struct vac_compute *c)
 {
@@ -37,7 +30,7 @@ static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error
 	vac_cpu_kernels_usable(usable);
 	c->kernels = usable[0];
 	c->threads = threads;
-	int rc = vac_team_new(threads, start_nothing, &c->team, err);
+	int rc = vac_team_new(threads, &c->team, err);
 	if (rc < 0) {
 		cpu_close(c);
 		return rc;

@@ -21,7 +21,7 @@
 
 /* What follows in the order of the loops: lines that each step fetches. */
 struct ahead {
-	const char *at;
+	uintptr_t at; /* an address: may lie behind the weights, as fetching never faults */
 	size_t lines; /* of one step */
 };
 
@@ -42,7 +42,7 @@ tile(const float *x, size_t x_stride, size_t depth, const float *panel, const fl
 	for (size_t k = 0; k < depth;) {
 		size_t end = depth - k < STEP ? depth : k + STEP;
 		for (size_t l = 0; l < ahead.lines; l++, ahead.at += LINE_BYTES)
-			__builtin_prefetch(ahead.at, 0, 2);
+			__builtin_prefetch((const void *)ahead.at, 0, 2);
 		for (; k < end; k++) {
 			vec column[TILE_VECS];
 #pragma GCC unroll 3
@@ -219,7 +219,7 @@ struct block {
 	size_t column, columns, vecs; /* of the panel; vecs: with what pads it */
 	size_t depth_first, depth;
 	const float *panel; /* of the block */
-	const char *next;   /* the block that comes after this one */
+	uintptr_t next;     /* address of the block that comes after this one */
 	size_t next_lines;
 	bool first, last; /* of the depth */
 };
@@ -300,7 +300,7 @@ static void multiply(const struct vac_cpu_piece *p)
 			next.depth = in / blocks;
 			find_panel(&next, p->next);
 		}
-		b.next = (const char *)next.panel;
+		b.next = (uintptr_t)next.panel;
 		b.next_lines = next.depth * next.vecs * VEC_FLOATS * sizeof(float) / LINE_BYTES;
 		run_block(&b);
 	}

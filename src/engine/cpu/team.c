@@ -42,7 +42,6 @@ struct vac_team {
 	_Alignas(64) _Atomic uint32_t finished; /* indices done; what the caller waits on */
 	_Atomic uint32_t caller_sleeps;
 	uint32_t threads;
-	void (*on_start)(void);
 	struct helper {
 		struct vac_team *team;
 		uint32_t number;
@@ -112,7 +111,6 @@ static void *helper_main(void *arg)
 {
 	struct helper *self = arg;
 	struct vac_team *team = self->team;
-	team->on_start();
 	while (!atomic_load_explicit(&team->stop, memory_order_acquire)) {
 		uint32_t wake = atomic_load_explicit(&team->wake, memory_order_seq_cst);
 		if (!spin_for_loop(team)) {
@@ -147,8 +145,7 @@ void vac_team_free(struct vac_team *team)
 	free(team);
 }
 
-int vac_team_new(uint32_t threads, void (*on_start)(void), struct vac_team **out,
-		 struct vac_error *err)
+int vac_team_new(uint32_t threads, struct vac_team **out, struct vac_error *err)
 {
 	sigset_t all, before;
 	size_t bytes = sizeof(struct vac_team) + (threads - 1) * sizeof(struct helper);
@@ -157,7 +154,6 @@ int vac_team_new(uint32_t threads, void (*on_start)(void), struct vac_team **out
 		return vac_fail_nomem(err, "the thread team", bytes);
 	memset(team, 0, bytes);
 	team->threads = 1;
-	team->on_start = on_start;
 	/* signals are for the threads of the program */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -18,9 +18,8 @@
 
 struct vac_team;
 
-/* threads: the caller included. on_start runs in each of the others. */
-int vac_team_new(uint32_t threads, void (*on_start)(void), struct vac_team **out,
-		 struct vac_error *err) VAC_MUST_CHECK;
+/* threads: the caller included. */
+int vac_team_new(uint32_t threads, struct vac_team **out, struct vac_error *err) VAC_MUST_CHECK;
 void vac_team_free(struct vac_team *team); /* NULL is fine */
 /* fn(ctx, i, thread) for each i < count (at most a million), in any order;
  * thread (0: the caller) is below threads, and no two calls with the same one
