@@ -158,7 +158,8 @@ static enum way weigh(struct trial *trial, struct vac_model **victim)
 	const struct vac_model *load = trial->load;
 	enum way way;
 
-	if (suffices(trial))
+	/* Somebody is leaving already: what that gives is measured first. */
+	if (load->budget->leaving > 0)
 		return WAY_WAIT;
 	if (mark(trial, &registry->idle, false) || mark(trial, &registry->busy, false)) {
 		*victim = spare(trial);
