@@ -58,10 +58,11 @@ class StartError(RuntimeError):
 class Server:
     """One `vacate serve`. stderr_path receives what it logs."""
 
-    def __init__(self, models, stderr_path, *options, env=None, port=0, wrapper=()):
+    def __init__(self, models, stderr_path, *options, env=None, port=0, wrapper=(),
+                 program=None):
         self.stderr_path = pathlib.Path(stderr_path)
         read_fd, write_fd = os.pipe()
-        command = [*wrapper, str(find_vacate()), "serve", "--port", str(port),
+        command = [*wrapper, str(program or find_vacate()), "serve", "--port", str(port),
                    "--ready-fd", str(write_fd)]
         for directory in [models] if isinstance(models, (str, os.PathLike)) else models:
             command += ["--models", str(directory)]

@@ -5,8 +5,10 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct vac_command *const commands[] = {
 	&vac_command_run,  &vac_command_serve,  &vac_command_list, &vac_command_plan,
@@ -52,19 +54,36 @@ static int run_command(int argc, char **argv)
 	return VAC_EXIT_USAGE;
 }
 
+/* A descriptor that is opened later must not be taken for standard error. */
+static int open_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	int rc;
 
+	if (open_standard_descriptors() < 0)
+		return VAC_EXIT_FAILED;
 	if (argc < 2) {
 		print_help(stderr);
 		return VAC_EXIT_USAGE;
 	}
 	rc = run_command(argc, argv);
-	/* What a full disk swallowed was not said. */
-	if (fflush(stdout) != 0 || ferror(stdout)) {
+	/* What a full disk swallowed was not said. A command that failed has given
+	 * its reason, which may be this one. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == VAC_EXIT_OK) {
 		fprintf(stderr, "vacate: cannot write the output: %s\n", strerror(errno));
-		return rc == VAC_EXIT_OK ? VAC_EXIT_FAILED : rc;
+		return VAC_EXIT_FAILED;
 	}
 	return rc;
 }

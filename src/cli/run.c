@@ -48,6 +48,9 @@ struct run {
 	struct source source;
 	uint64_t next_task, next_answer; /* frame ids count up */
 	uint64_t texts_done, tokens;
+	/* The answer that came before its turn, if its id is next_answer or more. */
+	struct vac_wire_header early;
+	struct vac_buf early_payload;
 	struct vac_progress progress;
 	struct vac_buf out; /* a task's answer as JSON lines */
 	struct vac_receipt receipt;
@@ -64,7 +67,9 @@ static void on_interrupt(int signal_number)
 
 static void catch_interrupts(void)
 {
-	struct sigaction action = {.sa_handler = on_interrupt};
+	/* The first one ends in order, with a receipt; the second ends at once,
+	 * since what the first waits for may hang. The worker dies with us. */
+	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
@@ -253,14 +258,63 @@ static int print_result(struct run *r, const struct vac_wire_result *result, str
 	return 0;
 }
 
+/* The frame that answers the oldest task. Answers come in any order (a text
+ * that is refused overtakes one that is computed): one is kept for its turn. */
+static int wait_answer(struct run *r, struct vac_wire_header *header, const uint8_t **payload,
+		       struct vac_error *err)
+{
+	_Static_assert(TASKS_IN_FLIGHT == 2, "one answer at most comes too early");
+
+	if (r->early.id == r->next_answer) {
+		*header = r->early;
+		*payload = r->early_payload.data;
+		return 0;
+	}
+	for (;;) {
+		int rc = vac_client_receive(&r->worker, header, payload, err);
+
+		if (rc < 0 || header->id == r->next_answer)
+			return rc;
+		if (header->id != r->next_answer + 1 || header->id >= r->next_task ||
+		    r->early.id == header->id)
+			return vac_fail(err, VAC_E_INTERNAL,
+					"the worker sent frame type %u for %" PRIu64
+					", which was not asked",
+					header->type, header->id);
+		vac_buf_reset(&r->early_payload);
+		vac_buf_put(&r->early_payload, *payload, header->payload_bytes);
+		if (!vac_buf_ok(&r->early_payload))
+			return vac_fail_nomem(err, "an answer", header->payload_bytes);
+		r->early = *header;
+	}
+}
+
+/* The worker refused a task; it counts the inputs of that one alone. */
+static int refused(const struct run *r, const uint8_t *payload, size_t bytes, struct vac_error *err)
+{
+	struct vac_error told;
+	int rc = vac_wire_get_error(payload, bytes, &told, err);
+
+	if (rc < 0)
+		return rc;
+	if (r->texts_done == 0)
+		return vac_fail(err, told.code, "%s", told.message);
+	return vac_fail(err, told.code, "after the first %" PRIu64 " texts: %s", r->texts_done,
+			told.message);
+}
+
 static int take_answer(struct run *r, struct vac_error *err)
 {
 	struct vac_wire_header header;
 	struct vac_wire_result result;
 	const uint8_t *payload;
-	int rc = vac_client_wait(&r->worker, VAC_WIRE_RESULT, r->next_answer, NULL, NULL, &header,
-				 &payload, err);
+	int rc = wait_answer(r, &header, &payload, err);
 
+	if (rc == 0 && header.type == VAC_WIRE_ERROR)
+		rc = refused(r, payload, header.payload_bytes, err);
+	else if (rc == 0 && header.type != VAC_WIRE_RESULT)
+		rc = vac_fail(err, VAC_E_INTERNAL, "the worker answered a task with frame type %u",
+			      header.type);
 	if (rc == 0)
 		rc = vac_wire_get_result(payload, header.payload_bytes, &result, err);
 	if (rc == 0)
@@ -506,6 +560,7 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 		print_receipt(&r, settings.json);
 	vac_client_stop(&r.worker);
 	vac_buf_free(&r.out);
+	vac_buf_free(&r.early_payload);
 	vac_buf_free(&r.source.lines);
 	free(values);
 	return code;
@@ -514,10 +569,10 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 const struct vac_command vac_command_run = {
 	.name = "run",
 	.arguments = "MODEL [TEXT ...]",
-	.summary = "answer without a server: load, embed, unload, print the receipt",
+	.summary = "Answers without a server: loads, embeds, unloads, prints the receipt",
 	.details = "Starts a worker of its own, loads MODEL (a name in the HuggingFace cache or\n"
 		   "under --models, or a path), embeds each TEXT, or each line of standard input\n"
 		   "when there is none, and prints one line of JSON a text on standard output:\n"
-		   "{\"index\":0,\"embedding\":[...]}. The receipt goes to standard error.\n",
+		   "{\"index\":0,\"embedding\":[...]}. The receipt goes to standard error.",
 	.run = run_command,
 };

@@ -27,7 +27,8 @@ int vac_client_send(struct vac_worker_client *client, struct vac_error *err) VAC
 int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header *header,
 		       const uint8_t **payload, struct vac_error *err) VAC_MUST_CHECK;
 /* Waits for the frame of that type and id; an ERROR frame of that id becomes
- * err. PROGRESS frames on the way go to progress (may be NULL). */
+ * err. PROGRESS frames on the way go to progress (may be NULL); answers to
+ * earlier ids are passed over. */
 int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, uint64_t id,
 		    void (*progress)(const struct vac_wire_progress *p, void *ctx), void *ctx,
 		    struct vac_wire_header *header, const uint8_t **payload,

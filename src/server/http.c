@@ -13,6 +13,10 @@
  * - libmicrohttpd switches Nagle's algorithm off by itself.
  * - MHD_get_timeout() must be asked before each wait (edge-triggered work that
  *   it has not finished shows only there).
+ * - It watches clients edge-triggered and takes a short read for "nothing left":
+ *   that a client left is lost when it came together with its last bytes.
+ * - It stops accepting at its limit of connections and when descriptors run out,
+ *   and begins again in the next MHD_run() after a connection has ended.
  */
 #include "server/http.h"
 
@@ -25,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -41,6 +46,10 @@
  * them. No further than this times max_body_bytes: beyond, and for clients that
  * wait for "100 Continue", the reply leaves at once. */
 #define REFUSED_FACTOR 4
+/* Between two wake-ups for the end of a client that left. */
+#define LEFT_MS 20
+/* Of the descriptors that may be open, for other things than connections. */
+#define SPARE_DESCRIPTORS 32
 
 struct vac_connection {
 	struct vac_http *http;
@@ -53,17 +62,31 @@ struct vac_connection {
 
 /* ---- one connection ---- */
 
+/* Until the connection is closed. A client that left is owed no more than
+ * libmicrohttpd's turns at what it sent before. */
+static void give_time(struct vac_connection *connection, int64_t ms)
+{
+	if (connection->left)
+		ms = LEFT_MS;
+	vac_timer_set(&connection->http->server->loop, &connection->timer,
+		      vac_now_ns() + ms * NS_PER_MS);
+}
+
 static void client_left(struct vac_source *source, uint32_t events)
 {
 	struct vac_connection *connection = VAC_CONTAINER(source, struct vac_connection, source);
 	struct vac_error why;
 
 	(void)events;
-	connection->left = true;
-	if (!connection->request || connection->request->stage != VAC_REQUEST_WORKING)
+	if (connection->left)
 		return;
-	vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
-	vac_dispatch_abandon(connection->request, &why);
+	connection->left = true;
+	if (!connection->request || connection->request->stage <= VAC_REQUEST_REFUSED) {
+		give_time(connection, LEFT_MS);
+	} else if (connection->request->stage == VAC_REQUEST_WORKING) {
+		vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
+		vac_dispatch_abandon(connection->request, &why);
+	}
 }
 
 static void too_slow(struct vac_timer *timer)
@@ -74,15 +97,16 @@ static void too_slow(struct vac_timer *timer)
 		vac_dispatch_expire(connection->request);
 		return;
 	}
-	vac_log(VAC_LOG_DEBUG, "a client was too slow, its connection is closed");
 	/* libmicrohttpd sees the end and closes; it may be anywhere in its states. */
+	if (connection->left) {
+		/* What it sent stays readable. It may take some turns to read, and
+		 * a wake-up before the last of them is lost, too. */
+		shutdown(connection->source.fd, SHUT_RD);
+		give_time(connection, LEFT_MS);
+		return;
+	}
+	vac_log(VAC_LOG_DEBUG, "a client was too slow, its connection is closed");
 	shutdown(connection->source.fd, SHUT_RDWR);
-}
-
-static void give_time(struct vac_connection *connection, int64_t ms)
-{
-	vac_timer_set(&connection->http->server->loop, &connection->timer,
-		      vac_now_ns() + ms * NS_PER_MS);
 }
 
 static void connection_began(struct vac_http *http, struct MHD_Connection *mhd, void **context)
@@ -131,6 +155,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	vac_loop_remove(&http->server->loop, &connection->source);
 	vac_timer_close(&http->server->loop, &connection->timer);
 	http->connection_count--;
+	http->run_wanted = true; /* it may accept again */
 	free(connection);
 	*context = NULL;
 }
@@ -375,8 +400,9 @@ static enum MHD_Result complete(struct vac_request *request)
 		return send_reply(request);
 	request->arrived_ns = vac_now_ns();
 	vac_dispatch(request);
-	/* The call owns copies of what it needs. */
-	drop_body(request);
+	/* The call owns copies of what it needs. They are about as large as the
+	 * body was and count like it until the request ends. */
+	vac_buf_free(&request->body);
 	if (request->stage == VAC_REQUEST_WORKING && connection->left) {
 		vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
 		vac_dispatch_abandon(request, &why);
@@ -456,6 +482,25 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 
 /* ---- the daemon ---- */
 
+/* Connections leave descriptors for workers, the journal and listings. */
+static unsigned int connection_limit(const struct vac_server_options *options)
+{
+	struct rlimit files;
+	rlim_t most;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY)
+		return options->max_connections;
+	most = files.rlim_cur > 2 * SPARE_DESCRIPTORS ? files.rlim_cur - SPARE_DESCRIPTORS
+						      : files.rlim_cur / 4 + 1;
+	if (most >= options->max_connections)
+		return options->max_connections;
+	vac_log(VAC_LOG_WARN,
+		"at most %ju connections instead of %" PRIu32
+		", since %ju descriptors may be open; raise that limit (ulimit -n)",
+		(uintmax_t)most, options->max_connections, (uintmax_t)files.rlim_cur);
+	return (unsigned int)most;
+}
+
 static int bind_listener(const struct vac_server_options *options, struct vac_http *http,
 			 struct vac_error *err)
 {
@@ -534,8 +579,8 @@ int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_
 		MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
 		http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
 		MHD_OPTION_URI_LOG_CALLBACK, on_uri, http, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned int)options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+		CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, connection_limit(options),
+		MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned int)((options->idle_timeout_ms + 999) / 1000), MHD_OPTION_END);
 	if (!http->daemon) {
 		close(fd);

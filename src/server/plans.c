@@ -112,13 +112,27 @@ static void conclude(struct vac_plans *plans, struct vac_plan_entry *entry,
 	entry->queued = false;
 	entry->known = true;
 	entry->error = error ? *error : (struct vac_error){0};
-	/* What a dying worker left unanswered says nothing about the files. */
-	if (error && (error->code == VAC_E_GONE || error->code == VAC_E_TIMEOUT ||
-		      error->code == VAC_E_NO_ROOM)) {
-		free(entry->signature);
-		entry->signature = NULL;
-	}
 	plans->asked = NULL;
+}
+
+/* There was no answer, which says nothing about the files: the next one who
+ * wants to know asks again. */
+static void conclude_unanswered(struct vac_plans *plans, struct vac_plan_entry *entry,
+				const struct vac_error *error)
+{
+	conclude(plans, entry, error);
+	free(entry->signature);
+	entry->signature = NULL;
+}
+
+/* False: the files changed while they were read, and are to be read again. */
+static bool still_wanted(struct vac_plans *plans, struct vac_plan_entry *entry)
+{
+	if (!entry->changed)
+		return true;
+	entry->changed = false;
+	plans->asked = NULL; /* it is still queued */
+	return false;
 }
 
 static int answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
@@ -133,14 +147,22 @@ static int answered(struct vac_exchange *exchange, const struct vac_wire_header 
 	case VAC_WIRE_PLANNED:
 		if (vac_wire_get_model(payload, header->payload_bytes, &model, err) < 0)
 			return -EINVAL;
-		vac_model_info_copy(&entry->info, &model);
-		conclude(plans, entry, NULL);
+		if (still_wanted(plans, entry)) {
+			vac_model_info_copy(&entry->info, &model);
+			conclude(plans, entry, NULL);
+		}
 		ask_next(plans);
 		return 0;
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
-		conclude(plans, entry, &refusal);
+		if (still_wanted(plans, entry)) {
+			/* No room is about this moment, not about the files. */
+			if (refusal.code == VAC_E_NO_ROOM)
+				conclude_unanswered(plans, entry, &refusal);
+			else
+				conclude(plans, entry, &refusal);
+		}
 		ask_next(plans);
 		return 0;
 	default:
@@ -157,7 +179,7 @@ static void lost(struct vac_exchange *exchange, const struct vac_error *why)
 	if (why->code == VAC_E_GONE && ++entry->losses < 2)
 		plans->asked = NULL; /* it is still queued */
 	else
-		conclude(plans, entry, why);
+		conclude_unanswered(plans, entry, why);
 	ask_next(plans);
 }
 
@@ -216,7 +238,7 @@ static void ask_next(struct vac_plans *plans)
 		}
 		plans->asked = entry;
 		if (ask(plans, entry, &err) < 0)
-			conclude(plans, entry, &err);
+			conclude_unanswered(plans, entry, &err);
 	}
 }
 
@@ -266,6 +288,9 @@ static struct vac_plan_entry *look(struct vac_plans *plans, const char *dir)
 		free(signature);
 		return entry;
 	}
+	if (entry == plans->asked &&
+	    (!entry->signature || strcmp(entry->signature, signature) != 0))
+		entry->changed = true;
 	free(entry->signature);
 	entry->signature = signature;
 	entry->known = false;
@@ -279,6 +304,7 @@ const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *
 	if (!entry || entry->known)
 		return entry;
 	if (!entry->queued) {
+		entry->changed = false;
 		entry->losses = 0;
 		entry->queued = true;
 	}

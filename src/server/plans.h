@@ -19,6 +19,7 @@ struct vac_plan_entry {
 	char *signature; /* owned: name, inode, size and mtime of each file that counts */
 	bool known;      /* info or error is the answer for this signature */
 	bool queued;
+	bool changed;           /* its files did, since they were asked about */
 	bool seen;              /* since the last sweep began */
 	uint32_t losses;        /* workers that died over it */
 	struct vac_error error; /* code VAC_OK: info is valid */

@@ -570,7 +570,8 @@ static bool may_unload(const struct vac_registry *registry)
 	return !registry->unloading && registry->loading == 0 && registry->planning == 0;
 }
 
-static void expire(struct vac_registry *registry, struct vac_model *model)
+/* true: its unload was decided. */
+static bool expire(struct vac_registry *registry, struct vac_model *model)
 {
 	int64_t at_ns = vac_registry_expires_at_ns(model);
 
@@ -579,7 +580,8 @@ static void expire(struct vac_registry *registry, struct vac_model *model)
 	if (at_ns > now(registry))
 		registry->ops->wake_at(registry->ctx, at_ns);
 	else if (at_ns >= 0 && may_unload(registry))
-		vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
+		return vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
+	return false;
 }
 
 static void begin_unload(struct vac_registry *registry)
@@ -602,8 +604,11 @@ static void begin_unload(struct vac_registry *registry)
 
 void vac_registry_tick(struct vac_registry *registry)
 {
-	for (struct vac_link *link = registry->active.first; link; link = link->next)
-		expire(registry, VAC_MODEL_AT(link, active));
+	/* One that is decided is measured before the next. */
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		if (expire(registry, VAC_MODEL_AT(link, active)))
+			break;
+	}
 	vac_admission_advance(registry);
 	begin_unload(registry);
 }

@@ -216,7 +216,9 @@ static int encode_part(struct encoder *e, const char *text, size_t bytes)
 
 static int check_utf8(const char *text, size_t bytes, struct vac_error *err)
 {
-	const uint8_t *start = (const uint8_t *)text, *at = start, *end = start + bytes;
+	const uint8_t *start = (const uint8_t *)text, *at = start;
+	/* An empty text may be NULL, which no number may be added to. */
+	const uint8_t *end = bytes ? start + bytes : start;
 
 	while (at < end) {
 		uint64_t w;

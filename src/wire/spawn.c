@@ -42,7 +42,7 @@ static int find_worker(char *path, struct vac_error *err)
 
 	if (env && *env) {
 		if (!executable(env))
-			return vac_fail(err, VAC_E_NOT_FOUND,
+			return vac_fail(err, VAC_E_IO,
 					"VACATE_WORKER names %s, which cannot be executed: %s", env,
 					strerror(errno));
 		snprintf(path, MAX_PATH_BYTES, "%s", env);
@@ -61,7 +61,7 @@ static int find_worker(char *path, struct vac_error *err)
 	n = snprintf(path, MAX_PATH_BYTES, "%s/../libexec/vacate/vacate-worker", self);
 	if (n < MAX_PATH_BYTES && executable(path))
 		return 0;
-	return vac_fail(err, VAC_E_NOT_FOUND,
+	return vac_fail(err, VAC_E_IO,
 			"vacate-worker is neither in %s nor in ../libexec/vacate beside it; "
 			"set VACATE_WORKER to its path",
 			self);
@@ -236,7 +236,9 @@ int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_
 	saved = exec_result(report[0]);
 	if (saved != 0) {
 		reap(pid);
-		rc = vac_fail_errno(err, saved, "%s: cannot be started", path);
+		/* Whatever is missing, it is no model: never VAC_E_NOT_FOUND. */
+		rc = vac_fail(err, saved == ENOMEM ? VAC_E_NO_ROOM : VAC_E_IO,
+			      "%s: cannot be started: %s", path, strerror(saved));
 		goto err;
 	}
 	close(report[0]);

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -31,6 +32,8 @@ SANITIZER_WORDS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime e
 def pytest_configure(config):
     config.addinivalue_line("markers", "soak: takes minutes; ./test.sh soak")
     config.addinivalue_line("markers", "measured: compares memory or time; not under a sanitizer")
+    config.addinivalue_line("markers", "installed: of what is installed; not under a sanitizer,"
+                                       " which programs that use the library have not")
     config.addinivalue_line("markers", "threads: exercises what ThreadSanitizer should see")
 
 
@@ -68,6 +71,48 @@ def sample():
     place = pathlib.Path(place)
     assert (place / "model.safetensors").is_file(), f"{place}: the sample model is not there"
     return place.parent.parent, f"{place.parent.name}/{place.name}"
+
+
+@dataclasses.dataclass
+class Installation:
+    """What `meson install` put under a directory of its own, away from the
+    prefix that it was built for."""
+    root: pathlib.Path
+    prefix: pathlib.Path
+    libdir: pathlib.Path
+
+    @property
+    def vacate(self):
+        return self.prefix / "bin" / "vacate"
+
+    def environment(self):
+        """Without what would lead programs and compilers elsewhere."""
+        env = {key: value for key, value in os.environ.items()
+               if not key.startswith(("VACATE_", "PKG_CONFIG", "HF_"))}
+        env.update(PKG_CONFIG_SYSROOT_DIR=str(self.root), HF_HUB_CACHE="/nonexistent",
+                   PKG_CONFIG_PATH=str(self.libdir / "pkgconfig"),
+                   LD_LIBRARY_PATH=str(self.libdir))
+        return env
+
+    def compile(self, source, program):
+        """Builds a program of one file with what pkg-config says of the library."""
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "vacate"], check=True,
+                               env=self.environment(), capture_output=True, text=True).stdout
+        subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", str(source),
+                        "-o", str(program), *flags.split()], check=True)
+        return program
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("installed")
+    subprocess.run(["meson", "install", "-C", str(harness.build_dir()), "--no-rebuild",
+                    "--destdir", str(root)], check=True, stdout=subprocess.DEVNULL)
+    (package,) = root.rglob("vacate.pc")
+    libdir = package.parent.parent
+    variables = dict(line.split("=", 1) for line in package.read_text().splitlines()
+                     if "=" in line)
+    return Installation(root, root / variables["prefix"].lstrip("/"), libdir)
 
 
 def backend_options():

@@ -15,12 +15,21 @@ import pytest
 
 KIB, MIB = 1 << 10, 1 << 20
 TEXTS = ["The harbour is quiet.", "A lighthouse by the sea", "memory comes back"]
-LONG = ["sea harbour light " * 40] * 60    # some hundred milliseconds on big/a
+LONG = "sea harbour light " * 40
 
 
 def close_to(a, b):
     return all(abs(x - y) <= 2e-6 for r, s in zip(a, b, strict=True)
                for x, y in zip(r, s, strict=True))
+
+
+def long_work(server):
+    """Texts that take big/a some hundred milliseconds here, in whatever build
+    and on whatever backend; loads it."""
+    server.embed("big/a", [LONG])
+    started = time.monotonic()
+    server.embed("big/a", [LONG] * 4)
+    return [LONG] * min(240, max(2, round(4 * 0.5 / (time.monotonic() - started))))
 
 
 def connect(server):
@@ -44,14 +53,22 @@ def head(length, path="/v1/embeddings"):
             f"Content-Length: {length}\r\n\r\n").encode()
 
 
+def metrics(server):
+    """Metrics without labels, by name."""
+    lines = server.get("/metrics").body.decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)
+            if not name.startswith("#") and "{" not in name}
+
+
 # ---- workers ----
 
 @pytest.mark.threads
 def test_worker_killed_in_the_middle_of_a_batch(server):
     """The request is run once more on a fresh worker, and nobody notices."""
-    expected = server.embed("big/a", LONG)
+    texts = long_work(server)
+    expected = server.embed("big/a", texts)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.embed, "big/a", LONG)
+        asked = pool.submit(server.embed, "big/a", texts)
         time.sleep(0.05)
         (worker,) = server.workers()
         assert not asked.done()
@@ -66,9 +83,9 @@ def test_worker_killed_in_the_middle_of_a_batch(server):
 
 def test_worker_killed_again_and_again(server):
     """A retry is made once; then the client is told, and the server lives."""
-    server.embed("big/a", TEXTS)
+    texts = long_work(server)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.post, "/v1/embeddings", {"model": "big/a", "input": LONG})
+        asked = pool.submit(server.post, "/v1/embeddings", {"model": "big/a", "input": texts})
         deadline = time.monotonic() + 20
         while not asked.done() and time.monotonic() < deadline:
             for worker in server.workers():
@@ -122,6 +139,71 @@ def test_clients_that_leave(server):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.sendall(head(len(body)) + body)
     assert len(server.embed("tiny/a", TEXTS)) == 3
+
+
+@pytest.mark.parametrize("sent", [
+    b"", b"POST /v1/emb", head(9000), head(9000) + b"{" * 100, head(90_000) + b"{" * 50_000])
+def test_clients_that_leave_with_their_last_bytes(server, sent):
+    """Bytes and farewell arrive in one event; the connection must not stay open
+    until its time-out."""
+    clients = [connect(server) for _ in range(20)]
+    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 21, 5, "all")
+    os.kill(server.pid, signal.SIGSTOP)
+    for client in clients:
+        client.sendall(sent)
+        client.close()
+    os.kill(server.pid, signal.SIGCONT)
+    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 1, 5,
+                       "the end of connections that were left")
+    assert metrics(server)["vacate_http_held_bytes"] == 0
+
+
+def test_half_closed_connection_gets_its_answer(server):
+    """A client that only says that it will send no more, and waits."""
+    with connect(server) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        client.shutdown(socket.SHUT_WR)
+        data = b""
+        while chunk := client.recv(4096):
+            data += chunk
+    assert data.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize("options, wrapper, most", [
+    (["--max-connections", "6"], [], 6),
+    # so few that it cannot keep some spare: accept() itself fails
+    ([], ["prlimit", "--nofile=40:40"], 40),
+    ([], ["prlimit", "--nofile=80:80"], 48),
+])
+def test_connections_beyond_the_limit(start, options, wrapper, most):
+    """All seats taken: a load has descriptors all the same, and when all leave
+    at once the server takes new clients."""
+    server = start(*options, wrapper=wrapper)
+    clients = [connect(server) for _ in range(100)]
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) > 10, 5, "connections")
+    body = json.dumps({"model": "tiny/a", "input": "x"}).encode()
+    clients[0].sendall(head(len(body)) + body)
+    assert clients[0].recv(4096).startswith(b"HTTP/1.1 200")
+    assert len(measure.open_files(server.pid)) <= most + 32
+    os.kill(server.pid, signal.SIGSTOP)
+    for client in clients:
+        client.close()
+    os.kill(server.pid, signal.SIGCONT)
+    time.sleep(0.3)    # nothing else happens that could wake it
+    assert server.get("/healthz", timeout_s=5).status == 200
+
+
+def test_standard_descriptors_closed(start, tmp_path):
+    """A journal must not become the place that messages go to."""
+    journal = tmp_path / "journal"
+    server = start("--journal", journal, "--log-level", "debug",
+                   wrapper=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    server.embed("tiny/a", TEXTS)
+    for pid in (server.pid, *server.workers()):
+        files = measure.open_files(pid)
+        assert [files.get(fd) for fd in (0, 1, 2)] == ["/dev/null"] * 3, files
+    server.unload("tiny/a")
+    assert [json.loads(line)["model"] for line in journal.read_text().splitlines()] == ["tiny/a"]
 
 
 def test_slow_client_holds_up_nobody(server):
@@ -287,10 +369,11 @@ def test_journal_that_cannot_be_opened(zoo, tmp_path):
 def test_end_drains(start, number):
     """What was asked is answered, no new connection is taken, the exit status is 0."""
     server = start()
-    expected = server.embed("big/a", LONG)
+    texts = long_work(server)
+    expected = server.embed("big/a", texts)
     (worker,) = server.workers()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.embed, "big/a", LONG)
+        asked = pool.submit(server.embed, "big/a", texts)
         time.sleep(0.05)
         assert not asked.done()
         server.process.send_signal(number)

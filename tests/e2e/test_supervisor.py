@@ -167,6 +167,21 @@ def test_plans_come_from_a_worker_of_their_own(fake):
     assert server.events("load") == []
 
 
+def test_files_that_change_while_they_are_planned(fake):
+    """The answer was about the old files: the new ones are asked about, too."""
+    server = fake(words="slow-plan-400")
+    path = server.log.parent / "models" / "a" / "model.safetensors"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(server.get, "/models/plan?model=a")
+        measure.wait_until(lambda: server.events("plan"), 5, "the first question")
+        path.write_bytes(b"\0" * 9000)
+        second = pool.submit(server.get, "/models/plan?model=a")
+        assert first.result().status == second.result().status == 200
+    assert len(server.events("plan")) == 2
+    server.ok("GET", "/models/plan?model=a")
+    assert len(server.events("plan")) == 2    # and remembered
+
+
 def test_idle_clock_is_not_reset_by_probes(fake):
     server = fake("--keep-alive", "500ms")
     works(server)
@@ -225,8 +240,20 @@ def test_exits_before_hello(fake):
 def test_no_worker_program(fake, tmp_path):
     server = fake()
     (server.log.parent / "worker").unlink()
-    text = message(server.ask(), 404)
+    text = message(server.ask(), 500)    # not 404: it is no model that is missing
     assert "VACATE_WORKER" in text
+
+
+def test_worker_program_comes_back(fake):
+    """What could not be asked says nothing about the models."""
+    server = fake()
+    worker = server.log.parent / "worker"
+    worker.rename(worker.with_name("moved"))
+    for model in server.ok("GET", "/models")["models"]:
+        assert model["state"] == "failed" and "VACATE_WORKER" in model["reason"]
+    worker.with_name("moved").rename(worker)
+    assert [m["state"] for m in server.ok("GET", "/models")["models"]] == ["absent"] * 3
+    works(server)
 
 
 def test_load_that_fails(fake):
@@ -325,6 +352,7 @@ def test_silence(fake, words, asks):
 def test_heartbeat_only_when_there_is_work(fake):
     server = fake("--heartbeat", "50ms", "--silence-timeout", "10s", words="slow-task-400")
     server.ask()
+    time.sleep(0.2)    # the worker reads what came while it was at its task
     pings = len(server.events("ping"))
     assert pings >= 1
     time.sleep(0.5)
@@ -425,6 +453,19 @@ def test_pending_bytes_limit(fake):
         assert "--max-pending" in message(reply, 429)
         client.sendall(body[-1:])
         assert client.recv(100).startswith(b"HTTP/1.1 200")
+    measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, 5, "the release")
+
+
+def test_pending_bytes_count_while_a_request_waits(fake):
+    """What requests in work hold is bounded, and not only what is arriving."""
+    server = fake("--max-body", "1MiB", "--max-pending", "1MiB", words="slow-load-1500")
+    body = b'{"model":"a","input":"' + b"x" * 900_000 + b'"}'
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.post, "/v1/embeddings", body)
+        measure.wait_until(lambda: server.states() == {"a": "loading"}, 5, "the load")
+        assert server.metric("vacate_http_held_bytes") == len(body)
+        assert "--max-pending" in message(server.post("/v1/embeddings", body), 429)
+        assert waiting.result().status == 200
     measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, 5, "the release")
 
 

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "engine/cpu/kernels.h"
+#include "engine/cpu/team.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -79,7 +80,7 @@ static void check_linear(const struct vac_backend *be, struct vac_compute *c,
 	if (be->linear_open(c, shape, &linear, &err) < 0)
 		fail_msg("%s", err.message);
 	uint32_t room = be->round_rows(c, rows);
-	assert_true(room >= rows && room <= rows + rows / 4 + 4);
+	assert_true(room >= rows && room <= rows + 8);
 	assert_int_equal(be->round_rows(c, room), room);
 	size_t packed_floats = be->linear_packed_bytes(linear) / sizeof(float);
 	float *weight = random_floats((size_t)shape->in * shape->out, 1);
@@ -197,7 +198,7 @@ static void check_layer_norm(const struct vac_cpu_kernels *kernels, const struct
 		double deviation = norm_truth(in, hidden, 1e-5f, gamma, beta, truth);
 		for (size_t i = 0; i < hidden; i++)
 			check("layer_norm", r * hidden + i, y[r * hidden + i], truth[i],
-			      1e-6 + 2e-5 / deviation);
+			      1e-6 + 4e-5 / deviation);
 	}
 	free(x);
 	free(gamma);
@@ -428,12 +429,53 @@ static void test_extreme_scores(void **state)
 	}
 }
 
+struct tally {
+	uint32_t seen[1000];
+	uint64_t busy[4]; /* calls in progress with that thread number */
+	bool clash[4];
+};
+
+static void count_index(void *ctx, uint32_t i, uint32_t thread)
+{
+	struct tally *tally = ctx;
+	tally->clash[thread] |= tally->busy[thread]++ != 0;
+	tally->seen[i]++;
+	tally->busy[thread]--;
+}
+
+static void start_nothing(void)
+{
+}
+
+/* Every index once, whoever comes late; and teams come and go. */
+static void test_team(void **state)
+{
+	(void)state;
+	static struct tally tally;
+	struct vac_error err;
+	for (uint32_t threads = 1; threads <= 4; threads++) {
+		struct vac_team *team;
+		assert_int_equal(vac_team_new(threads, start_nothing, &team, &err), 0);
+		for (uint32_t loop = 1; loop <= 3000; loop++) {
+			uint32_t count = loop % 100 ? loop % 7 : 1000;
+			memset(&tally, 0, sizeof(tally));
+			vac_team_run(team, count, count_index, &tally);
+			for (uint32_t i = 0; i < 1000; i++)
+				assert_int_equal(tally.seen[i], i < count);
+			for (uint32_t t = 0; t < threads; t++)
+				assert_false(tally.clash[t]);
+		}
+		vac_team_free(team);
+	}
+	vac_team_free(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_linear),         cmocka_unit_test(test_linear_is_shared),
 		cmocka_unit_test(test_backends),       cmocka_unit_test(test_instruction_sets),
-		cmocka_unit_test(test_extreme_scores),
+		cmocka_unit_test(test_extreme_scores), cmocka_unit_test(test_team),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -469,6 +469,27 @@ static void test_one_unload_at_a_time_and_none_beside_a_load(void **state)
 	unloaded(w, a, 2);
 }
 
+/* The idle model could not leave yet: it must not turn requests away meanwhile. */
+static void test_idle_model_answers_while_another_loads(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a"), *b = model_of(w, "b");
+	struct call call_a = {0}, call_b = {0};
+
+	submit(w, b, &call_b, 1);
+	pass(w, KEEP_MS + 10);
+	assert_int_equal(a->state, VAC_REGISTRY_RESIDENT);
+	submit(w, a, &call_a, 2);
+	assert_string_equal(asked(w), "load b;run 2;");
+	vac_registry_done(&w->registry, &call_a.waiter, true);
+	pass(w, KEEP_MS + 10);
+	assert_string_equal(asked(w), "");
+	loaded(w, b);
+	pass(w, 0);
+	assert_string_equal(asked(w), "run 1;unload a 2;");
+	unloaded(w, a, 1);
+}
+
 static void test_watch_can_leave(void **state)
 {
 	struct world *w = *state;
@@ -620,6 +641,7 @@ int main(void)
 		TEST(test_unload_of_what_is_not_there),
 		TEST(test_unload_while_loading),
 		TEST(test_one_unload_at_a_time_and_none_beside_a_load),
+		TEST(test_idle_model_answers_while_another_loads),
 		TEST(test_watch_can_leave),
 		TEST(test_worker_death_retries_once),
 		TEST(test_death_of_a_draining_model_ends_its_unload),

@@ -1,9 +1,9 @@
 /*
  * backend.c - the CPU backend: oneDNN for products, own kernels for the rest,
- * one OpenMP team. Built as a module that exports vac_backend_cpu.
+ * an own thread team. Built as a module that exports vac_backend_cpu.
  *
- * All calls come from one thread, and that thread owns the team: libgomp keeps
- * a team for each thread that opens a parallel region.
+ * oneDNN is built with OpenMP; each thread tells it to use one thread, so that
+ * no OpenMP team is ever made.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -11,11 +11,48 @@
 #include <string.h>
 
 #include "engine/cpu/cpu.h"
-#include "memory/trim.h"
 
-/* Waking a team costs microseconds: less work than this many floats is done
- * by the caller alone. */
-#define PARALLEL_FLOATS 16384
+/* A loop costs a microsecond: so many floats make it worth a piece. */
+#define PIECE_FLOATS 8192
+/* Pieces a thread, so that one that comes late does not hold up the others. */
+#define PIECES_A_THREAD 4
+
+static void use_one_thread(void)
+{
+	omp_set_num_threads(1);
+}
+
+static void cpu_close(struct vac_compute *c)
+{
+	if (!c)
+		return;
+	vac_team_free(c->team);
+	for (uint32_t i = 0; c->streams && i < c->threads; i++)
+		if (c->streams[i])
+			dnnl_stream_destroy(c->streams[i]);
+	free(c->streams);
+	if (c->engine)
+		dnnl_engine_destroy(c->engine);
+	free(c);
+}
+
+static int start_onednn(struct vac_compute *c, struct vac_error *err)
+{
+	c->streams = calloc(c->threads, sizeof(*c->streams));
+	if (!c->streams)
+		return vac_fail_nomem(err, "the cpu backend", c->threads * sizeof(*c->streams));
+	use_one_thread();
+	/* Primitives are kept in linear.c, where the last user frees them. */
+	dnnl_status_t status = dnnl_set_primitive_cache_capacity(0);
+	if (status == dnnl_success)
+		status = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
+	for (uint32_t i = 0; status == dnnl_success && i < c->threads; i++)
+		status = dnnl_stream_create(&c->streams[i], c->engine, dnnl_stream_default_flags);
+	if (status != dnnl_success)
+		return vac_fail(err, VAC_E_INTERNAL, "oneDNN did not start (dnnl_status_t %d)",
+				(int)status);
+	return 0;
+}
 
 static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error *err)
 {
@@ -26,20 +63,12 @@ static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error
 	vac_cpu_kernels_usable(usable);
 	c->kernels = usable[0];
 	c->threads = threads;
-	omp_set_dynamic(0);
-	omp_set_num_threads((int)threads);
-	/* Primitives are kept in linear.c, where the last user frees them. */
-	dnnl_status_t status = dnnl_set_primitive_cache_capacity(0);
-	if (status == dnnl_success)
-		status = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
-	if (status == dnnl_success)
-		status = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
-	if (status != dnnl_success) {
-		if (c->engine)
-			dnnl_engine_destroy(c->engine);
-		free(c);
-		return vac_fail(err, VAC_E_INTERNAL, "oneDNN did not start (dnnl_status_t %d)",
-				(int)status);
+	int rc = start_onednn(c, err);
+	if (rc == 0)
+		rc = vac_team_new(threads, use_one_thread, &c->team, err);
+	if (rc < 0) {
+		cpu_close(c);
+		return rc;
 	}
 	const dnnl_version_t *version = dnnl_version();
 	snprintf(c->description, sizeof(c->description), "oneDNN %d.%d.%d, %u thread%s, %s",
@@ -47,15 +76,6 @@ static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error
 		 c->kernels->name);
 	*out = c;
 	return 0;
-}
-
-static void cpu_close(struct vac_compute *c)
-{
-	if (!c)
-		return;
-	dnnl_stream_destroy(c->stream);
-	dnnl_engine_destroy(c->engine);
-	free(c);
 }
 
 static const char *cpu_description(const struct vac_compute *c)
@@ -87,90 +107,178 @@ static void cpu_workspace(struct vac_compute *c, void *base, uint64_t bytes)
 	c->workspace_bytes = bytes;
 }
 
+struct host_loop {
+	void (*fn)(void *ctx, uint32_t i);
+	void *ctx;
+};
+
+static void run_host_loop(void *ctx, uint32_t i, uint32_t thread)
+{
+	const struct host_loop *loop = ctx;
+	(void)thread;
+	loop->fn(loop->ctx, i);
+}
+
 static void cpu_parallel(struct vac_compute *c, uint32_t count, void (*fn)(void *ctx, uint32_t i),
 			 void *ctx)
 {
-	(void)c;
-#pragma omp parallel for schedule(dynamic, 1)
-	for (uint32_t i = 0; i < count; i++)
-		fn(ctx, i);
+	struct host_loop loop = {.fn = fn, .ctx = ctx};
+	vac_team_run(c->team, count, run_host_loop, &loop);
 }
 
-/* This thread's share of n pieces. */
-static void share(uint32_t n, uint32_t *first, uint32_t *last)
+/* A loop over items of some floats each, in even pieces. */
+struct pieces {
+	struct vac_compute *c;
+	uint32_t items, count;
+	const void *what; /* the operation's own */
+	const struct vac_tokens *tokens;
+	const float *x;
+	float *y;
+};
+
+static struct pieces divide(struct vac_compute *c, uint32_t items, uint64_t floats)
 {
-	uint64_t team = (uint64_t)omp_get_num_threads(), self = (uint64_t)omp_get_thread_num();
-	*first = (uint32_t)(n * self / team);
-	*last = (uint32_t)(n * (self + 1) / team);
+	uint64_t count = floats / PIECE_FLOATS + 1, most = (uint64_t)PIECES_A_THREAD * c->threads;
+	if (count > most)
+		count = most;
+	if (count > items)
+		count = items;
+	return (struct pieces){.c = c, .items = items, .count = (uint32_t)count};
+}
+
+static uint32_t first_of(const struct pieces *p, uint32_t piece)
+{
+	return (uint32_t)((uint64_t)p->items * piece / p->count);
+}
+
+static void embed_piece(void *ctx, uint32_t i, uint32_t thread)
+{
+	const struct pieces *p = ctx;
+	(void)thread;
+	p->c->kernels->embed(p->what, p->tokens, first_of(p, i), first_of(p, i + 1), p->y);
 }
 
 static void cpu_embed(struct vac_compute *c, const struct vac_embed *embed,
 		      const struct vac_tokens *tokens, float *y)
 {
-#pragma omp parallel if ((size_t)tokens->rows * embed->hidden > PARALLEL_FLOATS)
-	{
-		uint32_t first, last;
-		share(tokens->rows, &first, &last);
-		c->kernels->embed(embed, tokens, first, last, y);
-	}
+	struct pieces p = divide(c, tokens->rows, (uint64_t)tokens->rows * embed->hidden);
+	p.what = embed;
+	p.tokens = tokens;
+	p.y = y;
+	vac_team_run(c->team, p.count, embed_piece, &p);
+}
+
+struct norm {
+	uint32_t hidden;
+	float eps;
+	const float *gamma, *beta;
+};
+
+static void norm_piece(void *ctx, uint32_t i, uint32_t thread)
+{
+	const struct pieces *p = ctx;
+	const struct norm *n = p->what;
+	(void)thread;
+	p->c->kernels->layer_norm(first_of(p, i), first_of(p, i + 1), n->hidden, n->eps, n->gamma,
+				  n->beta, p->y);
 }
 
 static void cpu_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
 			   const float *gamma, const float *beta, float *x)
 {
-#pragma omp parallel if ((size_t)rows * hidden > PARALLEL_FLOATS)
-	{
-		uint32_t first, last;
-		share(rows, &first, &last);
-		c->kernels->layer_norm(first, last, hidden, eps, gamma, beta, x);
-	}
-}
-
-static uint64_t attention_bytes(const struct vac_compute *c, const struct vac_attention *attention,
-				uint32_t longest)
-{
-	/* whole cache lines, so that no two threads write to one */
-	return (c->kernels->attend_bytes(longest, attention->head_size) + 127) / 128 * 128;
+	const struct norm norm = {hidden, eps, gamma, beta};
+	struct pieces p = divide(c, rows, (uint64_t)rows * hidden);
+	p.what = &norm;
+	p.y = x;
+	vac_team_run(c->team, p.count, norm_piece, &p);
 }
 
 static uint64_t cpu_attention_workspace(const struct vac_compute *c,
 					const struct vac_attention *attention, uint32_t longest)
 {
-	return c->threads * attention_bytes(c, attention, longest);
+	uint64_t bytes = c->kernels->attend_bytes(longest, attention->head_size);
+	return c->threads * ((bytes + 63) / 64 * 64);
 }
 
-/* The pieces of work are (sequence, block of queries, head). */
+struct attending {
+	const struct vac_attention *attention;
+	uint32_t blocks; /* of queries, that the longest sequence is cut into */
+	uint32_t block;  /* queries in each */
+};
+
+/* Items are (sequence, head, block of queries). */
+static void attention_piece(void *ctx, uint32_t i, uint32_t thread)
+{
+	const struct pieces *p = ctx;
+	const struct attending *how = p->what;
+	const struct vac_attention *a = how->attention;
+	size_t hidden = (size_t)a->heads * a->head_size;
+	float *buffer = (float *)(void *)(p->c->workspace + thread * vac_cpu_share_bytes(p->c));
+	for (uint32_t item = first_of(p, i); item < first_of(p, i + 1); item++) {
+		uint32_t head = item / how->blocks % a->heads;
+		uint32_t sequence = item / how->blocks / a->heads;
+		size_t start = p->tokens->starts[sequence];
+		uint32_t length = p->tokens->starts[sequence + 1] - (uint32_t)start;
+		uint32_t first = item % how->blocks * how->block;
+		uint32_t last = first + how->block < length ? first + how->block : length;
+		const float *q = p->x + start * 3 * hidden + head * a->head_size;
+		if (first < length)
+			p->c->kernels->attend(q, q + hidden, q + 2 * hidden, 3 * hidden, length,
+					      a->head_size, a->scale, first, last, buffer,
+					      p->y + start * hidden + head * a->head_size, hidden);
+	}
+}
+
 static void cpu_attention(struct vac_compute *c, const struct vac_attention *attention,
 			  const struct vac_tokens *tokens, const float *qkv, float *out)
 {
-	size_t hidden = (size_t)attention->heads * attention->head_size, stride = 3 * hidden;
-	uint64_t bytes = attention_bytes(c, attention, tokens->longest);
-#pragma omp parallel if ((size_t)tokens->rows * hidden > PARALLEL_FLOATS / 4)
-	{
-		float *buffer =
-			(float *)(void *)(c->workspace + (uint64_t)omp_get_thread_num() * bytes);
-#pragma omp for schedule(dynamic, 1) collapse(2) nowait
-		for (uint32_t s = 0; s < tokens->sequences; s++) {
-			for (uint32_t h = 0; h < attention->heads; h++) {
-				size_t start = tokens->starts[s];
-				uint32_t length = tokens->starts[s + 1] - tokens->starts[s];
-				const float *q = qkv + start * stride + h * attention->head_size;
-				c->kernels->attend(
-					q, q + hidden, q + 2 * hidden, stride, length,
-					attention->head_size, attention->scale, 0, length, buffer,
-					out + start * hidden + h * attention->head_size, hidden);
-			}
-		}
+	uint32_t heads = attention->heads, longest = tokens->longest;
+	struct attending how = {.attention = attention, .blocks = 1, .block = longest};
+	/* K is turned once a piece: queries are only cut when there are too few
+	 * heads for the threads. */
+	if (tokens->sequences * heads < 2 * c->threads && longest > VAC_ATTENTION_BLOCK) {
+		how.block = VAC_ATTENTION_BLOCK;
+		how.blocks = (longest + how.block - 1) / how.block;
 	}
+	uint32_t items = tokens->sequences * heads * how.blocks;
+	uint64_t floats = (uint64_t)tokens->rows * heads * longest;
+	struct pieces p = divide(c, items, floats > UINT32_MAX ? UINT32_MAX : floats);
+	p.what = &how;
+	p.tokens = tokens;
+	p.x = qkv;
+	p.y = out;
+	if (p.count < c->threads && floats > PIECE_FLOATS / 4)
+		p.count = items < c->threads ? items : c->threads;
+	vac_team_run(c->team, p.count, attention_piece, &p);
+}
+
+struct pooling {
+	enum vac_pooling pooling;
+	uint32_t hidden;
+};
+
+static void pool_piece(void *ctx, uint32_t i, uint32_t thread)
+{
+	const struct pieces *p = ctx;
+	const struct pooling *how = p->what;
+	const uint32_t *starts = p->tokens->starts;
+	(void)thread;
+	for (uint32_t s = first_of(p, i); s < first_of(p, i + 1); s++)
+		p->c->kernels->pool(how->pooling, starts[s + 1] - starts[s], how->hidden,
+				    p->x + (size_t)starts[s] * how->hidden,
+				    p->y + (size_t)s * how->hidden);
 }
 
 static void cpu_pool(struct vac_compute *c, enum vac_pooling pooling,
 		     const struct vac_tokens *tokens, uint32_t hidden, const float *x, float *out)
 {
-#pragma omp parallel for schedule(dynamic, 1) if ((size_t)tokens->rows * hidden > PARALLEL_FLOATS)
-	for (uint32_t s = 0; s < tokens->sequences; s++)
-		c->kernels->pool(pooling, tokens->starts[s + 1] - tokens->starts[s], hidden,
-				 x + (size_t)tokens->starts[s] * hidden, out + (size_t)s * hidden);
+	const struct pooling how = {pooling, hidden};
+	struct pieces p = divide(c, tokens->sequences, (uint64_t)tokens->rows * hidden);
+	p.what = &how;
+	p.tokens = tokens;
+	p.x = x;
+	p.y = out;
+	vac_team_run(c->team, p.count, pool_piece, &p);
 }
 
 static int cpu_synchronize(struct vac_compute *c, struct vac_error *err)
@@ -182,14 +290,19 @@ static int cpu_synchronize(struct vac_compute *c, struct vac_error *err)
 static size_t cpu_residue(const struct vac_compute *c, struct vac_residue *out, size_t capacity)
 {
 	const struct vac_residue all[] = {
-		{.name = vac_cpu_linear_primitives(c) ? "oneDNN primitives of resident models"
-						      : "oneDNN (code and tables)"},
-		{.name = "OpenMP thread team (stacks)"},
+		{.name = "oneDNN's code and tables"},
+		{.name = "oneDNN's primitives of open models"},
+		{.name = "stacks of the thread team"},
 	};
-	size_t count = sizeof(all) / sizeof(all[0]);
-	for (size_t i = 0; i < count && i < capacity; i++)
-		out[i] = all[i];
-	return count < capacity ? count : capacity;
+	size_t count = 0;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && count < capacity; i++) {
+		if (i == 1 && vac_cpu_linear_primitives(c) == 0)
+			continue;
+		if (i == 2 && c->threads == 1)
+			continue;
+		out[count++] = all[i];
+	}
+	return count;
 }
 
 extern const struct vac_backend vac_backend_cpu;

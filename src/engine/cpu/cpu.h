@@ -1,6 +1,7 @@
 /*
  * cpu.h - the parts of the oneDNN backend among themselves. One thread calls
- * everything here; inside, the OpenMP team of that thread works.
+ * everything here; inside, the team works. oneDNN itself is told to use one
+ * thread: products are cut into pieces here.
  */
 #ifndef VAC_ENGINE_CPU_CPU_H
 #define VAC_ENGINE_CPU_CPU_H
@@ -8,17 +9,25 @@
 #include <oneapi/dnnl/dnnl.h>
 
 #include "engine/cpu/kernels.h"
+#include "engine/cpu/team.h"
 
 struct vac_compute {
 	uint32_t threads; /* of the team */
 	const struct vac_cpu_kernels *kernels;
+	struct vac_team *team;
 	dnnl_engine_t engine;
-	dnnl_stream_t stream;
+	dnnl_stream_t *streams;     /* one a thread */
 	struct vac_linear *linears; /* kinds of product that are open */
-	uint8_t *workspace;
+	uint8_t *workspace;         /* divided evenly between the threads */
 	uint64_t workspace_bytes;
 	char description[128];
 };
+
+/* One thread's share of the workspace, and how much that is. */
+static inline uint64_t vac_cpu_share_bytes(const struct vac_compute *c)
+{
+	return c->workspace_bytes / c->threads / 64 * 64;
+}
 
 /* linear.c: products by oneDNN's matmul primitive. */
 int vac_cpu_linear_open(struct vac_compute *c, const struct vac_linear_shape *shape,

@@ -1,20 +1,29 @@
 /*
  * linear.c - y = activation(x W^T + b) by oneDNN's matmul primitive.
  *
- * Weights are packed once, in the layout that oneDNN chooses for a middling
- * number of rows, and every number of rows computes on that one layout. A
- * primitive is compiled for one number of rows and costs a millisecond, so
- * rows are rounded up to buckets, at most a quarter too many. Primitives live
- * with their kind of product (shape and post-operations), which layers and
- * models share; oneDNN's own cache is off, so the last vac_cpu_linear_close
- * frees them. Scratchpads lie in the engine's workspace.
+ * Weights are packed once, in the layout that oneDNN chooses, and every number
+ * of rows computes on that one layout. The team shares a product in chunks of
+ * at most CHUNK_ROWS rows; each runs on one thread. (oneDNN 2.6 has no fast
+ * path for a result that is some of the columns of a matrix.)
+ *
+ * A primitive is compiled for one number of rows and costs a millisecond, so
+ * rows are rounded up to buckets, and no chunk is larger: a dozen primitives
+ * at most serve every number of rows.
+ * Primitives live with their kind of product (shape and post-operations),
+ * which layers and models share; oneDNN's own cache is off, so the last
+ * vac_cpu_linear_close frees them. Scratchpads lie in the engine's workspace.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/cpu/cpu.h"
 
-#define LAYOUT_ROWS 128
+#define CHUNK_ROWS 64
+
+/* What one thread passes to a primitive: addresses change with each call. */
+struct arguments {
+	dnnl_memory_t source, weights, bias, result, scratchpad;
+};
 
 /* One number of rows. */
 struct bucket {
@@ -22,7 +31,8 @@ struct bucket {
 	uint32_t rows;
 	uint64_t scratchpad_bytes;
 	dnnl_primitive_t primitive;
-	dnnl_memory_t source, weights, bias, result, scratchpad;
+	uint32_t threads;
+	struct arguments arguments[]; /* one a thread */
 };
 
 struct vac_linear {
@@ -91,12 +101,12 @@ static dnnl_status_t make_attributes(const struct vac_linear_shape *shape,
 	return status;
 }
 
-/* weights: the packed layout, or NULL to let oneDNN choose it. */
-static dnnl_status_t describe(struct vac_compute *c, const struct vac_linear_shape *shape,
-			      uint32_t rows, const dnnl_memory_desc_t *weights,
+/* In the layout of oneDNN's choice as long as linear->layout is not known. */
+static dnnl_status_t describe(struct vac_compute *c, const struct vac_linear *linear, uint32_t rows,
 			      dnnl_primitive_desc_t *out)
 {
-	dnnl_memory_desc_t source, any, bias, result;
+	const struct vac_linear_shape *shape = &linear->shape;
+	dnnl_memory_desc_t source, weights = linear->layout, bias, result;
 	dnnl_matmul_desc_t matmul;
 	dnnl_primitive_attr_t attributes;
 	dnnl_dims_t dims = {shape->in, shape->out};
@@ -105,10 +115,11 @@ static dnnl_status_t describe(struct vac_compute *c, const struct vac_linear_sha
 		status = plain_layout(&bias, 1, shape->out);
 	if (status == dnnl_success)
 		status = plain_layout(&result, rows, shape->out);
+	if (status == dnnl_success && linear->layout.ndims == 0)
+		status = dnnl_memory_desc_init_by_tag(&weights, 2, dims, dnnl_f32,
+						      dnnl_format_tag_any);
 	if (status == dnnl_success)
-		status = dnnl_memory_desc_init_by_tag(&any, 2, dims, dnnl_f32, dnnl_format_tag_any);
-	if (status == dnnl_success)
-		status = dnnl_matmul_desc_init(&matmul, &source, weights ? weights : &any,
+		status = dnnl_matmul_desc_init(&matmul, &source, &weights,
 					       shape->bias ? &bias : NULL, &result);
 	if (status == dnnl_success)
 		status = make_attributes(shape, &attributes);
@@ -134,15 +145,15 @@ int vac_cpu_linear_open(struct vac_compute *c, const struct vac_linear_shape *sh
 	struct vac_linear *l = calloc(1, sizeof(*l));
 	if (!l)
 		return vac_fail_nomem(err, "a product", sizeof(*l));
+	l->shape = *shape;
 	dnnl_primitive_desc_t pd;
-	dnnl_status_t status = describe(c, shape, LAYOUT_ROWS, NULL, &pd);
+	dnnl_status_t status = describe(c, l, CHUNK_ROWS, &pd);
 	if (status != dnnl_success) {
 		free(l);
 		return failed(status, "the description", shape, err);
 	}
 	l->layout = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
 	dnnl_primitive_desc_destroy(pd);
-	l->shape = *shape;
 	l->users = 1;
 	l->next = c->linears;
 	c->linears = l;
@@ -152,10 +163,14 @@ int vac_cpu_linear_open(struct vac_compute *c, const struct vac_linear_shape *sh
 
 static void free_bucket(struct bucket *b)
 {
-	dnnl_memory_t memories[] = {b->source, b->weights, b->bias, b->result, b->scratchpad};
-	for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
-		if (memories[i])
-			dnnl_memory_destroy(memories[i]);
+	for (uint32_t t = 0; t < b->threads; t++) {
+		const struct arguments *a = &b->arguments[t];
+		dnnl_memory_t memories[] = {a->source, a->weights, a->bias, a->result,
+					    a->scratchpad};
+		for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
+			if (memories[i])
+				dnnl_memory_destroy(memories[i]);
+	}
 	if (b->primitive)
 		dnnl_primitive_destroy(b->primitive);
 	free(b);
@@ -186,12 +201,13 @@ int vac_cpu_linear_workspace(struct vac_compute *c, const struct vac_linear *lin
 			     uint64_t *bytes, struct vac_error *err)
 {
 	dnnl_primitive_desc_t pd;
-	dnnl_status_t status =
-		describe(c, &linear->shape, vac_cpu_round_rows(c, rows), &linear->layout, &pd);
+	uint32_t most = rows < CHUNK_ROWS ? vac_cpu_round_rows(c, rows) : CHUNK_ROWS;
+	dnnl_status_t status = describe(c, linear, most, &pd);
 	if (status != dnnl_success)
 		return failed(status, "the description", &linear->shape, err);
-	*bytes = dnnl_memory_desc_get_size(
+	uint64_t scratchpad = dnnl_memory_desc_get_size(
 		dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
+	*bytes = c->threads * ((scratchpad + 63) / 64 * 64);
 	dnnl_primitive_desc_destroy(pd);
 	return 0;
 }
@@ -217,7 +233,7 @@ int vac_cpu_linear_pack(struct vac_compute *c, const struct vac_linear *linear, 
 		status = dnnl_primitive_create(&reorder, pd);
 	if (status == dnnl_success) {
 		dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
-		status = dnnl_primitive_execute(reorder, c->stream, 2, args);
+		status = dnnl_primitive_execute(reorder, c->streams[0], 2, args);
 	}
 	if (reorder)
 		dnnl_primitive_destroy(reorder);
@@ -230,45 +246,47 @@ int vac_cpu_linear_pack(struct vac_compute *c, const struct vac_linear *linear, 
 	return status == dnnl_success ? 0 : failed(status, "the packing", &linear->shape, err);
 }
 
-static dnnl_status_t make_memories(struct vac_compute *c, const struct vac_linear *l,
-				   struct bucket *b, const dnnl_memory_desc_t *scratchpad)
+static dnnl_status_t make_arguments(struct vac_compute *c, const struct vac_linear *l,
+				    uint32_t rows, const dnnl_memory_desc_t *scratchpad,
+				    struct arguments *a)
 {
 	dnnl_memory_desc_t source, bias, result;
-	dnnl_status_t status = plain_layout(&source, b->rows, l->shape.in);
+	dnnl_status_t status = plain_layout(&source, rows, l->shape.in);
 	if (status == dnnl_success)
 		status = plain_layout(&bias, 1, l->shape.out);
 	if (status == dnnl_success)
-		status = plain_layout(&result, b->rows, l->shape.out);
+		status = plain_layout(&result, rows, l->shape.out);
 	if (status == dnnl_success)
-		status = dnnl_memory_create(&b->source, &source, c->engine, DNNL_MEMORY_NONE);
+		status = dnnl_memory_create(&a->source, &source, c->engine, DNNL_MEMORY_NONE);
 	if (status == dnnl_success)
-		status = dnnl_memory_create(&b->weights, &l->layout, c->engine, DNNL_MEMORY_NONE);
+		status = dnnl_memory_create(&a->weights, &l->layout, c->engine, DNNL_MEMORY_NONE);
 	if (status == dnnl_success && l->shape.bias)
-		status = dnnl_memory_create(&b->bias, &bias, c->engine, DNNL_MEMORY_NONE);
+		status = dnnl_memory_create(&a->bias, &bias, c->engine, DNNL_MEMORY_NONE);
 	if (status == dnnl_success)
-		status = dnnl_memory_create(&b->result, &result, c->engine, DNNL_MEMORY_NONE);
+		status = dnnl_memory_create(&a->result, &result, c->engine, DNNL_MEMORY_NONE);
 	if (status == dnnl_success)
 		status =
-			dnnl_memory_create(&b->scratchpad, scratchpad, c->engine, DNNL_MEMORY_NONE);
+			dnnl_memory_create(&a->scratchpad, scratchpad, c->engine, DNNL_MEMORY_NONE);
 	return status;
 }
 
 static int make_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 		       struct bucket **out, struct vac_error *err)
 {
-	struct bucket *b = calloc(1, sizeof(*b));
+	struct bucket *b = calloc(1, sizeof(*b) + c->threads * sizeof(struct arguments));
 	if (!b)
 		return vac_fail_nomem(err, "a product", sizeof(*b));
 	b->rows = rows;
+	b->threads = c->threads;
 	dnnl_primitive_desc_t pd;
-	dnnl_status_t status = describe(c, &l->shape, rows, &l->layout, &pd);
+	dnnl_status_t status = describe(c, l, rows, &pd);
 	if (status == dnnl_success) {
 		const dnnl_memory_desc_t *scratchpad =
 			dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
 		b->scratchpad_bytes = dnnl_memory_desc_get_size(scratchpad);
 		status = dnnl_primitive_create(&b->primitive, pd);
-		if (status == dnnl_success)
-			status = make_memories(c, l, b, scratchpad);
+		for (uint32_t t = 0; status == dnnl_success && t < c->threads; t++)
+			status = make_arguments(c, l, rows, scratchpad, &b->arguments[t]);
 		dnnl_primitive_desc_destroy(pd);
 	}
 	if (status != dnnl_success) {
@@ -297,74 +315,103 @@ static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t row
 	return make_bucket(c, l, rows, out, err);
 }
 
-/* Multiples of four up to 32 (up to four rows cost what one costs: the weights
- * are what takes time), then four steps an octave. */
+/* Up to four rows cost what one costs: the weights are what takes time. */
+static uint32_t bucket_rows(uint32_t rows)
+{
+	return rows <= 32 ? (rows + 3) / 4 * 4 : (rows + 7) / 8 * 8;
+}
+
 uint32_t vac_cpu_round_rows(const struct vac_compute *c, uint32_t rows)
 {
 	(void)c;
-	uint32_t step = 4;
-	while (rows > 8 * step)
-		step *= 2;
-	return (rows + step - 1) / step * step;
+	return (rows + 7) / 8 * 8;
+}
+
+/* One product, cut up: chunks of whole->rows rows, then one of rest->rows. */
+struct product {
+	struct vac_compute *c;
+	const struct vac_linear *linear;
+	struct bucket *whole, *rest; /* rest NULL: nothing is left over */
+	uint32_t chunks;             /* whole ones */
+	const void *packed;
+	const float *bias, *x;
+	float *y;
+	_Atomic int status; /* of some piece that failed */
+};
+
+/* As many chunks for each thread as for the others, if rows allow. */
+static int cut(struct vac_compute *c, struct vac_linear *l, uint32_t rows, struct product *p,
+	       struct vac_error *err)
+{
+	uint32_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+	chunks = (chunks + c->threads - 1) / c->threads * c->threads;
+	uint32_t chunk = bucket_rows((rows + chunks - 1) / chunks);
+	p->chunks = rows / chunk;
+	int rc = find_bucket(c, l, chunk, &p->whole, err);
+	if (rc == 0 && rows % chunk)
+		rc = find_bucket(c, l, bucket_rows(rows % chunk), &p->rest, err);
+	return rc;
 }
 
 int vac_cpu_linear_prepare(struct vac_compute *c, struct vac_linear *linear, uint32_t rows,
 			   struct vac_error *err)
 {
-	struct bucket *b;
-	return find_bucket(c, linear, vac_cpu_round_rows(c, rows), &b, err);
+	struct product p = {0};
+	return cut(c, linear, rows, &p, err);
 }
 
-static dnnl_status_t run_bucket(struct vac_compute *c, struct bucket *b, const void *packed,
-				const float *bias, const float *x, float *y)
+static void run_piece(void *ctx, uint32_t i, uint32_t thread)
 {
-	struct {
+	struct product *p = ctx;
+	const struct vac_linear *l = p->linear;
+	struct bucket *b = i < p->chunks ? p->whole : p->rest;
+	size_t row = (size_t)i * p->whole->rows;
+	const struct arguments *a = &b->arguments[thread];
+	const struct {
 		int arg;
 		dnnl_memory_t memory;
 		const void *at;
 	} all[] = {
-		{DNNL_ARG_SRC, b->source, x},   {DNNL_ARG_WEIGHTS, b->weights, packed},
-		{DNNL_ARG_DST, b->result, y},   {DNNL_ARG_SCRATCHPAD, b->scratchpad, c->workspace},
-		{DNNL_ARG_BIAS, b->bias, bias},
+		{DNNL_ARG_SRC, a->source, p->x + row * l->shape.in},
+		{DNNL_ARG_WEIGHTS, a->weights, p->packed},
+		{DNNL_ARG_DST, a->result, p->y + row * l->shape.out},
+		{DNNL_ARG_SCRATCHPAD, a->scratchpad,
+		 p->c->workspace + thread * vac_cpu_share_bytes(p->c)},
+		{DNNL_ARG_BIAS, a->bias, p->bias},
 	};
 	dnnl_exec_arg_t args[5];
-	int count = b->bias ? 5 : 4;
-	for (int i = 0; i < count; i++) {
-		dnnl_status_t status =
-			dnnl_memory_set_data_handle(all[i].memory, (void *)(uintptr_t)all[i].at);
-		if (status != dnnl_success)
-			return status;
-		args[i] = (dnnl_exec_arg_t){all[i].arg, all[i].memory};
+	int count = a->bias ? 5 : 4;
+	dnnl_status_t status = dnnl_success;
+	for (int k = 0; k < count && status == dnnl_success; k++) {
+		status = dnnl_memory_set_data_handle(all[k].memory, (void *)(uintptr_t)all[k].at);
+		args[k] = (dnnl_exec_arg_t){all[k].arg, all[k].memory};
 	}
-	return dnnl_primitive_execute(b->primitive, c->stream, count, args);
+	if (status == dnnl_success)
+		status = dnnl_primitive_execute(b->primitive, p->c->streams[thread], count, args);
+	if (status != dnnl_success)
+		p->status = (int)status;
 }
 
 int vac_cpu_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
 		   const float *bias, uint32_t rows, const float *x, float *y,
 		   struct vac_error *err)
 {
-	struct bucket *b;
-	uint32_t rounded = vac_cpu_round_rows(c, rows);
-	int rc = find_bucket(c, linear, rounded, &b, err);
+	struct product p = {
+		.c = c, .linear = linear, .packed = packed, .bias = bias, .x = x, .y = y};
+	int rc = cut(c, linear, rows, &p, err);
 	if (rc < 0)
 		return rc;
-	if (b->scratchpad_bytes > c->workspace_bytes) {
-		/* The workspace was planned for the largest number of rows; a smaller
-		 * one that wants more is split until it wants no more. */
-		if (rounded == 1)
-			return vac_fail(err, VAC_E_INTERNAL,
-					"a product of one row wants %zu bytes of workspace",
-					(size_t)b->scratchpad_bytes);
-		uint32_t half = rounded / 2;
-		rc = vac_cpu_linear(c, linear, packed, bias, half, x, y, err);
-		if (rc < 0)
-			return rc;
-		return vac_cpu_linear(c, linear, packed, bias, rounded - half,
-				      x + (size_t)half * linear->shape.in,
-				      y + (size_t)half * linear->shape.out, err);
-	}
-	dnnl_status_t status = run_bucket(c, b, packed, bias, x, y);
-	return status == dnnl_success ? 0 : failed(status, "the run", &linear->shape, err);
+	/* The workspace was planned for a whole chunk, which wants the most. */
+	uint64_t share = vac_cpu_share_bytes(c);
+	if (p.whole->scratchpad_bytes > share || (p.rest && p.rest->scratchpad_bytes > share))
+		return vac_fail(
+			err, VAC_E_INTERNAL,
+			"a %u x %u product of %u rows wants more workspace than was planned",
+			linear->shape.in, linear->shape.out, rows);
+	vac_team_run(c->team, p.chunks + (p.rest != NULL), run_piece, &p);
+	if (p.status != dnnl_success)
+		return failed((dnnl_status_t)p.status, "the run", &linear->shape, err);
+	return 0;
 }
 
 size_t vac_cpu_linear_primitives(const struct vac_compute *c)
