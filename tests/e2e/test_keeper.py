@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 
+import crowd
 import measure
 import pytest
 from test_supervisor import fake, message, works  # noqa: F401  (fake is a fixture)
@@ -234,14 +235,14 @@ def test_worker_goes_before_the_server(start):
 def test_real_worker_says_what_it_is_at(start):
     """Two models compute; SIGKILL; the log names one of them, both answer."""
     server = start()
-    texts = ["harbour lighthouse garden winter " * 20] * 500
+    texts = ["the quiet garden in winter " * 10] * 1000
     for name in ("big/a", "tiny/b"):
         server.load(name)
     (worker,) = server.workers()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(server.embed, name, texts) for name in ("big/a", "tiny/b")]
         time.sleep(0.3)
-        assert not any(answer.done() for answer in asked)
+        assert not asked[0].done()
         os.kill(worker, signal.SIGKILL)
         for answer in asked:
             assert len(answer.result()) == len(texts)
@@ -287,3 +288,96 @@ def test_two_models_with_room_for_one(start):
     assert states.count("resident") <= 1
     reasons = {r["reason"] for r in server.ok("GET", "/receipts")["receipts"]}
     assert reasons == {"evicted"}
+
+
+# ---- crowds ----
+
+def crowd_on(zoo_path, start, names, room, clients, seconds, beside=(), options=()):
+    """Zipf's load on models with room for a few; (crowd, sampler, budget, metrics)."""
+    plain = start(models=zoo_path)
+    budget = crowd.budget_bytes(plain, names, room)
+    golden = crowd.alone(plain, names)
+    plain.stop()
+    server = start("--ram", str(budget), *options, models=zoo_path)
+    sampler = crowd.Sampler(server)
+    threads = [sampler, *(make(server) for make in beside)]
+    for thread in threads:
+        thread.start()
+    it = crowd.Crowd(server, golden, clients, seconds).run()
+    for thread in threads:
+        thread.finish()
+    assert it.failed == [] and it.wrong == []
+    assert all(it.answers.values()), it.answers
+    assert sampler.peak <= 1.05 * budget, (sampler.peak, budget)
+    numbers = crowd.metrics(server)
+    assert numbers["vacate_evictions_total"] > 0 and numbers["vacate_set_aside_total"] == 0
+    return it, sampler, threads[1:], numbers
+
+
+def flat(uss):
+    """The second half of a run takes no more than the first."""
+    half = len(uss) // 2
+    assert max(uss[half:]) - max(uss[:half]) <= 256 << 10, uss
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    path = tmp_path_factory.mktemp("few")
+    return path, crowd.make_zoo(path, 8)
+
+
+@pytest.mark.measured
+def test_more_models_than_room(few, start):
+    it, sampler, _, _ = crowd_on(few[0], start, few[1], 3, 16, 6)
+    assert it.killed_twice == 0 and sampler.samples > 20
+
+
+@pytest.mark.measured
+def test_more_models_than_room_and_kills(few, start):
+    _, _, (killer,), numbers = crowd_on(few[0], start, few[1], 3, 16, 6,
+                                        [lambda server: crowd.Killer(server, 1.0)])
+    assert 2 <= killer.kills == numbers["vacate_worker_deaths_total"]
+
+
+SOAK_S = int(os.environ.get("VACATE_SOAK_SECONDS") or 600)
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory, sample):
+    path = tmp_path_factory.mktemp("forty")
+    return path, crowd.make_zoo(path, 40, sample[0] / sample[1])
+
+
+@pytest.mark.soak
+@pytest.mark.measured
+def test_forty_models_room_for_eight(forty, start):
+    it, sampler, _, _ = crowd_on(forty[0], start, forty[1], 8, 64, SOAK_S)
+    assert it.killed_twice == 0
+    flat(sampler.uss)
+
+
+@pytest.mark.soak
+@pytest.mark.measured
+def test_forty_models_kills_and_a_hog(forty, start):
+    headroom = crowd.memory("MemAvailable") - int(0.3 * crowd.memory("MemTotal"))
+    _, sampler, (killer, hog), _ = crowd_on(
+        forty[0], start, forty[1], 8, 64, SOAK_S, [crowd.Killer, lambda _: crowd.Hog()],
+        ["--headroom", str(headroom)])
+    assert killer.kills > SOAK_S / 20 and hog.rounds > 0
+    flat(sampler.uss)
+
+
+@pytest.mark.soak
+@pytest.mark.measured
+def test_alternation_starves_nobody(few, start):
+    """Neither of two busy models with room for one is silent for longer than a
+    turn and a change, nor both for longer than a change."""
+    names = few[1][:2]
+    plain = start(models=few[0])
+    budget = max(crowd.budget_bytes(plain, [name], 1) for name in names)
+    golden = crowd.alone(plain, names)
+    server = start("--ram", str(budget), models=few[0])
+    it = crowd.Alternation(server, golden, 8, min(SOAK_S, 60)).run()
+    assert it.failed == []
+    assert it.longest_gap(*names) < 1
+    assert max(it.longest_gap(name) for name in names) < 3
