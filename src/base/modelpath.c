@@ -217,7 +217,9 @@ static int read_refs_main(const char *repo, char **commit, struct vac_error *err
 			      path);
 		goto out;
 	}
-	*commit = strndup((const char *)buf.data, buf.bytes);
+	vac_buf_putc(&buf, '\0');
+	if (vac_buf_ok(&buf))
+		*commit = strdup((const char *)buf.data);
 	if (!*commit)
 		rc = vac_fail_nomem(err, path, buf.bytes);
 out:

@@ -88,6 +88,7 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
+		vac_model_refused(job->model->dir, &refusal);
 		failed(job, &refusal);
 		return 0;
 	default:
@@ -154,6 +155,7 @@ static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
+		vac_model_refused(job->model->dir, &refusal);
 		failed(job, &refusal);
 		return 0;
 	default:

@@ -2,6 +2,7 @@
 #include "server/modelinfo.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 static void copy(char *to, size_t room, struct vac_wire_string from)
 {
@@ -9,6 +10,15 @@ static void copy(char *to, size_t room, struct vac_wire_string from)
 
 	memcpy(to, from.text, n);
 	to[n] = '\0';
+}
+
+void vac_model_refused(const char *dir, struct vac_error *refusal)
+{
+	struct stat st;
+
+	if (refusal->code == VAC_E_INVALID ||
+	    (refusal->code == VAC_E_NOT_FOUND && stat(dir, &st) == 0))
+		refusal->code = VAC_E_CORRUPT;
 }
 
 void vac_model_info_copy(struct vac_model_info *to, const struct vac_wire_model *from)

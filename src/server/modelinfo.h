@@ -18,6 +18,10 @@ struct vac_model_info {
 };
 
 /* Strings that are too long for the fields are cut. */
+/* A worker refused a PLAN or LOAD of dir. A file that is missing or no file is
+ * the checkpoint's fault: not the request's, and the model is not missing as
+ * long as its directory is there. */
+void vac_model_refused(const char *dir, struct vac_error *refusal);
 void vac_model_info_copy(struct vac_model_info *to, const struct vac_wire_model *from);
 
 #endif

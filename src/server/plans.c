@@ -156,6 +156,7 @@ static int answered(struct vac_exchange *exchange, const struct vac_wire_header 
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
+		vac_model_refused(entry->dir, &refusal);
 		if (still_wanted(plans, entry)) {
 			/* No room is about this moment, not about the files. */
 			if (refusal.code == VAC_E_NO_ROOM)
@@ -288,8 +289,7 @@ static struct vac_plan_entry *look(struct vac_plans *plans, const char *dir)
 		free(signature);
 		return entry;
 	}
-	if (entry == plans->asked &&
-	    (!entry->signature || strcmp(entry->signature, signature) != 0))
+	if (entry == plans->asked)
 		entry->changed = true;
 	free(entry->signature);
 	entry->signature = signature;
@@ -363,6 +363,9 @@ void vac_plans_sweep(struct vac_plans *plans)
 {
 	struct vac_plan_entry **at = &plans->entries;
 
+	/* Who waits for others' plans, too, will look for its own when all are there. */
+	if (plans->waits)
+		return;
 	while (*at) {
 		struct vac_plan_entry *entry = *at;
 

@@ -59,7 +59,8 @@ const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const
 void vac_plans_wait(struct vac_plans *plans, struct vac_plan_wait *wait,
 		    void (*done)(struct vac_plan_wait *wait));
 void vac_plans_unwait(struct vac_plans *plans, struct vac_plan_wait *wait);
-/* Forgets directories that vac_plans_get() was not called for since the last sweep. */
+/* Forgets directories that vac_plans_get() was not called for since the last sweep;
+ * none while somebody waits. */
 void vac_plans_sweep(struct vac_plans *plans);
 
 #endif

@@ -57,9 +57,13 @@ static char *load_dir(const void *payload, size_t bytes, struct vac_wire_load *l
 
 	if (vac_wire_get_load(payload, bytes, load, err) < 0)
 		return NULL;
-	dir = strndup(load->dir.text, load->dir.bytes);
-	if (!dir)
+	dir = malloc((size_t)load->dir.bytes + 1);
+	if (!dir) {
 		vac_fail_nomem(err, "the path of a model", load->dir.bytes);
+		return NULL;
+	}
+	memcpy(dir, load->dir.text, load->dir.bytes);
+	dir[load->dir.bytes] = '\0';
 	return dir;
 }
 

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "worker/state.h"
 
 #define READ_BYTES ((size_t)64 << 10)
@@ -17,10 +16,6 @@
 #define OUT_HIGH_BYTES ((size_t)8 << 20)
 /* A buffer that grew beyond this for one large request goes back when empty. */
 #define KEEP_BYTES ((size_t)256 << 10)
-/* After an answer the socket is looked at for so long before the thread sleeps:
- * a client that asks one thing after the other would pay for waking it up each
- * time. Measured by bench/server_cost.py. */
-#define STAY_AWAKE_NS INT64_C(60000)
 
 static void lose(struct worker *w, int errnum, const char *what)
 {
@@ -187,10 +182,9 @@ static int say_hello(struct worker *w)
 static void loop(struct worker *w)
 {
 	bool busy = false;
-	int64_t awake_until_ns = 0;
 
 	while (!w->ended) {
-		pump(w, !busy && vac_now_ns() >= awake_until_ns);
+		pump(w, !busy);
 		if (w->ended)
 			break;
 		busy = false;
@@ -206,7 +200,6 @@ static void loop(struct worker *w)
 			}
 			busy = vac_engine_has_work(w->engine);
 			flush(w);
-			awake_until_ns = vac_now_ns() + STAY_AWAKE_NS;
 		}
 		/* A load takes its turn after each batch, not after all of them. */
 		if (worker_load_some(w))

@@ -109,7 +109,8 @@ def test_killed_workers_cost_no_memory(server):
         measure.wait_until(lambda: worker not in measure.children(server.pid), 5, "reaping")
     measure.wait_until(lambda: not server.workers(), 5, "quiet")
     assert measure.uss(server.pid) - before <= 256 * KIB
-    assert len(measure.open_files(server.pid)) <= files
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files, 2,
+                       "the close of the last connection")
 
 
 def test_stopped_worker_does_not_stop_the_server(server):

@@ -580,4 +580,5 @@ def test_memory_over_rounds(fake):
         after.append(measure.uss(server.pid))
     assert after[0] - before <= 256 << 10
     assert after[-1] - after[9] <= 64 << 10
-    assert len(measure.open_files(server.pid)) <= files
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files, 2,
+                       "the close of the last connection")
