@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 EXPORT = r"""
-import sys, torch, transformers
+import inspect, sys, torch, transformers
 from onnxruntime.transformers import optimizer
 model_dir, out = sys.argv[1:]
 torch.set_num_threads(1)
@@ -38,8 +38,10 @@ class Wrapped(torch.nn.Module):
     def forward(self, input_ids, attention_mask, token_type_ids):
         return self.model(input_ids=input_ids, attention_mask=attention_mask,
                           token_type_ids=token_type_ids).last_hidden_state
+# Newer exporters write graphs that the optimizer does not know.
+how = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 torch.onnx.export(Wrapped(), (ids, ids, ids * 0), out + ".raw", input_names=names,
-                  output_names=["last_hidden_state"], dynamic_axes=axes, opset_version=14)
+                  output_names=["last_hidden_state"], dynamic_axes=axes, opset_version=14, **how)
 fused = optimizer.optimize_model(out + ".raw", model_type="bert",
                                  num_heads=model.config.num_attention_heads,
                                  hidden_size=model.config.hidden_size)

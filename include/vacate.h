@@ -9,8 +9,8 @@
  *	struct vacate_model *m;
  *	vacate_open(&v, NULL, &err);
  *	vacate_load(v, "path/to/all-MiniLM-L6-v2", &m, &err);
- *	vacate_embed(m, &text, 1, NULL, vector, vacate_dimensions(m), &err);
- *	vacate_unload(m, &receipt, &err);
+ *	vacate_embed(m, &text, 1, NULL, vector, &err);   (vacate_dimensions(m) floats)
+ *	vacate_unload(m, &receipt);
  *	vacate_close(v);
  *
  * The library never prints and never exits: functions return 0 or a negative

@@ -15,6 +15,9 @@
 #ifndef VAC_BACKEND_DIR
 #define VAC_BACKEND_DIR "/usr/local/lib/vacate"
 #endif
+#ifndef VAC_LIBDIR
+#define VAC_LIBDIR "lib"
+#endif
 
 /* Where the search went so far, for the message when nothing is found. */
 struct search {
@@ -56,6 +59,9 @@ static void try_around(struct search *s, const char *file)
 	try_directory(s, directory, "");
 	try_directory(s, directory, "/vacate");
 	try_directory(s, directory, "/../lib/vacate");
+	/* an installation that was moved: from libexec/vacate and from bin */
+	try_directory(s, directory, "/../../" VAC_LIBDIR "/vacate");
+	try_directory(s, directory, "/../" VAC_LIBDIR "/vacate");
 }
 
 static void search(struct search *s)

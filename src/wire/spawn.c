@@ -17,13 +17,6 @@
 
 #define MAX_PATH_BYTES 4096
 #define MAX_ARGS       16
-#define MAX_ENV        512
-
-/* How long an idle OpenMP team spins for the next region before it sleeps, in
- * libgomp's loop counts: some tens of microseconds, enough to bridge the gaps
- * between the operations of one batch and too short to take a core from the
- * server between requests. */
-#define SPIN_COUNT "GOMP_SPINCOUNT=20000"
 
 /* Added to oom_score_adj. */
 #define OOM_SCORE_MORE 300
@@ -70,13 +63,12 @@ static int find_worker(char *path, struct vac_error *err)
 struct command {
 	const char *args[MAX_ARGS];
 	char threads[16], batch[16];
-	const char *env[MAX_ENV];
 };
 
-static int build_command(struct command *c, const char *path,
-			 const struct vac_spawn_options *options, struct vac_error *err)
+static void build_command(struct command *c, const char *path,
+			  const struct vac_spawn_options *options)
 {
-	size_t a = 0, e = 0;
+	size_t a = 0;
 
 	c->args[a++] = path;
 	c->args[a++] = "--device";
@@ -98,17 +90,6 @@ static int build_command(struct command *c, const char *path,
 	if (options->plan_only)
 		c->args[a++] = "--plan";
 	c->args[a] = NULL;
-	/* What the user set wins over our choice. */
-	if (!getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY"))
-		c->env[e++] = SPIN_COUNT;
-	for (char **env = environ; *env; env++) {
-		if (e == MAX_ENV - 1)
-			return vac_fail(err, VAC_E_TOO_LARGE,
-					"the environment has more than %d variables", MAX_ENV - 2);
-		c->env[e++] = *env;
-	}
-	c->env[e] = NULL;
-	return 0;
 }
 
 /* When memory ends, a worker is to go before who started it: it comes back, with
@@ -177,7 +158,7 @@ static void become_worker(const struct command *c, const char *path, int sock, i
 	} else if (dup2(sock, VAC_WORKER_FD) < 0) {
 		goto err;
 	}
-	execve(path, (char *const *)c->args, (char *const *)c->env);
+	execve(path, (char *const *)c->args, environ);
 err:
 	saved = errno;
 	if (write(report, &saved, sizeof(saved)) < 0)
@@ -215,10 +196,9 @@ int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_
 	int rc, saved;
 
 	rc = find_worker(path, err);
-	if (rc == 0)
-		rc = build_command(&command, path, options, err);
 	if (rc < 0)
 		return rc;
+	build_command(&command, path, options);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) != 0 ||
 	    pipe2(report, O_CLOEXEC) != 0) {
 		rc = vac_fail_errno(err, errno, "cannot make a socket to a worker");

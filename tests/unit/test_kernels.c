@@ -1,6 +1,6 @@
 /*
  * test_kernels.c - operations against straightforward formulas in double
- * precision: the reference backend, the oneDNN backend, and each instruction
+ * precision: the reference backend, the cpu backend, and each instruction
  * set's kernels that this processor can run, over many shapes, odd ones too.
  */
 #include <math.h>
@@ -71,6 +71,24 @@ static double activate(enum vac_activation activation, double x)
 	}
 }
 
+/* y against the sums; before: what stood in y. */
+static void check_product(const struct vac_linear_shape *shape, uint32_t rows, const float *weight,
+			  const float *bias, const float *x, const float *before, const float *y)
+{
+	for (uint32_t r = 0; r < rows; r++) {
+		for (uint32_t o = 0; o < shape->out; o++) {
+			size_t at = (size_t)r * shape->out + o;
+			double sum = shape->bias ? bias[o] : 0;
+			for (uint32_t i = 0; i < shape->in; i++)
+				sum += (double)x[(size_t)r * shape->in + i] *
+				       weight[(size_t)o * shape->in + i];
+			sum = activate(shape->activation, sum);
+			check("linear", at, y[at], shape->accumulate ? before[at] + sum : sum,
+			      1e-6 + 4e-8 * shape->in);
+		}
+	}
+}
+
 static void check_linear(const struct vac_backend *be, struct vac_compute *c,
 			 const struct vac_linear_shape *shape, uint32_t rows)
 {
@@ -96,18 +114,7 @@ static void check_linear(const struct vac_backend *be, struct vac_compute *c,
 	be->workspace(c, workspace, workspace_bytes);
 	assert_int_equal(be->linear(c, linear, packed, shape->bias ? bias : NULL, rows, x, y, &err),
 			 0);
-	for (uint32_t r = 0; r < rows; r++) {
-		for (uint32_t o = 0; o < shape->out; o++) {
-			size_t at = (size_t)r * shape->out + o;
-			double sum = shape->bias ? bias[o] : 0;
-			for (uint32_t i = 0; i < shape->in; i++)
-				sum += (double)x[(size_t)r * shape->in + i] *
-				       weight[(size_t)o * shape->in + i];
-			sum = activate(shape->activation, sum);
-			check("linear", at, y[at], shape->accumulate ? before[at] + sum : sum,
-			      1e-6 + 4e-8 * shape->in);
-		}
-	}
+	check_product(shape, rows, weight, bias, x, before, y);
 	free(weight);
 	free(packed);
 	free(bias);
@@ -118,27 +125,31 @@ static void check_linear(const struct vac_backend *be, struct vac_compute *c,
 	be->linear_close(c, linear);
 }
 
+static const uint32_t row_counts[] = {1, 2, 3, 5, 8, 9, 17, 33, 100, 129, 300};
+static const struct vac_linear_shape linear_shapes[] = {
+	{1, 1, true, false, VAC_ACTIVATION_NONE},
+	{7, 13, true, true, VAC_ACTIVATION_NONE},
+	{32, 96, true, false, VAC_ACTIVATION_GELU},
+	{20, 60, false, false, VAC_ACTIVATION_GELU_TANH},
+	{64, 64, false, true, VAC_ACTIVATION_NONE},
+	{65, 63, true, false, VAC_ACTIVATION_RELU},
+	{48, 130, true, false, VAC_ACTIVATION_TANH},
+	{384, 100, true, false, VAC_ACTIVATION_SIGMOID},
+	{200, 384, true, true, VAC_ACTIVATION_NONE},
+	/* more than one block of depth, of uneven sizes */
+	{385, 50, true, true, VAC_ACTIVATION_NONE},
+	{1000, 40, true, false, VAC_ACTIVATION_GELU},
+};
+
 static void test_linear(void **state)
 {
 	(void)state;
-	static const uint32_t rows[] = {1, 2, 3, 5, 8, 9, 17, 33, 100, 129};
-	static const struct vac_linear_shape shapes[] = {
-		{1, 1, true, false, VAC_ACTIVATION_NONE},
-		{7, 13, true, true, VAC_ACTIVATION_NONE},
-		{32, 96, true, false, VAC_ACTIVATION_GELU},
-		{20, 60, false, false, VAC_ACTIVATION_GELU_TANH},
-		{64, 64, false, true, VAC_ACTIVATION_NONE},
-		{65, 63, true, false, VAC_ACTIVATION_RELU},
-		{48, 130, true, false, VAC_ACTIVATION_TANH},
-		{384, 100, true, false, VAC_ACTIVATION_SIGMOID},
-		{200, 384, true, true, VAC_ACTIVATION_NONE},
-	};
 	for (size_t b = 0; b < COUNT(names); b++) {
 		const struct vac_backend *be;
 		struct vac_compute *c = open_backend(names[b], 2, &be);
-		for (size_t s = 0; s < COUNT(shapes); s++)
-			for (size_t r = 0; r < COUNT(rows); r++)
-				check_linear(be, c, &shapes[s], rows[r]);
+		for (size_t s = 0; s < COUNT(linear_shapes); s++)
+			for (size_t r = 0; r < COUNT(row_counts); r++)
+				check_linear(be, c, &linear_shapes[s], row_counts[r]);
 		be->close(c);
 	}
 }
@@ -398,14 +409,95 @@ static void test_backends(void **state)
 	}
 }
 
+/* One piece of all rows, in two groups of panels; beyond its room nothing is
+ * touched. */
+static void check_pieces(const struct vac_cpu_products *products,
+			 const struct vac_linear_shape *shape, uint32_t rows)
+{
+	uint32_t panels = (shape->out - 1) / products->panel_columns + 1;
+	uint32_t vector = products->vector_columns;
+	size_t packed_floats = (size_t)((shape->out - 1) / vector + 1) * vector * shape->in;
+	size_t count = (size_t)rows * shape->out;
+	float *weight = random_floats((size_t)shape->in * shape->out, 1);
+	float *packed = random_floats(packed_floats + 1, 1), *bias = random_floats(shape->out, 1);
+	float *x = random_floats((size_t)rows * shape->in, 1);
+	float *y = random_floats(count + 1, 1), *before = malloc(count * sizeof(float));
+	float behind_packed = packed[packed_floats], behind_y = y[count];
+	memcpy(before, y, count * sizeof(float));
+	for (uint32_t panel = 0; panel < panels; panel++)
+		products->pack(shape->in, shape->out, weight, panel, packed);
+	for (uint32_t half = 0; half < 2; half++) {
+		const struct vac_cpu_piece piece = {
+			.shape = shape,
+			.packed = packed,
+			.bias = shape->bias ? bias : NULL,
+			.x = x,
+			.y = y,
+			.rows = rows,
+			.first = half ? panels / 2 : 0,
+			.last = half ? panels : panels / 2,
+			.next = half ? panels : panels / 2,
+		};
+		products->multiply(&piece);
+	}
+	check_product(shape, rows, weight, bias, x, before, y);
+	assert_float_equal(packed[packed_floats], behind_packed, 0);
+	assert_float_equal(y[count], behind_y, 0);
+	free(weight);
+	free(packed);
+	free(bias);
+	free(x);
+	free(y);
+	free(before);
+}
+
+/* Activations where they change their form, and at the ends of the range. */
+static void check_activations(const struct vac_cpu_products *products)
+{
+	static const float at[] = {0,   -0.0f, 1e-30f, -1e-6f,   0.3f,  -0.75f,
+				   3,   -3,    -5.9f,  6.1f,     -6.1f, 12,
+				   -12, 80,    -80,    INFINITY, 1e30f, -1e30f};
+	static const enum vac_activation all[] = {VAC_ACTIVATION_GELU, VAC_ACTIVATION_GELU_TANH,
+						  VAC_ACTIVATION_RELU, VAC_ACTIVATION_TANH,
+						  VAC_ACTIVATION_SIGMOID};
+	enum { OUT = COUNT(at) };
+	float weight[OUT] = {0}, packed[OUT * 16], bias[OUT], x = 1, y[OUT];
+	for (size_t a = 0; a < COUNT(all); a++) {
+		const struct vac_linear_shape shape = {1, OUT, true, false, all[a]};
+		uint32_t panels = (OUT - 1) / products->panel_columns + 1;
+		struct vac_cpu_piece piece = {&shape, packed, bias, &x, y, 1, 0, panels, panels};
+		memcpy(bias, at, sizeof(at));
+		for (uint32_t panel = 0; panel < panels; panel++)
+			products->pack(1, OUT, weight, panel, packed);
+		products->multiply(&piece);
+		for (size_t i = 0; i < OUT; i++) {
+			double expected = activate(all[a], at[i]);
+			if (isfinite(expected))
+				check("activation", i, y[i], expected, 2e-7);
+			else if (y[i] != INFINITY)
+				fail_msg("activation %d of infinity: %.9g", (int)all[a], y[i]);
+		}
+		for (size_t i = 0; i < OUT; i++)
+			bias[i] = NAN;
+		products->multiply(&piece);
+		for (size_t i = 0; i < OUT; i++)
+			assert_true(isnan(y[i]));
+	}
+}
+
 static void test_instruction_sets(void **state)
 {
 	(void)state;
 	const struct vac_cpu_kernels *usable[3];
 	size_t count = vac_cpu_kernels_usable(usable);
 	assert_true(count >= 1);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		check_all(usable[i], NULL, NULL);
+		check_activations(usable[i]->products);
+		for (size_t s = 0; s < COUNT(linear_shapes); s++)
+			for (size_t r = 0; r < COUNT(row_counts); r++)
+				check_pieces(usable[i]->products, &linear_shapes[s], row_counts[r]);
+	}
 }
 
 /* Scores far apart: the small ones vanish, nothing overflows. */

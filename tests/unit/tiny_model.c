@@ -293,6 +293,20 @@ const char *tiny_write(const char *name, const struct tiny_options *options)
 	return temp_path(name);
 }
 
+double tiny_gain(void)
+{
+	double most = 1;
+	for (uint32_t r = 0; r < made.dense_out; r++) {
+		double square = 0;
+		for (uint32_t c = 0; c < made.hidden; c++) {
+			double w = dense[0].values[(size_t)r * made.hidden + c];
+			square += w * w;
+		}
+		most = fmax(most, sqrt(square));
+	}
+	return most;
+}
+
 uint32_t tiny_width(void)
 {
 	return made.dense_out ? made.dense_out : made.hidden;

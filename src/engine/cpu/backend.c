@@ -5,7 +5,6 @@
  * oneDNN is built with OpenMP; each thread tells it to use one thread, so that
  * no OpenMP team is ever made.
  */
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +16,8 @@
 /* Pieces a thread, so that one that comes late does not hold up the others. */
 #define PIECES_A_THREAD 4
 
-static void use_one_thread(void)
+static void start_nothing(void)
 {
-	omp_set_num_threads(1);
 }
 
 static void cpu_close(struct vac_compute *c)
@@ -27,31 +25,7 @@ static void cpu_close(struct vac_compute *c)
 	if (!c)
 		return;
 	vac_team_free(c->team);
-	for (uint32_t i = 0; c->streams && i < c->threads; i++)
-		if (c->streams[i])
-			dnnl_stream_destroy(c->streams[i]);
-	free(c->streams);
-	if (c->engine)
-		dnnl_engine_destroy(c->engine);
 	free(c);
-}
-
-static int start_onednn(struct vac_compute *c, struct vac_error *err)
-{
-	c->streams = calloc(c->threads, sizeof(*c->streams));
-	if (!c->streams)
-		return vac_fail_nomem(err, "the cpu backend", c->threads * sizeof(*c->streams));
-	use_one_thread();
-	/* Primitives are kept in linear.c, where the last user frees them. */
-	dnnl_status_t status = dnnl_set_primitive_cache_capacity(0);
-	if (status == dnnl_success)
-		status = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
-	for (uint32_t i = 0; status == dnnl_success && i < c->threads; i++)
-		status = dnnl_stream_create(&c->streams[i], c->engine, dnnl_stream_default_flags);
-	if (status != dnnl_success)
-		return vac_fail(err, VAC_E_INTERNAL, "oneDNN did not start (dnnl_status_t %d)",
-				(int)status);
-	return 0;
 }
 
 static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error *err)
@@ -63,17 +37,13 @@ static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error
 	vac_cpu_kernels_usable(usable);
 	c->kernels = usable[0];
 	c->threads = threads;
-	int rc = start_onednn(c, err);
-	if (rc == 0)
-		rc = vac_team_new(threads, use_one_thread, &c->team, err);
+	int rc = vac_team_new(threads, start_nothing, &c->team, err);
 	if (rc < 0) {
 		cpu_close(c);
 		return rc;
 	}
-	const dnnl_version_t *version = dnnl_version();
-	snprintf(c->description, sizeof(c->description), "oneDNN %d.%d.%d, %u thread%s, %s",
-		 version->major, version->minor, version->patch, threads, threads == 1 ? "" : "s",
-		 c->kernels->name);
+	snprintf(c->description, sizeof(c->description), "%u thread%s, %s", threads,
+		 threads == 1 ? "" : "s", c->kernels->name);
 	*out = c;
 	return 0;
 }
@@ -289,20 +259,10 @@ static int cpu_synchronize(struct vac_compute *c, struct vac_error *err)
 
 static size_t cpu_residue(const struct vac_compute *c, struct vac_residue *out, size_t capacity)
 {
-	const struct vac_residue all[] = {
-		{.name = "oneDNN's code and tables"},
-		{.name = "oneDNN's primitives of open models"},
-		{.name = "stacks of the thread team"},
-	};
-	size_t count = 0;
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && count < capacity; i++) {
-		if (i == 1 && vac_cpu_linear_primitives(c) == 0)
-			continue;
-		if (i == 2 && c->threads == 1)
-			continue;
-		out[count++] = all[i];
-	}
-	return count;
+	if (c->threads == 1 || capacity == 0)
+		return 0;
+	*out = (struct vac_residue){.name = "stacks of the thread team"};
+	return 1;
 }
 
 extern const struct vac_backend vac_backend_cpu;

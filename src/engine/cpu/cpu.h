@@ -1,12 +1,9 @@
 /*
- * cpu.h - the parts of the oneDNN backend among themselves. One thread calls
- * everything here; inside, the team works. oneDNN itself is told to use one
- * thread: products are cut into pieces here.
+ * cpu.h - the parts of the cpu backend among themselves. One thread calls
+ * everything here; inside, the team works.
  */
 #ifndef VAC_ENGINE_CPU_CPU_H
 #define VAC_ENGINE_CPU_CPU_H
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/team.h"
@@ -15,8 +12,6 @@ struct vac_compute {
 	uint32_t threads; /* of the team */
 	const struct vac_cpu_kernels *kernels;
 	struct vac_team *team;
-	dnnl_engine_t engine;
-	dnnl_stream_t *streams;     /* one a thread */
 	struct vac_linear *linears; /* kinds of product that are open */
 	uint8_t *workspace;         /* divided evenly between the threads */
 	uint64_t workspace_bytes;
@@ -29,7 +24,7 @@ static inline uint64_t vac_cpu_share_bytes(const struct vac_compute *c)
 	return c->workspace_bytes / c->threads / 64 * 64;
 }
 
-/* linear.c: products by oneDNN's matmul primitive. */
+/* linear.c: products, as compute.h has them. */
 int vac_cpu_linear_open(struct vac_compute *c, const struct vac_linear_shape *shape,
 			struct vac_linear **out, struct vac_error *err) VAC_MUST_CHECK;
 void vac_cpu_linear_close(struct vac_compute *c, struct vac_linear *linear);
@@ -44,7 +39,5 @@ int vac_cpu_linear(struct vac_compute *c, struct vac_linear *linear, const void 
 		   const float *bias, uint32_t rows, const float *x, float *y,
 		   struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cpu_round_rows(const struct vac_compute *c, uint32_t rows);
-/* Primitives that exist now. */
-size_t vac_cpu_linear_primitives(const struct vac_compute *c);
 
 #endif

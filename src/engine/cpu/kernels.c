@@ -288,6 +288,7 @@ static void pool(enum vac_pooling pooling, uint32_t length, uint32_t hidden, con
 
 const struct vac_cpu_kernels KERNELS = {
 	.name = KERNELS_NAME,
+	.products = &PRODUCTS,
 	.embed = embed_rows,
 	.layer_norm = layer_norm,
 	.attend_bytes = attend_bytes,

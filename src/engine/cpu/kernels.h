@@ -6,6 +6,7 @@
 #define VAC_ENGINE_CPU_KERNELS_H
 
 #include "engine/compute.h"
+#include "engine/cpu/product.h"
 
 /* Query rows that one piece of attention takes on: K and V of a head are
  * turned once for so many. */
@@ -13,6 +14,7 @@
 
 struct vac_cpu_kernels {
 	const char *name; /* "AVX-512" */
+	const struct vac_cpu_products *products;
 	/* Rows [first, last) of the operations of compute.h. */
 	void (*embed)(const struct vac_embed *embed, const struct vac_tokens *tokens,
 		      uint32_t first, uint32_t last, float *y);

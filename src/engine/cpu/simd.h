@@ -1,7 +1,8 @@
 /*
- * simd.h - the handful of vector operations that kernels.c is written in, for
- * AVX-512, AVX2 + FMA and whatever else the compiler targets. kernels.c is
- * compiled once for each with different flags; nothing else includes this.
+ * simd.h - the handful of vector operations that kernels are written in, for
+ * AVX-512, AVX2 + FMA and whatever else the compiler targets. kernels.c and
+ * product.c are compiled once for each with different flags; nothing else
+ * includes this.
  */
 #ifndef VAC_ENGINE_CPU_SIMD_H
 #define VAC_ENGINE_CPU_SIMD_H
@@ -25,6 +26,7 @@ typedef __m512 vec;
 #define v_add(a, b)      _mm512_add_ps(a, b)
 #define v_sub(a, b)      _mm512_sub_ps(a, b)
 #define v_mul(a, b)      _mm512_mul_ps(a, b)
+#define v_div(a, b)      _mm512_div_ps(a, b)
 #define v_max(a, b)      _mm512_max_ps(a, b)
 #define v_fma(a, b, c)   _mm512_fmadd_ps(a, b, c)
 #define v_round(a)       _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
@@ -52,6 +54,7 @@ typedef __m256 vec;
 #define v_add(a, b)    _mm256_add_ps(a, b)
 #define v_sub(a, b)    _mm256_sub_ps(a, b)
 #define v_mul(a, b)    _mm256_mul_ps(a, b)
+#define v_div(a, b)    _mm256_div_ps(a, b)
 #define v_max(a, b)    _mm256_max_ps(a, b)
 #define v_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define v_round(a)     _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
@@ -107,6 +110,7 @@ static inline void v_store(float *p, vec a)
 #define v_add(a, b)    ((a) + (b))
 #define v_sub(a, b)    ((a) - (b))
 #define v_mul(a, b)    ((a) * (b))
+#define v_div(a, b)    ((a) / (b))
 #define v_fma(a, b, c) ((a) * (b) + (c))
 static inline vec v_max(vec a, vec b)
 {
