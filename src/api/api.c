@@ -50,9 +50,9 @@ int vac_api_status(enum vac_error_code code)
 const char *vac_model_state_name(enum vac_model_state state)
 {
 	static const char *const names[] = {
-		[VAC_MODEL_ABSENT] = "absent",     [VAC_MODEL_LOADING] = "loading",
-		[VAC_MODEL_RESIDENT] = "resident", [VAC_MODEL_DRAINING] = "draining",
-		[VAC_MODEL_FAILED] = "failed",
+		[VAC_MODEL_ABSENT] = "absent",     [VAC_MODEL_WAITING] = "waiting",
+		[VAC_MODEL_LOADING] = "loading",   [VAC_MODEL_RESIDENT] = "resident",
+		[VAC_MODEL_DRAINING] = "draining", [VAC_MODEL_FAILED] = "failed",
 	};
 
 	if ((size_t)state >= sizeof(names) / sizeof(names[0]))
@@ -153,6 +153,25 @@ static int refuse_route(const struct vac_api_family *family, const struct vac_ht
 	return rc;
 }
 
+/* X-Request-Timeout: how long the client will wait. */
+static int read_timeout(struct vac_parse *parse)
+{
+	const struct vac_http_request *request = parse->request;
+	const char *text =
+		request->header ? request->header(request->ctx, "X-Request-Timeout") : NULL;
+
+	if (!text)
+		return 0;
+	if (vac_parse_duration_ms(text, &parse->call->timeout_ms) != 0 ||
+	    parse->call->timeout_ms <= 0)
+		return vac_fail(parse->err, VAC_E_INVALID,
+				"X-Request-Timeout: expected seconds or a duration such as 1.5s, "
+				"more than 0, not '%.32s'",
+				text);
+	parse->call->timeout_set = true;
+	return 0;
+}
+
 int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
 		  struct vac_reply *reply)
 {
@@ -175,6 +194,8 @@ int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
 
 		rc = vac_set_model(&parse, name, strlen(name));
 	}
+	if (rc == 0)
+		rc = read_timeout(&parse);
 	if (rc == 0 && route->parse)
 		rc = route->parse(&parse);
 	vac_json_free(&parse.json);

@@ -59,6 +59,8 @@ struct vac_call {
 	struct vac_task_options options;
 	struct vac_input *inputs;
 	size_t input_count;
+	bool timeout_set; /* X-Request-Timeout */
+	int64_t timeout_ms;
 	bool drop_cache; /* UNLOAD */
 	size_t limit;    /* RECEIPTS; 0: all kept */
 	/* for the family's own rendering */
@@ -71,6 +73,7 @@ struct vac_call {
 /* What the server knows of a model, for LIST, PS, PLAN, LOAD. */
 enum vac_model_state {
 	VAC_MODEL_ABSENT,
+	VAC_MODEL_WAITING, /* for room to load */
 	VAC_MODEL_LOADING,
 	VAC_MODEL_RESIDENT,
 	VAC_MODEL_DRAINING,

@@ -131,6 +131,23 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 	return rc;
 }
 
+/* Why a model cannot be had, in the server's words. */
+static int print_reasons(const struct vac_terminal *terminal, const json_t *models)
+{
+	const json_t *model;
+	size_t i;
+
+	json_array_foreach(models, i, model)
+	{
+		const char *reason = vac_reply_text(model, "reason");
+
+		if (reason &&
+		    vac_print_line(terminal, "%s: %s", vac_reply_text(model, "name"), reason) != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int print_processes(const struct vac_terminal *terminal, const json_t *reply)
 {
 	const json_t *worker;
@@ -190,6 +207,8 @@ static int run(const struct vac_command *command, int argc, char **argv)
 	}
 	terminal = vac_terminal_of(stdout);
 	rc = print_models(&terminal, models);
+	if (rc == 0)
+		rc = print_reasons(&terminal, models);
 	fputc('\n', stdout);
 	if (rc == 0)
 		rc = print_processes(&terminal, reply);

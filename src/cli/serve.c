@@ -9,12 +9,14 @@
 
 #include "api/api.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "cli/cli.h"
 #include "server/server.h"
 
 #define MAX_MODEL_DIRS 64
+#define MAX_PINS       256
 
-enum kind { TEXT, COUNT, PORT, BYTES, TIME, DIRS, BACKEND, LEVEL, DESCRIPTOR };
+enum kind { TEXT, COUNT, PORT, BYTES, SIZE, TIME, DIRS, PIN, BACKEND, LEVEL, DESCRIPTOR };
 
 /* What is being filled. */
 struct serve {
@@ -22,6 +24,7 @@ struct serve {
 	const char *dirs[MAX_MODEL_DIRS];
 	char *owned[MAX_MODEL_DIRS]; /* copies that were split at ':' */
 	size_t owned_count;
+	const char *pins[MAX_PINS];
 	enum vac_log_level level;
 };
 
@@ -39,6 +42,15 @@ static const struct setting {
 	 DIRS, 0},
 	{"keep-alive", "TIME", "an idle model stays so long (5m); -1: for ever", TIME,
 	 AT(keep_alive_ms)},
+	{"ram", "SIZE", "that models may take: 80%, 12GB (80%)", SIZE, AT(ram)},
+	{"headroom", "SIZE", "of free memory that no load takes: 512MiB, 5% (5%)", SIZE,
+	 AT(headroom)},
+	{"pin", "MODEL", "once loaded, it stays; may be repeated", PIN, 0},
+	{"min-resident", "TIME", "no model is evicted sooner (0)", TIME, AT(min_resident_ms)},
+	{"turn", "TIME", "a busy model answers so long before it makes way (1s)", TIME,
+	 AT(turn_ms)},
+	{"timeout", "TIME", "for a request to be answered (5m); -1: none", TIME,
+	 AT(request_timeout_ms)},
 	{"threads", "N", "of a worker's compute team (as many as CPUs)", COUNT, AT(threads)},
 	{"backend", "NAME", "cpu, or reference (plain C, slow)", BACKEND, AT(backend)},
 	{"journal", "FILE", "append each receipt there, one JSON object a line", TEXT, AT(journal)},
@@ -81,31 +93,13 @@ static bool parse_number(const char *text, unsigned long long most, unsigned lon
 	return errno == 0 && *out <= most;
 }
 
-/* "65536", "64KiB", "16MB", "1G": K, M, G mean 1024 with or without iB; KB, MB,
- * GB mean 1000. */
 static bool parse_bytes(const char *text, size_t *out)
 {
-	static const char units[] = "KMG";
-	unsigned long long value;
-	const char *unit;
-	size_t scale = 1;
+	uint64_t bytes;
 
-	if (!parse_number(text, SIZE_MAX, &value, &text))
+	if (vac_size_parse_bytes(text, &bytes) != 0 || bytes > SIZE_MAX)
 		return false;
-	unit = *text ? strchr(units, *text) : NULL;
-	if (unit) {
-		bool decimal = strcmp(text + 1, "B") == 0;
-
-		for (const char *at = units; at <= unit; at++)
-			scale *= decimal ? 1000 : 1024;
-		if (!decimal && text[1] != '\0' && strcmp(text + 1, "iB") != 0)
-			return false;
-	} else if (*text && strcmp(text, "B") != 0) {
-		return false;
-	}
-	if (value > SIZE_MAX / scale)
-		return false;
-	*out = (size_t)value * scale;
+	*out = (size_t)bytes;
 	return true;
 }
 
@@ -126,6 +120,16 @@ static const char *add_dirs(struct serve *serve, const char *text)
 			return "at most 64 directories are taken";
 		serve->dirs[(*count)++] = dir;
 	}
+	return NULL;
+}
+
+static const char *add_pin(struct serve *serve, const char *text)
+{
+	if (!*text)
+		return "takes the name of a model";
+	if (serve->options.pin_count == MAX_PINS)
+		return "may be repeated up to 256 times";
+	serve->pins[serve->options.pin_count++] = text;
 	return NULL;
 }
 
@@ -159,6 +163,12 @@ static const char *set(struct serve *serve, const struct setting *setting, const
 		return parse_bytes(text, (size_t *)(void *)base)
 			       ? NULL
 			       : "takes a number, or one with KiB, MiB or GiB";
+	case SIZE:
+		return vac_size_parse(text, (struct vac_size *)(void *)base) == 0
+			       ? NULL
+			       : "takes a share such as 80%, or bytes such as 12GB or 512MiB";
+	case PIN:
+		return add_pin(serve, text);
 	case TIME:
 		return vac_parse_duration_ms(text, (int64_t *)(void *)base) == 0
 			       ? NULL
@@ -283,6 +293,12 @@ static int check(const struct vac_command *command, const struct vac_server_opti
 	if (o->client_timeout_ms <= 0 || o->idle_timeout_ms <= 0 || o->drain_timeout_ms < 0 ||
 	    o->hello_timeout_ms <= 0 || o->heartbeat_ms <= 0 || o->silence_timeout_ms <= 0)
 		return vac_usage_error(command, "a timeout must be longer than nothing");
+	if (o->request_timeout_ms == 0)
+		return vac_usage_error(command, "--timeout 0 would let no request be answered");
+	if (o->min_resident_ms < 0 || o->turn_ms < 0)
+		return vac_usage_error(command,
+				       "--min-resident and --turn take no negative time; a model "
+				       "that must stay is named with --pin");
 	return VAC_CONTINUE;
 }
 
@@ -294,6 +310,7 @@ static int run(const struct vac_command *command, int argc, char **argv)
 
 	vac_server_defaults(&serve.options);
 	serve.options.model_dirs = serve.dirs;
+	serve.options.pins = serve.pins;
 	rc = read_environment(command, &serve);
 	if (rc == VAC_CONTINUE)
 		rc = read_options(command, &serve, argc, argv);

@@ -99,6 +99,9 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 				progress(&p, ctx);
 			continue;
 		}
+		/* Who waits for one answer knows what the worker is at. */
+		if (header->type == VAC_WIRE_WORKING)
+			continue;
 		/* Of a task that was given up when its answer was on the way. */
 		if (header->id > 0 && header->id < id &&
 		    (header->type == VAC_WIRE_RESULT || header->type == VAC_WIRE_ERROR))

@@ -212,6 +212,8 @@ int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
 	struct vac_model *model = next_model(engine);
 	if (!model)
 		return 0;
+	if (engine->computing)
+		engine->computing(engine->between_ctx, model->id);
 	fill_batch(engine, model);
 	int64_t start = vac_now_ns();
 	int rc = compute_batch(engine, model, &vectors, &failure);

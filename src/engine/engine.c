@@ -43,6 +43,7 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 							     : backend->default_batch_tokens;
 	engine->batch_target_ms = options->batch_target_ms ? options->batch_target_ms : 100;
 	engine->between = options->between;
+	engine->computing = options->computing;
 	engine->between_ctx = options->between_ctx;
 	engine->encode = vac_encode_scratch_new();
 	if (!engine->encode) {

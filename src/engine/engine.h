@@ -28,7 +28,9 @@ struct vac_engine_options {
 	uint32_t batch_target_ms;   /* a batch is bounded by this much measured work; 0: 100 */
 	void (*between)(void *ctx); /* called between layers and load chunks; may be NULL. It
 	                             * may submit and cancel jobs, but not step, load or close. */
-	void *between_ctx;
+	/* A batch of that model is about to be computed; may be NULL. */
+	void (*computing)(void *ctx, uint32_t model);
+	void *between_ctx; /* of both */
 };
 
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,

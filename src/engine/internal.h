@@ -103,6 +103,7 @@ struct vac_engine {
 	struct vac_ledger ledger;
 	uint32_t max_batch_tokens, batch_target_ms;
 	void (*between)(void *ctx);
+	void (*computing)(void *ctx, uint32_t model);
 	void *between_ctx;
 	struct vac_model *models;
 	struct vac_region *scratch; /* NULL: no model */

@@ -136,20 +136,40 @@ int vac_meter_process(pid_t pid, struct vac_usage *out, struct vac_error *err)
 	return 0;
 }
 
-int vac_meter_rss(pid_t pid, uint64_t *rss_bytes)
+/* Resident and shared (with a file or with others) bytes. */
+static int read_statm(pid_t pid, uint64_t *resident_bytes, uint64_t *shared_bytes)
 {
 	char path[64], text[256];
-	unsigned long long size, resident;
+	unsigned long long size, resident, shared;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	ssize_t n;
 
 	proc_path(path, sizeof(path), pid, "statm");
 	n = read_small(path, text, sizeof(text));
 	if (n < 0)
 		return (int)n;
-	if (sscanf(text, "%llu %llu", &size, &resident) != 2)
+	if (sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3)
 		return -EIO;
-	*rss_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+	*resident_bytes = resident * page;
+	*shared_bytes = shared * page;
 	return 0;
+}
+
+int vac_meter_rss(pid_t pid, uint64_t *rss_bytes)
+{
+	uint64_t shared;
+
+	return read_statm(pid, rss_bytes, &shared);
+}
+
+int vac_meter_anon(pid_t pid, uint64_t *anon_bytes)
+{
+	uint64_t resident, shared;
+	int rc = read_statm(pid, &resident, &shared);
+
+	if (rc == 0)
+		*anon_bytes = resident > shared ? resident - shared : 0;
+	return rc;
 }
 
 /* As the kernel declares them in linux/mman.h since 6.5. */

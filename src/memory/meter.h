@@ -29,6 +29,8 @@ int vac_meter_process(pid_t pid, struct vac_usage *out, struct vac_error *err) V
 /* Resident bytes from /proc/PID/statm, 5 us; pid 0: this process. The kernel
  * counts these per processor and adds them up loosely: some pages off. */
 int vac_meter_rss(pid_t pid, uint64_t *rss_bytes) VAC_MUST_CHECK;
+/* Of that what is in no file and not shared, as quick and as loose. */
+int vac_meter_anon(pid_t pid, uint64_t *anon_bytes) VAC_MUST_CHECK;
 
 /* Bytes of a file that are in the page cache now, whole pages (cachestat(2),
  * else mincore on a mapping). The kernel tells it only to who owns the file or

@@ -245,6 +245,13 @@ static void handle_frame(struct vac_worker *worker, const struct vac_wire_header
 	}
 	if (header->type == VAC_WIRE_PONG)
 		return;
+	if (header->type == VAC_WIRE_WORKING) {
+		if (vac_wire_get_working(payload, header->payload_bytes, &worker->working_model,
+					 &err) < 0)
+			broken(worker, "WORKING", &err);
+		worker->working_id = header->id;
+		return;
+	}
 	if (header->id == 0 || header->id >= worker->supervisor->next_id) {
 		vac_fail(&err, VAC_E_INVALID, "id %" PRIu64 " was never asked", header->id);
 		broken(worker, "answer to nothing", &err);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/admission.h"
 #include "server/state.h"
 
 /* What a client is told to wait before it asks again, seconds. */
@@ -180,9 +181,13 @@ static void task_lost(struct vac_exchange *exchange, const struct vac_error *why
 	/* No byte of its reply has left: nobody notices the second try. */
 	if (vac_registry_lost(&request->server->registry, &request->waiter))
 		return;
+	if (request->waiter.model->set_aside) {
+		vac_dispatch_fail(request, &request->waiter.model->failure, 0);
+		return;
+	}
 	vac_fail(&err, VAC_E_GONE,
-		 "%s; the request for model %.200s was tried on two workers and is given up",
-		 why->message, name);
+		 "%s; the request for model %.200s was tried on %s workers and is given up",
+		 why->message, name, request->waiter.tries > 2 ? "several" : "two");
 	vac_dispatch_fail(request, &err, RETRY_AFTER_S);
 }
 
@@ -229,8 +234,9 @@ static void submit(struct vac_request *request, bool load_only)
 	request->waiter.keep_alive_set = request->call.keep_alive_set;
 	request->waiter.keep_alive_ms = request->call.keep_alive_ms;
 	request->queued_ns = vac_now_ns();
+	/* What is set aside stays so, however often it is asked for. */
 	if (vac_registry_submit(&server->registry, model, &request->waiter, &err) < 0)
-		vac_dispatch_fail(request, &err, retry_after(&err));
+		vac_dispatch_fail(request, &err, model->set_aside ? 0 : retry_after(&err));
 }
 
 static void finish_waiter(void *ctx, struct vac_waiter *waiter, const struct vac_error *why)
@@ -239,7 +245,7 @@ static void finish_waiter(void *ctx, struct vac_waiter *waiter, const struct vac
 
 	(void)ctx;
 	if (why)
-		vac_dispatch_fail(request, why, retry_after(why));
+		vac_dispatch_fail(request, why, waiter->model->set_aside ? 0 : retry_after(why));
 	else
 		vac_views_loaded(request, waiter->model);
 }
@@ -318,117 +324,6 @@ static void unload(struct vac_request *request, bool all)
 		answer_unload(request);
 }
 
-/* ---- loads ---- */
-
-static int load_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
-			 const void *payload, struct vac_error *err)
-{
-	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
-	struct vac_model *model = job->model;
-	const struct vac_worker *worker = model->worker;
-	struct vac_wire_progress progress;
-	struct vac_wire_model loaded;
-	struct vac_model_info info;
-	struct vac_error refusal;
-
-	switch (header->type) {
-	case VAC_WIRE_PROGRESS:
-		if (vac_wire_get_progress(payload, header->payload_bytes, &progress, err) < 0)
-			return -EINVAL;
-		model->done_bytes = progress.done_bytes;
-		model->total_bytes = progress.total_bytes;
-		return 0;
-	case VAC_WIRE_LOADED:
-		if (vac_wire_get_model(payload, header->payload_bytes, &loaded, err) < 0)
-			return -EINVAL;
-		vac_model_info_copy(&info, &loaded);
-		model->worker_start_ns = worker->started_ns >= model->load_asked_ns
-						 ? worker->ready_ns - worker->started_ns
-						 : 0;
-		vac_registry_loaded(&job->server->registry, model, &info);
-		vac_histogram_add(&job->server->metrics.load, model->load_ns);
-		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
-			(double)model->load_ns / 1e6, info.ledger_bytes);
-		return 0;
-	case VAC_WIRE_ERROR:
-		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
-			return -EINVAL;
-		vac_model_refused(model->dir, &refusal);
-		vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name,
-			refusal.message);
-		vac_registry_load_failed(&job->server->registry, model, &refusal);
-		return 0;
-	default:
-		return vac_fail(err, VAC_E_INVALID, "LOAD was answered with type %u", header->type);
-	}
-}
-
-static void ask_load(void *ctx, struct vac_model *model);
-
-static void load_lost(struct vac_exchange *exchange, const struct vac_error *why)
-{
-	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
-	struct vac_model *model = job->model;
-	struct vac_error err;
-
-	/* One more try for a worker that died (the kernel's killer may have meant
-	 * the model before); one that hung or spoke another version would again. */
-	model->worker = NULL;
-	if (why->code == VAC_E_GONE && ++model->load_losses < 2 && !job->server->draining) {
-		ask_load(job->server, model);
-		return;
-	}
-	vac_fail(&err, VAC_E_GONE, "model %.200s cannot be loaded%s: %s", model->name,
-		 model->load_losses > 1 ? " (tried on two workers)" : "", why->message);
-	vac_log(VAC_LOG_WARN, "%s", err.message);
-	vac_registry_load_failed(&job->server->registry, model, &err);
-}
-
-static int make_job(struct vac_server *server, struct vac_model *model)
-{
-	struct vac_job *job;
-
-	if (model->user)
-		return 0;
-	job = calloc(1, sizeof(*job));
-	if (!job)
-		return -ENOMEM;
-	job->server = server;
-	job->model = model;
-	model->user = job;
-	return 0;
-}
-
-static void ask_load(void *ctx, struct vac_model *model)
-{
-	struct vac_server *server = ctx;
-	struct vac_wire_load load = {
-		.model = model->wire_id,
-		.dir = {model->dir, (uint32_t)strlen(model->dir)},
-	};
-	struct vac_error err;
-	struct vac_job *job;
-	struct vac_ask ask;
-
-	if (make_job(server, model) < 0) {
-		vac_fail_nomem(&err, "a load", sizeof(*job));
-		goto err;
-	}
-	job = model->user;
-	model->worker = vac_supervisor_worker(&server->supervisor, VAC_SERVER_DEVICE, false, &err);
-	if (!model->worker)
-		goto err;
-	job->exchange.answer = load_answered;
-	job->exchange.lost = load_lost;
-	ask = vac_worker_begin(model->worker);
-	vac_wire_put_load(&model->worker->out, VAC_WIRE_LOAD, ask.id, &load);
-	if (vac_worker_commit(&ask, &job->exchange, &err) == 0)
-		return;
-err:
-	vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name, err.message);
-	vac_registry_load_failed(&server->registry, model, &err);
-}
-
 /* ---- the registry's other operations ---- */
 
 static int64_t now_ns(void *ctx)
@@ -445,33 +340,29 @@ static void wake_at(void *ctx, int64_t at_ns)
 		vac_timer_set(&server->loop, &server->registry_timer, at_ns);
 }
 
-static void forget(void *ctx, struct vac_model *model)
-{
-	(void)ctx;
-	free(model->user);
-	model->user = NULL;
-}
-
 const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.now_ns = now_ns,
-	.load = ask_load,
+	.plan = vac_load_plan,
+	.load = vac_load_begin,
 	.run = run_task,
 	.unload = vac_unload_begin,
 	.finish = finish_waiter,
 	.died = vac_unload_died,
 	.wake_at = wake_at,
-	.forget = forget,
+	.forget = vac_load_forget,
 };
 
 void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expected,
 			      const struct vac_error *why)
 {
 	struct vac_server *server = ctx;
+	struct vac_model *culprit = expected ? NULL : vac_load_culprit(server, worker);
 
-	(void)expected;
-	(void)why;
+	if (culprit)
+		vac_log(VAC_LOG_WARN, "worker %d was working for model %s when it died",
+			(int)worker->pid, culprit->name);
 	vac_unload_worker_gone(server, worker);
-	vac_registry_worker_gone(&server->registry, worker);
+	vac_registry_worker_gone(&server->registry, worker, culprit, why);
 }
 
 /* ---- calls ---- */
@@ -561,6 +452,10 @@ void vac_dispatch(struct vac_request *request)
 	}
 	request->parsed = true;
 	request->stage = VAC_REQUEST_WORKING;
+	if (request->call.timeout_set)
+		request->timeout_ms = request->call.timeout_ms;
+	else if (request->call.kind == VAC_CALL_TASK)
+		request->timeout_ms = request->server->options.request_timeout_ms;
 	carry_out(request);
 }
 
@@ -577,6 +472,22 @@ void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *w
 	}
 	vac_plans_unwait(&request->server->plans, &request->plan_wait);
 	vac_dispatch_fail(request, why, 0);
+}
+
+void vac_dispatch_expire(struct vac_request *request)
+{
+	const struct vac_waiter *waiter = &request->waiter;
+	struct vac_error why;
+
+	if (waiter->state == VAC_WAITER_QUEUED)
+		vac_admission_explain(&request->server->registry, waiter->model, &why);
+	else
+		vac_fail(&why, VAC_E_TIMEOUT,
+			 "the request was not done within its %.3f s (X-Request-Timeout, "
+			 "--timeout)",
+			 (double)request->timeout_ms / 1e3);
+	request->server->metrics.timeouts++;
+	vac_dispatch_abandon(request, &why);
 }
 
 void vac_dispatch_release(struct vac_request *request)

@@ -54,7 +54,8 @@
 struct vac_connection {
 	struct vac_http *http;
 	struct vac_source source;    /* the client's socket, for its leaving */
-	struct vac_timer timer;      /* until a request must be whole */
+	struct vac_timer timer;      /* until a request must be whole, then until it must be
+				      * answered */
 	struct vac_request *request; /* in work; NULL between requests */
 	bool left;                   /* the client shut its side */
 };
@@ -92,6 +93,10 @@ static void too_slow(struct vac_timer *timer)
 {
 	struct vac_connection *connection = VAC_CONTAINER(timer, struct vac_connection, timer);
 
+	if (connection->request && connection->request->stage == VAC_REQUEST_WORKING) {
+		vac_dispatch_expire(connection->request);
+		return;
+	}
 	/* libmicrohttpd sees the end and closes; it may be anywhere in its states. */
 	if (connection->left) {
 		/* What it sent stays readable. It may take some turns to read, and
@@ -225,6 +230,7 @@ void vac_request_finish(struct vac_request *request)
 {
 	assert(request->stage == VAC_REQUEST_WORKING || request->stage == VAC_REQUEST_READING);
 	request->stage = VAC_REQUEST_DONE;
+	vac_timer_clear(&request->server->loop, &request->connection->timer);
 	if (!request->suspended)
 		return; /* the handler that called us queues it */
 	request->suspended = false;
@@ -404,6 +410,9 @@ static enum MHD_Result complete(struct vac_request *request)
 	if (request->stage == VAC_REQUEST_DONE)
 		return send_reply(request);
 	assert(request->stage == VAC_REQUEST_WORKING);
+	if (request->timeout_ms > 0)
+		vac_timer_set(&request->server->loop, &connection->timer,
+			      request->arrived_ns + request->timeout_ms * NS_PER_MS);
 	request->suspended = true;
 	MHD_suspend_connection(request->mhd);
 	return MHD_YES;

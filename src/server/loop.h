@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 
 #include "base/error.h"
+#include "server/list.h"
 
 /* A descriptor of somebody's, embedded in its struct. */
 struct vac_source {
@@ -69,8 +70,5 @@ static inline bool vac_timer_is_set(const struct vac_timer *timer)
 {
 	return timer->slot != 0;
 }
-
-/* From a pointer to an embedded member to the struct that holds it. */
-#define VAC_CONTAINER(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "server/admission.h"
 #include "server/state.h"
 
 /* Upper bounds in seconds, the same for all histograms. */
@@ -233,6 +235,43 @@ static void put_unloads(const struct vac_server *server, struct vac_buf *buf)
 	    "Receipts that could not be written to the journal.", (double)server->journal.errors);
 }
 
+static void put_budget(struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_registry *r = &server->registry;
+	struct vac_budget *b = &server->budget;
+	uint64_t bytes;
+
+	vac_budget_measure(b, vac_now_ns(), VAC_ROOM_AGE_MS * INT64_C(1000000));
+	if (vac_budget_limit(b, &bytes)) {
+		vac_metrics_head(buf, "vacate_budget_bytes", "gauge",
+				 "Memory that models may take (--ram, less --headroom).");
+		vac_metrics_sample(buf, "vacate_budget_bytes", "device", b->device, (double)bytes);
+	}
+	vac_metrics_head(buf, "vacate_planned_bytes", "gauge",
+			 "Memory that resident and loading models take, as planned.");
+	vac_metrics_sample(buf, "vacate_planned_bytes", "device", b->device,
+			   (double)vac_budget_used(b));
+	if (vac_budget_free(b, &bytes)) {
+		vac_metrics_head(buf, "vacate_free_bytes", "gauge",
+				 "Memory measured to be free, less --headroom.");
+		vac_metrics_sample(buf, "vacate_free_bytes", "device", b->device, (double)bytes);
+	}
+	one(buf, "vacate_models_waiting", "gauge", "Loads that wait in line for room.",
+	    r->line.count);
+	one(buf, "vacate_evictions_total", "counter", "Models that made way for another.",
+	    (double)r->evictions);
+	one(buf, "vacate_quick_reloads_total", "counter",
+	    "Loads of models that were evicted less than 10 s before: thrashing.",
+	    (double)r->quick_reloads);
+	one(buf, "vacate_refusals_total", "counter", "Loads refused because they can never fit.",
+	    (double)r->refusals);
+	one(buf, "vacate_set_aside_total", "counter",
+	    "Models set aside for bringing their worker down again and again.",
+	    (double)r->set_aside);
+	one(buf, "vacate_request_timeouts_total", "counter", "Requests whose time was over.",
+	    (double)server->metrics.timeouts);
+}
+
 static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 {
 	const struct vac_worker *worker = server->supervisor.workers;
@@ -273,6 +312,7 @@ void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
 	put_http(server, buf);
 	put_models(server, buf);
 	put_unloads(server, buf);
+	put_budget(server, buf);
 	put_workers(server, buf);
 	vac_metrics_histogram(buf, "vacate_task_duration_seconds",
 			      "From a task's whole request to its reply.", &m->task);

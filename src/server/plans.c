@@ -270,7 +270,9 @@ static struct vac_plan_entry *add(struct vac_plans *plans, const char *dir)
 	return entry;
 }
 
-const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir)
+/* The entry of a directory as its files are now; known is false when they
+ * changed. NULL when out of memory. */
+static struct vac_plan_entry *look(struct vac_plans *plans, const char *dir)
 {
 	struct vac_plan_entry *entry = find(plans, dir);
 	char *signature;
@@ -283,22 +285,49 @@ const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *
 	signature = signature_of(dir);
 	if (!signature)
 		return NULL;
-	if (entry->known && entry->signature && strcmp(entry->signature, signature) == 0) {
+	if (entry->signature && strcmp(entry->signature, signature) == 0) {
 		free(signature);
 		return entry;
 	}
-	if (entry == plans->asked &&
-	    (!entry->signature || strcmp(entry->signature, signature) != 0))
+	if (entry == plans->asked)
 		entry->changed = true;
 	free(entry->signature);
 	entry->signature = signature;
 	entry->known = false;
+	return entry;
+}
+
+const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = look(plans, dir);
+
+	if (!entry || entry->known)
+		return entry;
 	if (!entry->queued) {
 		entry->changed = false;
 		entry->losses = 0;
 		entry->queued = true;
 	}
 	return NULL;
+}
+
+const struct vac_plan_entry *vac_plans_known(struct vac_plans *plans, const char *dir)
+{
+	struct vac_plan_entry *entry = look(plans, dir);
+
+	return entry && entry->known ? entry : NULL;
+}
+
+void vac_plans_put(struct vac_plans *plans, const char *dir, const struct vac_model_info *info)
+{
+	struct vac_plan_entry *entry = find(plans, dir);
+
+	/* One that is queued will be answered by the worker that it is asked of. */
+	if (!entry || !entry->signature || entry->queued)
+		return;
+	entry->known = true;
+	entry->error = (struct vac_error){0};
+	entry->info = *info;
 }
 
 const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const char *dir)

@@ -48,6 +48,11 @@ void vac_plans_free(struct vac_plans *plans);
 /* The plan of a directory; NULL while it is not known: it is queued then. Its
  * files are looked at, and an old plan does not count if they changed. */
 const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir);
+/* The same, but a plan that is not known is not queued: the caller asks for it
+ * itself and may tell with vac_plans_put() what it heard. */
+const struct vac_plan_entry *vac_plans_known(struct vac_plans *plans, const char *dir);
+/* A plan of the files as vac_plans_known() last saw them. */
+void vac_plans_put(struct vac_plans *plans, const char *dir, const struct vac_model_info *info);
 /* What is known, without a look at the disk; NULL: nothing. */
 const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const char *dir);
 /* Calls done when nothing is queued any more, perhaps before it returns. */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/admission.h"
+
 #define NS_PER_MS INT64_C(1000000)
 
 static int64_t now(const struct vac_registry *registry)
@@ -22,119 +24,20 @@ static void wake_now(struct vac_registry *registry)
 }
 
 void vac_registry_init(struct vac_registry *registry, const struct vac_registry_ops *ops, void *ctx,
-		       int64_t keep_alive_ms, uint32_t max_queue)
+		       const struct vac_registry_options *options, struct vac_budget *budget)
 {
 	*registry = (struct vac_registry){
 		.ops = ops,
 		.ctx = ctx,
-		.keep_alive_ms = keep_alive_ms,
-		.max_queue = max_queue,
+		.options = *options,
+		.budget = budget,
 		.next_wire_id = 1,
 	};
 }
 
-static void free_model(struct vac_registry *registry, struct vac_model *model)
-{
-	assert(model->waiting.count == 0 && model->running.count == 0);
-	if (registry->ops->forget)
-		registry->ops->forget(registry->ctx, model);
-	free(model->name);
-	free(model->dir);
-	free(model);
-}
-
-void vac_registry_free(struct vac_registry *registry)
-{
-	while (registry->models) {
-		struct vac_model *model = registry->models;
-
-		registry->models = model->next;
-		free_model(registry, model);
-	}
-	registry->model_count = 0;
-}
-
-/* ---- the table ---- */
-
 static bool active(const struct vac_model *model)
 {
-	return model->state == VAC_REGISTRY_LOADING || model->state == VAC_REGISTRY_RESIDENT ||
-	       model->state == VAC_REGISTRY_DRAINING;
-}
-
-struct vac_model *vac_registry_find(struct vac_registry *registry, const char *name)
-{
-	for (struct vac_model *model = registry->models; model; model = model->next) {
-		if (strcmp(model->name, name) == 0)
-			return model;
-	}
-	return NULL;
-}
-
-struct vac_model *vac_registry_enter(struct vac_registry *registry, const char *name,
-				     const char *dir)
-{
-	struct vac_model *model = vac_registry_find(registry, name);
-	char *copy;
-
-	if (model && (active(model) || strcmp(model->dir, dir) == 0))
-		return model;
-	copy = strdup(dir);
-	if (!copy)
-		return NULL;
-	if (model) {
-		free(model->dir);
-		model->dir = copy;
-		return model;
-	}
-	model = calloc(1, sizeof(*model));
-	if (model)
-		model->name = strdup(name);
-	if (!model || !model->name) {
-		free(model);
-		free(copy);
-		return NULL;
-	}
-	model->dir = copy;
-	model->keep_alive_ms = registry->keep_alive_ms;
-	model->next = registry->models;
-	registry->models = model;
-	registry->model_count++;
-	return model;
-}
-
-struct vac_model *vac_registry_only(struct vac_registry *registry, bool *several)
-{
-	struct vac_model *only = NULL;
-
-	*several = false;
-	for (struct vac_model *model = registry->models; model; model = model->next) {
-		if (!active(model))
-			continue;
-		if (only)
-			*several = true;
-		only = model;
-	}
-	return *several ? NULL : only;
-}
-
-void vac_registry_sweep(struct vac_registry *registry,
-			bool (*keep)(void *ctx, const struct vac_model *model), void *ctx)
-{
-	struct vac_model **at = &registry->models;
-
-	while (*at) {
-		struct vac_model *model = *at;
-
-		if (active(model) || model->waiting.count || model->running.count ||
-		    keep(ctx, model)) {
-			at = &model->next;
-			continue;
-		}
-		*at = model->next;
-		registry->model_count--;
-		free_model(registry, model);
-	}
+	return model->active.list != NULL;
 }
 
 /* ---- waiters ---- */
@@ -150,6 +53,29 @@ static void link_waiter(struct vac_waiter_list *list, struct vac_waiter *waiter,
 	else
 		list->first = waiter;
 	list->last = waiter;
+	list->count++;
+}
+
+/* Where it belongs by the time it came: those that a dead worker gives back came
+ * before those that wait already. */
+static void link_in_order(struct vac_waiter_list *list, struct vac_waiter *waiter)
+{
+	struct vac_waiter *after = list->first;
+
+	while (after && after->order < waiter->order)
+		after = after->next;
+	if (!after) {
+		link_waiter(list, waiter, VAC_WAITER_QUEUED);
+		return;
+	}
+	waiter->state = VAC_WAITER_QUEUED;
+	waiter->next = after;
+	waiter->prev = after->prev;
+	if (after->prev)
+		after->prev->next = waiter;
+	else
+		list->first = waiter;
+	after->prev = waiter;
 	list->count++;
 }
 
@@ -180,7 +106,9 @@ static void rest(struct vac_registry *registry, struct vac_model *model)
 	if (model->running.count > 0)
 		return;
 	model->idle_since_ns = now(registry);
-	if (model->state == VAC_REGISTRY_DRAINING)
+	vac_admission_used(registry, model);
+	/* Its unload may begin, or somebody waits for it to become idle. */
+	if (model->state == VAC_REGISTRY_DRAINING || registry->line.count > 0)
 		wake_now(registry);
 	at_ns = vac_registry_expires_at_ns(model);
 	if (at_ns >= 0)
@@ -199,146 +127,55 @@ static void run(struct vac_registry *registry, struct vac_model *model, struct v
 		return;
 	}
 	link_waiter(&model->running, waiter, VAC_WAITER_RUNNING);
+	vac_admission_used(registry, model);
 	registry->ops->run(registry->ctx, model, waiter);
-}
-
-static void ask_load(struct vac_registry *registry, struct vac_model *model)
-{
-	model->load_held = false;
-	model->wire_id = registry->next_wire_id++;
-	if (model->wire_id == 0) /* 0 is never a model */
-		model->wire_id = registry->next_wire_id++;
-	registry->ops->load(registry->ctx, model);
-}
-
-/* An unload is being measured: a load beside it would be measured with it. */
-static bool unload_under_way(const struct vac_registry *registry)
-{
-	for (const struct vac_model *model = registry->models; model; model = model->next) {
-		if (model->unloading)
-			return true;
-	}
-	return false;
-}
-
-static bool load_under_way(const struct vac_registry *registry)
-{
-	for (const struct vac_model *model = registry->models; model; model = model->next) {
-		if (model->state == VAC_REGISTRY_LOADING && !model->load_held)
-			return true;
-	}
-	return false;
 }
 
 static void begin_load(struct vac_registry *registry, struct vac_model *model)
 {
 	model->state = VAC_REGISTRY_LOADING;
+	vac_list_prepend(&registry->active, &model->active);
 	model->failure.code = VAC_OK;
-	model->keep_alive_ms = registry->keep_alive_ms;
-	model->load_losses = 0;
+	model->keep_alive_ms = registry->options.keep_alive_ms;
+	model->load_losses = model->load_tries = 0;
 	model->requests = 0;
 	model->done_bytes = model->total_bytes = 0;
 	model->load_asked_ns = now(registry);
-	model->load_held = unload_under_way(registry);
-	if (!model->load_held)
-		ask_load(registry, model);
+	if (model->evicted_ns > 0 &&
+	    model->load_asked_ns - model->evicted_ns < VAC_QUICK_RELOAD_MS * NS_PER_MS)
+		registry->quick_reloads++;
+	vac_admission_enter(registry, model, false);
+	wake_now(registry);
 }
 
-int vac_registry_submit(struct vac_registry *registry, struct vac_model *model,
-			struct vac_waiter *waiter, struct vac_error *err)
+/* Whatever its load was at, it is not any more. */
+static void stop_loading(struct vac_registry *registry, struct vac_model *model)
 {
-	assert(waiter->state == VAC_WAITER_IDLE);
-	if (registry->closed)
-		return vac_fail(err, VAC_E_GONE, "the server is shutting down");
-	if (model->waiting.count + model->running.count >= registry->max_queue)
-		return vac_fail(
-			err, VAC_E_BUSY,
-			"%u requests for model %s are waiting already, which is the most; try "
-			"again soon or raise --max-queue",
-			registry->max_queue, model->name);
-	waiter->model = model;
-	if (model->state == VAC_REGISTRY_RESIDENT) {
-		run(registry, model, waiter);
-		return 0;
-	}
-	link_waiter(&model->waiting, waiter, VAC_WAITER_QUEUED);
-	if (!active(model))
-		begin_load(registry, model);
-	return 0;
+	if (model->load_asked)
+		registry->loading--;
+	if (model->plan_asked)
+		registry->planning--;
+	model->load_asked = model->plan_asked = false;
+	vac_admission_leave(registry, model);
+	if (model->budget)
+		vac_budget_remove(model->budget, &model->charge);
+	model->worker = NULL;
 }
 
-void vac_registry_cancel(struct vac_registry *registry, struct vac_waiter *waiter)
+/* Neither loading nor resident. */
+static void deactivate(struct vac_registry *registry, struct vac_model *model,
+		       enum vac_registry_state state)
 {
-	bool running = waiter->state == VAC_WAITER_RUNNING;
-
-	if (waiter->state == VAC_WAITER_IDLE)
-		return;
-	unlink_waiter(waiter);
-	if (running)
-		rest(registry, waiter->model);
+	model->state = state;
+	vac_list_drop(&model->active);
+	vac_admission_used(registry, model);
 }
 
-void vac_registry_done(struct vac_registry *registry, struct vac_waiter *waiter, bool answered)
+/* Somebody asks for it by name: it may try again. */
+static void forgive(struct vac_model *model)
 {
-	struct vac_model *model = waiter->model;
-
-	assert(waiter->state == VAC_WAITER_RUNNING);
-	unlink_waiter(waiter);
-	if (answered) {
-		model->requests++;
-		model->tasks++;
-	} else {
-		model->task_errors++;
-	}
-	rest(registry, model);
-}
-
-bool vac_registry_lost(struct vac_registry *registry, struct vac_waiter *waiter)
-{
-	struct vac_model *model = waiter->model;
-
-	assert(waiter->state == VAC_WAITER_RUNNING);
-	unlink_waiter(waiter);
-	waiter->losses++;
-	if (waiter->losses > 1 || registry->closed) {
-		model->task_errors++;
-		return false;
-	}
-	/* It was admitted before: the queue's limit is not asked again. */
-	if (model->state == VAC_REGISTRY_RESIDENT) {
-		run(registry, model, waiter);
-		return true;
-	}
-	link_waiter(&model->waiting, waiter, VAC_WAITER_QUEUED);
-	if (!active(model))
-		begin_load(registry, model);
-	return true;
-}
-
-/* ---- loads ---- */
-
-void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
-			 const struct vac_model_info *info)
-{
-	uint32_t count = model->waiting.count;
-
-	assert(model->state == VAC_REGISTRY_LOADING && !model->load_held);
-	model->info = *info;
-	model->resident_ns = now(registry);
-	model->load_ns = model->resident_ns - model->load_asked_ns;
-	model->loads++;
-	/* An unload was decided while it loaded: who waits is answered first. */
-	model->state = model->unload_wanted ? VAC_REGISTRY_DRAINING : VAC_REGISTRY_RESIDENT;
-	rest(registry, model);
-	/* Those that are here now; a run that fails at once may end the state. */
-	while (count-- > 0 && model->waiting.first &&
-	       (model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING)) {
-		struct vac_waiter *waiter = model->waiting.first;
-
-		unlink_waiter(waiter);
-		run(registry, model, waiter);
-	}
-	wake_now(registry); /* unloads that waited for this load */
+	model->set_aside = false;
+	model->strikes = 0;
 }
 
 static void tell_watches(struct vac_model *model, const struct vac_receipt *receipt)
@@ -359,6 +196,141 @@ static void clear_unload(struct vac_model *model)
 	model->unload_wanted = model->unloading = model->drop_cache = false;
 }
 
+int vac_registry_submit(struct vac_registry *registry, struct vac_model *model,
+			struct vac_waiter *waiter, struct vac_error *err)
+{
+	assert(waiter->state == VAC_WAITER_IDLE);
+	if (registry->closed)
+		return vac_fail(err, VAC_E_GONE, "the server is shutting down");
+	if (model->set_aside && waiter->load_only)
+		forgive(model);
+	if (model->set_aside) {
+		if (err)
+			*err = model->failure;
+		return vac_error_errno(model->failure.code);
+	}
+	if (model->waiting.count + model->running.count >= registry->options.max_queue)
+		return vac_fail(
+			err, VAC_E_BUSY,
+			"%u requests for model %s are waiting already, which is the most; try "
+			"again soon or raise --max-queue",
+			registry->options.max_queue, model->name);
+	waiter->model = model;
+	waiter->order = registry->next_order++;
+	waiter->losses = waiter->tries = 0;
+	if (model->state == VAC_REGISTRY_RESIDENT) {
+		run(registry, model, waiter);
+		return 0;
+	}
+	link_waiter(&model->waiting, waiter, VAC_WAITER_QUEUED);
+	if (!active(model)) {
+		begin_load(registry, model);
+		vac_admission_advance(registry);
+	}
+	return 0;
+}
+
+bool vac_registry_drop(struct vac_registry *registry, struct vac_model *model)
+{
+	if (!model->load_held || vac_shortage_none(model->shortage) || model->plan_asked ||
+	    model->waiting.count > 0 || model->pinned)
+		return false;
+	stop_loading(registry, model);
+	deactivate(registry, model, VAC_REGISTRY_ABSENT);
+	clear_unload(model);
+	tell_watches(model, NULL);
+	wake_now(registry);
+	return true;
+}
+
+void vac_registry_cancel(struct vac_registry *registry, struct vac_waiter *waiter)
+{
+	bool running = waiter->state == VAC_WAITER_RUNNING;
+
+	if (waiter->state == VAC_WAITER_IDLE)
+		return;
+	unlink_waiter(waiter);
+	if (running)
+		rest(registry, waiter->model);
+	else
+		vac_registry_drop(registry, waiter->model);
+}
+
+void vac_registry_done(struct vac_registry *registry, struct vac_waiter *waiter, bool answered)
+{
+	struct vac_model *model = waiter->model;
+
+	assert(waiter->state == VAC_WAITER_RUNNING);
+	unlink_waiter(waiter);
+	model->strikes = 0; /* its worker lives */
+	if (answered) {
+		model->requests++;
+		model->tasks++;
+	} else {
+		model->task_errors++;
+	}
+	rest(registry, model);
+}
+
+bool vac_registry_lost(struct vac_registry *registry, struct vac_waiter *waiter)
+{
+	struct vac_model *model = waiter->model;
+
+	assert(waiter->state == VAC_WAITER_RUNNING);
+	unlink_waiter(waiter);
+	waiter->tries++;
+	if (!model->spared)
+		waiter->losses++;
+	if (waiter->losses > 1 || waiter->tries >= VAC_MAX_TRIES || model->set_aside ||
+	    registry->closed) {
+		model->task_errors++;
+		return false;
+	}
+	/* It was admitted before: the queue's limit is not asked again. */
+	if (model->state == VAC_REGISTRY_RESIDENT) {
+		run(registry, model, waiter);
+		return true;
+	}
+	link_in_order(&model->waiting, waiter);
+	if (!active(model)) {
+		begin_load(registry, model);
+		vac_admission_advance(registry);
+	}
+	return true;
+}
+
+/* ---- loads ---- */
+
+void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
+			 const struct vac_model_info *info)
+{
+	uint32_t count = model->waiting.count;
+
+	assert(model->state == VAC_REGISTRY_LOADING && model->load_asked);
+	model->load_asked = false;
+	registry->loading--;
+	if (model->budget)
+		vac_budget_settle(model->budget, &model->charge, &info->plan);
+	model->info = *info;
+	model->resident_ns = now(registry);
+	model->load_ns = model->resident_ns - model->load_asked_ns;
+	model->loads++;
+	/* An unload was decided while it loaded: who waits is answered first. */
+	model->state = model->unload_wanted ? VAC_REGISTRY_DRAINING : VAC_REGISTRY_RESIDENT;
+	if (model->budget && model->unload_wanted)
+		vac_budget_leave(model->budget, &model->charge);
+	rest(registry, model);
+	/* Those that are here now; a run that fails at once may end the state. */
+	while (count-- > 0 && model->waiting.first &&
+	       (model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING)) {
+		struct vac_waiter *waiter = model->waiting.first;
+
+		unlink_waiter(waiter);
+		run(registry, model, waiter);
+	}
+	wake_now(registry); /* unloads that waited for this load */
+}
+
 static void fail_waiting(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_error *why)
 {
@@ -370,15 +342,63 @@ static void fail_waiting(struct vac_registry *registry, struct vac_model *model,
 	}
 }
 
+/* The plan's answer came after the end had begun: nobody needs it. */
+static bool plan_is_stale(struct vac_registry *registry, struct vac_model *model)
+{
+	if (model->state == VAC_REGISTRY_LOADING)
+		return false;
+	assert(model->plan_asked);
+	model->plan_asked = false;
+	model->worker = NULL;
+	registry->planning--;
+	wake_now(registry);
+	return true;
+}
+
+void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,
+			  const struct vac_plan *plan)
+{
+	if (plan_is_stale(registry, model))
+		return;
+	assert(model->plan_asked && model->load_held);
+	model->plan_asked = false;
+	registry->planning--;
+	model->worker = NULL; /* the one that planned need not be the one that loads */
+	model->plan_known = true;
+	vac_charge_plan(model->budget, &model->charge, plan);
+	vac_admission_advance(registry);
+}
+
+bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *model,
+			    const struct vac_error *why)
+{
+	if (plan_is_stale(registry, model))
+		return true;
+	model->load_tries++;
+	if (!model->spared)
+		model->load_losses++;
+	/* A worker that hung or spoke another version would again. */
+	if (why->code != VAC_E_GONE || model->load_losses > 1 ||
+	    model->load_tries >= VAC_MAX_TRIES || model->set_aside || registry->closed)
+		return false;
+	stop_loading(registry, model);
+	vac_admission_enter(registry, model, true);
+	vac_admission_advance(registry);
+	return true;
+}
+
 void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *model,
 			      const struct vac_error *why)
 {
 	struct vac_error copy = *why; /* why may live in something that ends below */
 
-	assert(model->state == VAC_REGISTRY_LOADING);
-	model->state = VAC_REGISTRY_FAILED;
+	if (plan_is_stale(registry, model))
+		return;
+	stop_loading(registry, model);
+	deactivate(registry, model, VAC_REGISTRY_FAILED);
+	if (model->set_aside)
+		copy = model->failure; /* says more */
 	model->failure = copy;
-	model->worker = NULL;
 	model->load_failures++;
 	clear_unload(model);
 	tell_watches(model, NULL);
@@ -399,6 +419,9 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 		model->decided_ns = now(registry);
 		if (model->state == VAC_REGISTRY_RESIDENT)
 			model->state = VAC_REGISTRY_DRAINING;
+		vac_admission_used(registry, model);
+		if (model->budget)
+			vac_budget_leave(model->budget, &model->charge);
 	}
 	model->drop_cache = model->drop_cache || drop_cache;
 	if (watch) {
@@ -411,7 +434,9 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 
 void vac_registry_unwatch(struct vac_registry *registry, struct vac_watch *watch)
 {
-	for (struct vac_model *model = registry->models; model; model = model->next) {
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+
 		for (struct vac_watch **at = &model->watches; *at; at = &(*at)->next) {
 			if (*at == watch) {
 				*at = watch->next;
@@ -425,12 +450,21 @@ void vac_registry_unwatch(struct vac_registry *registry, struct vac_watch *watch
 static void left(struct vac_registry *registry, struct vac_model *model,
 		 const struct vac_receipt *receipt)
 {
-	model->state = VAC_REGISTRY_ABSENT;
+	bool lost = receipt->reason == VAC_UNLOAD_WORKER_DIED;
+
+	if (registry->unloading == model)
+		registry->unloading = NULL;
+	if (model->budget)
+		vac_budget_remove(model->budget, &model->charge);
+	deactivate(registry, model, model->set_aside ? VAC_REGISTRY_FAILED : VAC_REGISTRY_ABSENT);
 	model->worker = NULL;
 	clear_unload(model);
 	tell_watches(model, receipt);
 	wake_now(registry);
-	if (model->waiting.count > 0 && model->state == VAC_REGISTRY_ABSENT)
+	if (model->set_aside)
+		fail_waiting(registry, model, &model->failure);
+	else if (!active(model) && !registry->closed &&
+		 (model->waiting.count > 0 || (lost && model->pinned)))
 		begin_load(registry, model);
 }
 
@@ -439,25 +473,81 @@ void vac_registry_unloaded(struct vac_registry *registry, struct vac_model *mode
 {
 	assert(model->state == VAC_REGISTRY_DRAINING && model->unloading);
 	left(registry, model, receipt);
+	vac_admission_advance(registry);
 }
 
-void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_worker *worker)
-{
-	for (struct vac_model *model = registry->models; model; model = model->next) {
-		struct vac_receipt receipt;
+/* ---- deaths of workers ---- */
 
-		if (model->worker != worker || model->unloading ||
-		    (model->state != VAC_REGISTRY_RESIDENT &&
-		     model->state != VAC_REGISTRY_DRAINING))
+bool vac_registry_works(const struct vac_model *model, const struct vac_worker *worker)
+{
+	return model->worker == worker &&
+	       (model->plan_asked || model->load_asked || model->running.count > 0);
+}
+
+struct vac_model *vac_registry_suspect(const struct vac_registry *registry,
+				       const struct vac_worker *worker)
+{
+	struct vac_model *suspect = NULL;
+
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+
+		if (!vac_registry_works(model, worker))
 			continue;
-		/* decided_ns of an unload that had no time to start stays. */
-		if (!model->unload_wanted)
-			model->decided_ns = now(registry);
-		model->reason = VAC_UNLOAD_WORKER_DIED;
-		memset(&receipt, 0, sizeof(receipt));
-		registry->ops->died(registry->ctx, model, &receipt);
-		left(registry, model, &receipt);
+		if (suspect)
+			return NULL;
+		suspect = model;
 	}
+	return suspect;
+}
+
+static void strike(struct vac_registry *registry, struct vac_model *model,
+		   const struct vac_error *why)
+{
+	if (++model->strikes < VAC_MAX_STRIKES)
+		return;
+	model->set_aside = true;
+	registry->set_aside++;
+	vac_fail(&model->failure, VAC_E_GONE,
+		 "model %.200s brought its worker down %u times in a row and is set aside until "
+		 "`vacate load` asks for it; the last time: %s",
+		 model->name, model->strikes, why->message);
+}
+
+static void died(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_receipt receipt;
+
+	/* decided_ns of an unload that had no time to start stays. */
+	if (!model->unload_wanted)
+		model->decided_ns = now(registry);
+	model->reason = VAC_UNLOAD_WORKER_DIED;
+	memset(&receipt, 0, sizeof(receipt));
+	registry->ops->died(registry->ctx, model, &receipt);
+	receipt.reason = VAC_UNLOAD_WORKER_DIED;
+	left(registry, model, &receipt);
+}
+
+void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_worker *worker,
+			      struct vac_model *culprit, const struct vac_error *why)
+{
+	struct vac_link *link, *next;
+
+	if (culprit)
+		strike(registry, culprit, why);
+	/* left() takes a model out of the list, or puts it at the front. */
+	for (link = registry->active.first; link; link = next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+
+		next = link->next;
+		if (model->worker != worker)
+			continue;
+		model->spared = culprit && model != culprit;
+		if (!model->unloading && (model->state == VAC_REGISTRY_RESIDENT ||
+					  model->state == VAC_REGISTRY_DRAINING))
+			died(registry, model);
+	}
+	vac_admission_advance(registry);
 }
 
 /* ---- time ---- */
@@ -465,7 +555,7 @@ void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_wo
 int64_t vac_registry_expires_at_ns(const struct vac_model *model)
 {
 	if (model->state != VAC_REGISTRY_RESIDENT || model->running.count > 0 ||
-	    model->keep_alive_ms < 0)
+	    model->keep_alive_ms < 0 || model->pinned)
 		return -1;
 	/* A keep_alive beyond the clock's range means for ever. */
 	if (model->keep_alive_ms > (INT64_MAX - model->idle_since_ns) / NS_PER_MS)
@@ -473,38 +563,61 @@ int64_t vac_registry_expires_at_ns(const struct vac_model *model)
 	return model->idle_since_ns + model->keep_alive_ms * NS_PER_MS;
 }
 
-static void tick_model(struct vac_registry *registry, struct vac_model *model)
+/* One at a time, and never beside a load: its receipt measures a whole process,
+ * and what another model takes meanwhile would be in it. */
+static bool may_unload(const struct vac_registry *registry)
+{
+	return !registry->unloading && registry->loading == 0 && registry->planning == 0;
+}
+
+/* true: its unload was decided. */
+static bool expire(struct vac_registry *registry, struct vac_model *model)
 {
 	int64_t at_ns = vac_registry_expires_at_ns(model);
-	/* One at a time, and never beside a load: its receipt measures a whole
-	 * process, and what another model takes meanwhile would be in it. */
-	bool may_unload = !unload_under_way(registry) && !load_under_way(registry);
 
 	/* An idle model whose unload must wait answers on meanwhile; the end of
 	 * what it waits for wakes this up again. */
 	if (at_ns > now(registry))
 		registry->ops->wake_at(registry->ctx, at_ns);
-	else if (at_ns >= 0 && may_unload)
-		vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
-	if (model->state == VAC_REGISTRY_DRAINING && !model->unloading &&
-	    model->running.count == 0 && may_unload) {
+	else if (at_ns >= 0 && may_unload(registry))
+		return vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
+	return false;
+}
+
+static void begin_unload(struct vac_registry *registry)
+{
+	struct vac_link *link = registry->active.first;
+
+	if (!may_unload(registry))
+		return;
+	for (; link; link = link->next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+
+		if (model->state != VAC_REGISTRY_DRAINING || model->running.count > 0)
+			continue;
 		model->unloading = true;
+		registry->unloading = model;
 		registry->ops->unload(registry->ctx, model);
+		return;
 	}
-	if (model->state == VAC_REGISTRY_LOADING && model->load_held && !unload_under_way(registry))
-		ask_load(registry, model);
 }
 
 void vac_registry_tick(struct vac_registry *registry)
 {
-	/* Operations called below add no entries and free none. */
-	for (struct vac_model *model = registry->models; model; model = model->next)
-		tick_model(registry, model);
+	/* One that is decided is measured before the next. */
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		if (expire(registry, VAC_MODEL_AT(link, active)))
+			break;
+	}
+	vac_admission_advance(registry);
+	begin_unload(registry);
 }
 
 bool vac_registry_load_waits(const struct vac_registry *registry, const struct vac_worker *worker)
 {
-	for (const struct vac_model *model = registry->models; model; model = model->next) {
+	for (const struct vac_link *link = registry->active.first; link; link = link->next) {
+		const struct vac_model *model = VAC_MODEL_AT(link, active);
+
 		if (model->state == VAC_REGISTRY_LOADING &&
 		    (model->load_held || model->worker == worker))
 			return true;
@@ -519,9 +632,12 @@ uint32_t vac_registry_models_on(const struct vac_registry *registry,
 {
 	uint32_t count = 0;
 
-	for (const struct vac_model *model = registry->models; model; model = model->next)
+	for (const struct vac_link *link = registry->active.first; link; link = link->next) {
+		const struct vac_model *model = VAC_MODEL_AT(link, active);
+
 		count += model->worker == worker && (model->state == VAC_REGISTRY_RESIDENT ||
 						     model->state == VAC_REGISTRY_DRAINING);
+	}
 	return count;
 }
 
@@ -531,14 +647,17 @@ void vac_registry_close(struct vac_registry *registry)
 
 	registry->closed = true;
 	vac_fail(&why, VAC_E_GONE, "the server is shutting down");
-	for (struct vac_model *model = registry->models; model; model = model->next) {
+	for (struct vac_link *link = registry->active.first, *next; link; link = next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+
+		next = link->next;
 		if (model->state == VAC_REGISTRY_DRAINING || model->load_held)
 			fail_waiting(registry, model, &why);
-		if (model->load_held) {
-			model->load_held = false;
-			model->state = VAC_REGISTRY_ABSENT;
-			clear_unload(model);
-			tell_watches(model, NULL);
-		}
+		if (!model->load_held)
+			continue;
+		vac_admission_leave(registry, model);
+		deactivate(registry, model, VAC_REGISTRY_ABSENT);
+		clear_unload(model);
+		tell_watches(model, NULL);
 	}
 }

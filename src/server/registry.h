@@ -6,7 +6,10 @@
  * test drives it with a fake table and a fake clock. One thread.
  *
  * absent -> loading -> resident -> draining -> absent, or failed (with the
- * reason) until the next request tries again.
+ * reason) until the next request tries again. A load waits in line first
+ * (load_held), until its plan is known and there is room (admission.h). A model
+ * that brought its worker down several times in a row is set aside: it stays
+ * failed until somebody asks to load it.
  *
  * waiter: a call that wants a model resident (a load) or wants to run on it (a
  * task). watch: a call that wants to hear of an unload.
@@ -15,6 +18,8 @@
 #define VAC_SERVER_REGISTRY_H
 
 #include "memory/receipt.h"
+#include "server/budget.h"
+#include "server/list.h"
 #include "server/modelinfo.h"
 
 struct vac_worker;
@@ -30,7 +35,9 @@ struct vac_waiter {
 	bool load_only;      /* is answered when the model is resident */
 	bool keep_alive_set; /* its own keep_alive holds from when it runs */
 	int64_t keep_alive_ms;
-	uint32_t losses; /* workers that died under it */
+	uint64_t order;  /* first come, first served */
+	uint32_t losses; /* workers that it, or who knows who, brought down */
+	uint32_t tries;  /* workers that died under it */
 };
 
 struct vac_waiter_list {
@@ -53,8 +60,10 @@ enum vac_registry_state {
 };
 
 struct vac_model {
-	struct vac_model *next;
-	char *name, *dir; /* owned */
+	struct vac_model *next;  /* all that are known */
+	struct vac_model *chain; /* of the same bucket */
+	struct vac_link active;  /* loading, resident or draining */
+	char *name, *dir;        /* owned */
 	enum vac_registry_state state;
 	struct vac_error failure; /* FAILED: why */
 	struct vac_waiter_list waiting, running;
@@ -62,8 +71,8 @@ struct vac_model {
 	/* LOADING and later */
 	uint32_t wire_id; /* a new one for each load */
 	struct vac_worker *worker;
-	bool load_held; /* LOADING, but not asked yet: an unload is being measured */
-	uint32_t load_losses;
+	bool load_held;                   /* LOADING, but not asked yet: it waits in line */
+	uint32_t load_losses, load_tries; /* as of a waiter */
 	int64_t load_asked_ns, resident_ns;
 	int64_t load_ns, worker_start_ns; /* of the last load; the second is part of the first */
 	uint64_t done_bytes, total_bytes;
@@ -74,6 +83,19 @@ struct vac_model {
 	int64_t keep_alive_ms; /* negative: for ever */
 	uint64_t requests;     /* answered since the load */
 
+	/* admission.c's */
+	struct vac_budget *budget; /* of its device; NULL: unlimited */
+	struct vac_charge charge;
+	struct vac_link line; /* load_held */
+	struct vac_link use;  /* resident and not pinned: idle or busy, least recent first */
+	bool plan_known;
+	bool plan_asked, load_asked;  /* the operation is under way */
+	bool pinned;                  /* never evicted, never idle too long, loaded again if lost */
+	int64_t admitted_ns;          /* the load was asked */
+	int64_t evicted_ns;           /* last eviction; 0: never */
+	struct vac_model *weighed;    /* of a trial */
+	struct vac_shortage shortage; /* load_held: what was missing when last looked at */
+
 	/* An unload was decided. */
 	bool unload_wanted;
 	bool unloading; /* the operation was asked */
@@ -82,13 +104,24 @@ struct vac_model {
 	int64_t decided_ns;
 	struct vac_watch *watches;
 
+	/* Deaths of workers. */
+	uint32_t strikes; /* brought down in a row, without an answer between */
+	bool set_aside;   /* FAILED, and not tried again by itself */
+	bool spared;      /* the last death under it was another model's fault */
+
 	/* over the server's life, for the metrics */
 	uint64_t loads, load_failures, tasks, task_errors;
 	void *user; /* whoever carries the operations out keeps its own here */
 };
 
+/* The model that a link belongs to; NULL for NULL. */
+#define VAC_MODEL_AT(link, member) ((link) ? VAC_CONTAINER(link, struct vac_model, member) : NULL)
+
 struct vac_registry_ops {
 	int64_t (*now_ns)(void *ctx);
+	/* Find out what a load will take; vac_registry_planned() or _load_failed()
+	 * follows, even at once. Only asked where there is a budget. */
+	void (*plan)(void *ctx, struct vac_model *model);
 	/* Load it; vac_registry_loaded() or _load_failed() follows, even at once. */
 	void (*load)(void *ctx, struct vac_model *model);
 	/* Ask the worker; vac_registry_done() or _lost() follows, even at once. */
@@ -105,18 +138,39 @@ struct vac_registry_ops {
 	void (*forget)(void *ctx, struct vac_model *model);
 };
 
+/* What --keep-alive, --pin and the like say. Times in milliseconds. */
+struct vac_registry_options {
+	int64_t keep_alive_ms;   /* default of a fresh load */
+	uint32_t max_queue;      /* waiting and running calls of one model */
+	int64_t turn_ms;         /* that a busy model has before it makes way */
+	int64_t min_resident_ms; /* that any model has before it is evicted */
+	const char *const *pins; /* names; not owned */
+	size_t pin_count;
+};
+
 struct vac_registry {
 	const struct vac_registry_ops *ops;
 	void *ctx;
-	int64_t keep_alive_ms; /* default of a fresh load */
-	uint32_t max_queue;    /* waiting and running calls of one model */
+	struct vac_registry_options options;
+	struct vac_budget *budget; /* of the one device; NULL: unlimited; not owned */
 	struct vac_model *models;
+	struct vac_model **buckets; /* owned; of the names */
+	uint32_t bucket_count;
 	uint32_t model_count, next_wire_id;
-	bool closed; /* shutting down: nothing new is taken or loaded */
+	struct vac_list active;
+	struct vac_list line;       /* held loads, first come first */
+	struct vac_list idle, busy; /* that may be evicted, least recently used first */
+	uint32_t planning, loading; /* operations under way */
+	struct vac_model *unloading;
+	uint64_t next_order;
+	bool advancing; /* the line is being looked at */
+	bool closed;    /* shutting down: nothing new is taken or loaded */
+	/* over the server's life, for the metrics */
+	uint64_t evictions, quick_reloads, refusals, set_aside;
 };
 
 void vac_registry_init(struct vac_registry *registry, const struct vac_registry_ops *ops, void *ctx,
-		       int64_t keep_alive_ms, uint32_t max_queue);
+		       const struct vac_registry_options *options, struct vac_budget *budget);
 void vac_registry_free(struct vac_registry *registry);
 
 /* NULL when the name is not in the table. */
@@ -137,11 +191,25 @@ int vac_registry_submit(struct vac_registry *registry, struct vac_model *model,
 			struct vac_waiter *waiter, struct vac_error *err) VAC_MUST_CHECK;
 /* Its caller left. The waiter is out; the load goes on. */
 void vac_registry_cancel(struct vac_registry *registry, struct vac_waiter *waiter);
+/* A load that waits for room and that nobody waits for leaves the line: others
+ * are not evicted for it. false: it is no such load. */
+bool vac_registry_drop(struct vac_registry *registry, struct vac_model *model);
 /* A running waiter's answer came (or its error: answered = false). */
 void vac_registry_done(struct vac_registry *registry, struct vac_waiter *waiter, bool answered);
 /* A running waiter's worker died. true: it waits again and will be asked once
- * more; false: that was the second time, it is out and the caller answers. */
+ * more; false: that was the second time (or the model is set aside), it is out
+ * and the caller answers. A death that was another model's fault does not count,
+ * up to VAC_MAX_TRIES. */
 bool vac_registry_lost(struct vac_registry *registry, struct vac_waiter *waiter);
+#define VAC_MAX_TRIES 5u
+/* The same for a plan or a load: true: it waits in line again (or nobody needs
+ * it any more); false: the caller says vac_registry_load_failed(). */
+bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *model,
+			    const struct vac_error *why);
+
+/* The plan that was asked for. */
+void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,
+			  const struct vac_plan *plan);
 
 /* info: of the LOADED answer. */
 void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
@@ -157,8 +225,18 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 void vac_registry_unloaded(struct vac_registry *registry, struct vac_model *model,
 			   const struct vac_receipt *receipt);
 /* A worker was reaped: its models that were not being loaded or unloaded are
- * absent now. Those that are hear of it through their own exchanges. */
-void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_worker *worker);
+ * absent now. Those that are hear of it through their own exchanges. culprit:
+ * the model that it was working for, NULL when that is nobody or not known. */
+void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_worker *worker,
+			      struct vac_model *culprit, const struct vac_error *why);
+/* The only model that had something under way on that worker; NULL: none or
+ * more than one. */
+struct vac_model *vac_registry_suspect(const struct vac_registry *registry,
+				       const struct vac_worker *worker);
+/* It has something under way there: a plan, a load, a task. */
+bool vac_registry_works(const struct vac_model *model, const struct vac_worker *worker);
+/* Deaths in a row after which a model is set aside. */
+#define VAC_MAX_STRIKES 3u
 /* Takes a watch out whose call has left. */
 void vac_registry_unwatch(struct vac_registry *registry, struct vac_watch *watch);
 
@@ -173,5 +251,10 @@ uint32_t vac_registry_models_on(const struct vac_registry *registry,
 int64_t vac_registry_expires_at_ns(const struct vac_model *model);
 /* No more loads and waiters; what runs ends. */
 void vac_registry_close(struct vac_registry *registry);
+/* Nothing is loading, resident or draining. */
+static inline bool vac_registry_empty(const struct vac_registry *registry)
+{
+	return registry->active.count == 0;
+}
 
 #endif

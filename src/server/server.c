@@ -44,6 +44,10 @@ void vac_server_defaults(struct vac_server_options *options)
 		.hello_timeout_ms = 10 * 1000,
 		.heartbeat_ms = 5 * 1000,
 		.silence_timeout_ms = 30 * 1000,
+		.turn_ms = 1000,
+		.request_timeout_ms = 5 * 60 * 1000,
+		.ram = {.is_share = true, .share = 0.8},
+		.headroom = {.is_share = true, .share = 0.05},
 		.ready_fd = -1,
 	};
 }
@@ -62,10 +66,8 @@ static bool replies_are_out(const struct vac_server *server)
 
 static bool drained(const struct vac_server *server)
 {
-	bool several;
-
 	return replies_are_out(server) && !server->supervisor.workers &&
-	       !vac_registry_only((struct vac_registry *)&server->registry, &several) && !several;
+	       vac_registry_empty(&server->registry);
 }
 
 static void begin_drain(struct vac_server *server, const char *signal_name)
@@ -232,6 +234,25 @@ static int open_signals(struct vac_server *server, struct vac_error *err)
 	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
 }
 
+/* What of the workers is in no file; statm is quick, and some pages off. */
+static void measure_room(void *ctx, struct vac_budget_room *out)
+{
+	const struct vac_server *server = ctx;
+	const struct vac_worker *worker = server->supervisor.workers;
+
+	vac_budget_measure_host(out);
+	out->held_valid = true;
+	for (; worker; worker = worker->next) {
+		uint64_t bytes;
+
+		if (worker->plan_only)
+			continue;
+		/* One that is gone holds nothing. */
+		if (vac_meter_anon(worker->pid, &bytes) == 0)
+			out->held_bytes += bytes;
+	}
+}
+
 static void init_parts(struct vac_server *server)
 {
 	const struct vac_server_options *options = &server->options;
@@ -244,14 +265,25 @@ static void init_parts(struct vac_server *server)
 		.stop_timeout_ms = STOP_TIMEOUT_MS,
 	};
 
+	struct vac_registry_options models = {
+		.keep_alive_ms = options->keep_alive_ms,
+		.max_queue = options->max_queue,
+		.turn_ms = options->turn_ms,
+		.min_resident_ms = options->min_resident_ms,
+		.pins = options->pins,
+		.pin_count = options->pin_count,
+	};
+
 	server->dirs = (struct vac_model_dirs){.dirs = options->model_dirs,
 					       .dir_count = options->model_dir_count,
 					       .hub_cache = options->hub_cache};
 	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
 	server->supervisor.gone = vac_dispatch_worker_gone;
 	server->supervisor.ctx = server;
-	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server,
-			  options->keep_alive_ms, options->max_queue);
+	vac_budget_init(&server->budget, VAC_SERVER_DEVICE, false, &options->ram,
+			&options->headroom, measure_room, server);
+	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
+			  &server->budget);
 	vac_plans_init(&server->plans, &server->supervisor, VAC_SERVER_DEVICE);
 	server->loop.settle = settle;
 	server->loop.settle_ctx = server;

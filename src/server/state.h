@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "base/modelpath.h"
+#include "server/budget.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
@@ -29,6 +30,7 @@ struct vac_server {
 	struct vac_model_dirs dirs;
 	struct vac_loop loop;
 	struct vac_http http;
+	struct vac_budget budget;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;
@@ -66,6 +68,7 @@ struct vac_request {
 	enum vac_request_stage stage;
 	struct vac_reply reply;
 	int64_t arrived_ns; /* the body was complete */
+	int64_t timeout_ms; /* from then until it must be answered; not above 0: none */
 
 	/* dispatch's */
 	struct vac_call call;
@@ -94,6 +97,8 @@ void vac_dispatch(struct vac_request *request);
 /* The client left, or patience ended: gives the request up. Finishes it with
  * the error. */
 void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *why);
+/* The request's time is over: finishes it with that error. */
+void vac_dispatch_expire(struct vac_request *request);
 /* Frees what dispatch holds of a request that is DONE (or never began). */
 void vac_dispatch_release(struct vac_request *request);
 extern const struct vac_registry_ops vac_dispatch_registry_ops;
@@ -104,6 +109,17 @@ void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expecte
 void vac_dispatch_answer(struct vac_request *request, const struct vac_outcome *outcome);
 void vac_dispatch_fail(struct vac_request *request, const struct vac_error *err,
 		       uint32_t retry_after_s);
+
+/* ---- load.c ---- */
+
+/* The registry's operations plan, load and forget. */
+void vac_load_plan(void *ctx, struct vac_model *model);
+void vac_load_begin(void *ctx, struct vac_model *model);
+void vac_load_forget(void *ctx, struct vac_model *model);
+/* The model that a worker was working for when it died: what it said last, else
+ * the only one that it can have been; NULL: nobody, or nobody knows. */
+struct vac_model *vac_load_culprit(const struct vac_server *server,
+				   const struct vac_worker *worker);
 
 /* ---- views.c ---- */
 

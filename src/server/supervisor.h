@@ -62,7 +62,9 @@ struct vac_worker {
 	struct vac_buf in, out;
 	size_t out_at; /* bytes of out that were sent */
 	int64_t started_ns, ready_ns;
-	int64_t heard_ns;     /* last frame from it */
+	int64_t heard_ns;    /* last frame from it */
+	uint64_t working_id; /* of the last WORKING: the question; 0: it never said */
+	uint32_t working_model;
 	struct vac_error why; /* DYING: why it was killed; code VAC_OK: see exit status */
 	struct vac_exchange *buckets[VAC_EXCHANGE_BUCKETS];
 	uint32_t exchange_count;

@@ -81,6 +81,8 @@ static void view_model(struct vac_model_view *view, const char *name, const char
 	if (!model)
 		return;
 	view->state = states[model->state];
+	if (model->load_held)
+		view->state = VAC_MODEL_WAITING;
 	view->queued = model->waiting.count + model->running.count;
 	if (model->state == VAC_REGISTRY_FAILED)
 		view->reason = model->failure.message;
@@ -239,7 +241,7 @@ static size_t view_active(const struct vac_server *server, struct vac_model_view
 	size_t count = 0;
 
 	for (; model; model = model->next) {
-		if (model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
+		if (model->active.list || model->set_aside)
 			view_model(&views[count++], model->name, model->dir, model);
 	}
 	return count;

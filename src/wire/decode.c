@@ -331,6 +331,14 @@ int vac_wire_get_unload(const void *payload, size_t bytes, uint32_t *model, stru
 	return finish(&r, "UNLOAD", err);
 }
 
+int vac_wire_get_working(const void *payload, size_t bytes, uint32_t *model, struct vac_error *err)
+{
+	struct reader r = {.data = payload, .bytes = bytes};
+
+	*model = get_u32(&r, "model");
+	return finish(&r, "WORKING", err);
+}
+
 int vac_wire_get_unloaded(const void *payload, size_t bytes, struct vac_wire_unloaded *out,
 			  struct vac_error *err)
 {

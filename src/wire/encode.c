@@ -199,6 +199,14 @@ void vac_wire_put_unload(struct vac_buf *buf, uint64_t id, uint32_t model)
 	end(buf, at);
 }
 
+void vac_wire_put_working(struct vac_buf *buf, uint64_t id, uint32_t model)
+{
+	size_t at = begin(buf, VAC_WIRE_WORKING, id);
+
+	put_u32(buf, model);
+	end(buf, at);
+}
+
 void vac_wire_put_unloaded(struct vac_buf *buf, uint64_t id, const struct vac_wire_unloaded *u)
 {
 	size_t at = begin(buf, VAC_WIRE_UNLOADED, id);

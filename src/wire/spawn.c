@@ -18,6 +18,9 @@
 #define MAX_PATH_BYTES 4096
 #define MAX_ARGS       16
 
+/* Added to oom_score_adj. */
+#define OOM_SCORE_MORE 300
+
 static bool executable(const char *path)
 {
 	return access(path, X_OK) == 0;
@@ -89,6 +92,40 @@ static void build_command(struct command *c, const char *path,
 	c->args[a] = NULL;
 }
 
+/* When memory ends, a worker is to go before who started it: it comes back, with
+ * its models, on demand. Anybody may raise the number; where that fails, the
+ * kernel's own choice is as good. */
+static void go_first(void)
+{
+	char text[16] = {0};
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), value = 0, sign = 1;
+	size_t at = 0, n = 0;
+
+	if (fd < 0)
+		return;
+	if (read(fd, text, sizeof(text) - 1) <= 0)
+		goto out;
+	if (text[at] == '-') {
+		sign = -1;
+		at++;
+	}
+	for (; text[at] >= '0' && text[at] <= '9'; at++)
+		value = value * 10 + (text[at] - '0');
+	value = sign * value + OOM_SCORE_MORE;
+	if (value > 1000)
+		value = 1000;
+	if (value < 0)
+		goto out; /* who set it that low wants it so */
+	/* No printf between fork and exec. */
+	for (int place = 1000; place > 0; place /= 10) {
+		if (value >= place || place == 1)
+			text[n++] = (char)('0' + value / place % 10);
+	}
+	(void)!pwrite(fd, text, n, 0);
+out:
+	close(fd);
+}
+
 /* In the child, between fork and exec: only async-signal-safe calls. Ends the
  * process with the errno in the pipe when something fails. */
 static void become_worker(const struct command *c, const char *path, int sock, int report,
@@ -102,6 +139,7 @@ static void become_worker(const struct command *c, const char *path, int sock, i
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	setpgid(0, 0);
+	go_first();
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
 		goto err;
 	/* The parent may have died before the line above. */

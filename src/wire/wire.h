@@ -43,6 +43,7 @@ enum vac_wire_type {
 	VAC_WIRE_MEASURED = 0x87,
 	VAC_WIRE_PONG = 0x88,
 	VAC_WIRE_PROGRESS = 0x90,
+	VAC_WIRE_WORKING = 0x91, /* what it is at; id: of a PLAN, LOAD or TASK */
 	VAC_WIRE_ERROR = 0xff,
 };
 
@@ -140,6 +141,7 @@ void vac_wire_put_result(struct vac_buf *buf, uint64_t id, const struct vac_wire
 void vac_wire_put_unload(struct vac_buf *buf, uint64_t id, uint32_t model);
 void vac_wire_put_unloaded(struct vac_buf *buf, uint64_t id, const struct vac_wire_unloaded *u);
 void vac_wire_put_measured(struct vac_buf *buf, uint64_t id, const struct vac_ledger *ledger);
+void vac_wire_put_working(struct vac_buf *buf, uint64_t id, uint32_t model);
 void vac_wire_put_error(struct vac_buf *buf, uint64_t id, const struct vac_error *error);
 /* CANCEL, MEASURE, PING, PONG, SHUTDOWN: no payload. */
 void vac_wire_put_empty(struct vac_buf *buf, enum vac_wire_type type, uint64_t id);
@@ -170,6 +172,8 @@ int vac_wire_get_unloaded(const void *payload, size_t bytes, struct vac_wire_unl
 			  struct vac_error *err) VAC_MUST_CHECK;
 int vac_wire_get_measured(const void *payload, size_t bytes, struct vac_wire_measured *out,
 			  struct vac_error *err) VAC_MUST_CHECK;
+int vac_wire_get_working(const void *payload, size_t bytes, uint32_t *model,
+			 struct vac_error *err) VAC_MUST_CHECK;
 /* Turns an ERROR payload back into a struct vac_error. */
 int vac_wire_get_error(const void *payload, size_t bytes, struct vac_error *out,
 		       struct vac_error *err) VAC_MUST_CHECK;

@@ -80,6 +80,7 @@ static void handle_plan(struct worker *w, uint64_t frame, const void *payload, s
 		reply_error(w, frame, &err);
 		return;
 	}
+	worker_tell(w, frame, 0);
 	if (vac_engine_plan(w->engine, dir, &plan, &info, &err) < 0) {
 		reply_error(w, frame, &err);
 	} else {
@@ -114,6 +115,7 @@ static int start_load(struct worker *w, uint64_t frame, const struct vac_wire_lo
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return vac_fail_nomem(err, "a model's record", sizeof(*m));
+	worker_tell(w, frame, load->model);
 	rc = vac_model_begin_load(w->engine, load->model, dir, &m->model, err);
 	if (rc < 0) {
 		free(m);
@@ -173,6 +175,7 @@ bool worker_load_some(struct worker *w)
 		m = m->next;
 	if (!m)
 		return false;
+	worker_tell(w, m->load_frame, m->id);
 	rc = vac_model_load_step(m->model, &err);
 	if (rc < 0) {
 		uint64_t frame = m->load_frame;
@@ -187,6 +190,15 @@ bool worker_load_some(struct worker *w)
 		vac_wire_put_progress(&w->out, m->load_frame, &progress);
 	}
 	return true;
+}
+
+uint64_t worker_task_of(const struct worker *w, uint32_t model)
+{
+	const struct worker_task *t = w->tasks;
+
+	while (t && t->model != model)
+		t = t->next;
+	return t ? t->frame : 0;
 }
 
 static void forget_task(struct worker_task *t)
@@ -244,14 +256,20 @@ static int start_task(struct worker *w, uint64_t frame, const struct vac_wire_ta
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return vac_fail_nomem(err, "a task's record", sizeof(*t));
+	/* Tokenizing may be what it dies of, and may happen between the layers of
+	 * another model's batch. */
+	worker_tell(w, frame, m->id);
 	rc = vac_job_create(m->model, &task->options, task->inputs, task->input_count, &t->job,
 			    err);
+	if (w->in_batch)
+		worker_tell(w, w->batch_id, w->batch_model);
 	if (rc < 0) {
 		free(t);
 		return rc;
 	}
 	t->worker = w;
 	t->frame = frame;
+	t->model = m->id;
 	t->next = w->tasks;
 	w->tasks = t;
 	vac_job_submit(t->job, task_done, t);

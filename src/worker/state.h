@@ -22,6 +22,7 @@ struct worker_task {
 	struct worker *worker;
 	struct vac_job *job;
 	uint64_t frame; /* id of the TASK frame */
+	uint32_t model;
 };
 
 struct worker {
@@ -30,14 +31,22 @@ struct worker {
 	struct worker_model *models;
 	struct worker_task *tasks;
 	struct vac_buf in, out;
-	bool in_batch; /* the engine is computing: only quick frames are handled */
-	bool ended;    /* SHUTDOWN came or the server left */
-	int failure;   /* negative errno: the connection broke; error says how */
+	bool in_batch;     /* the engine is computing: only quick frames are handled */
+	uint64_t batch_id; /* a task of the batch that is computed */
+	uint32_t batch_model;
+	uint32_t told_model; /* of the last WORKING */
+	bool ended;          /* SHUTDOWN came or the server left */
+	int failure;         /* negative errno: the connection broke; error says how */
 	struct vac_error error;
 };
 
 /* frames.c: handles the frame whose payload lies at payload. */
 void worker_handle(struct worker *w, const struct vac_wire_header *header, const void *payload);
+/* Tells the server what it is at, before it may die of it; at most once for each
+ * change of the model. id: of the question. */
+void worker_tell(struct worker *w, uint64_t id, uint32_t model);
+/* Any task of that model has been asked with this id; 0: none. */
+uint64_t worker_task_of(const struct worker *w, uint32_t model);
 /* Frames that must wait while a batch is computed. */
 bool worker_must_wait(const struct worker *w, uint16_t type);
 /* Closes one model and forgets it; returns what the ledger says went. */

@@ -141,6 +141,26 @@ static void between(void *ctx)
 	pump(ctx, false);
 }
 
+void worker_tell(struct worker *w, uint64_t id, uint32_t model)
+{
+	/* A plan is of no model yet and is told each time. */
+	if (model != 0 && model == w->told_model)
+		return;
+	w->told_model = model;
+	vac_wire_put_working(&w->out, id, model);
+	flush(w);
+}
+
+/* The engine calls this before a batch. */
+static void computing(void *ctx, uint32_t model)
+{
+	struct worker *w = ctx;
+
+	w->batch_id = worker_task_of(w, model);
+	w->batch_model = model;
+	worker_tell(w, w->batch_id, model);
+}
+
 static int say_hello(struct worker *w)
 {
 	const char *program = "vacate-worker " VAC_VERSION;
@@ -195,6 +215,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 		.threads = options->threads,
 		.max_batch_tokens = options->max_batch_tokens,
 		.between = between,
+		.computing = computing,
 		.between_ctx = &w,
 	};
 	int rc = vac_engine_open(&w.engine, &engine_options, err);

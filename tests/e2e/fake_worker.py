@@ -24,6 +24,9 @@ made from the bytes of the text.
   fail-load         answers LOAD with ERROR unsupported
   fail-task         answers TASK with ERROR too_large
   fail-plan         answers PLAN with ERROR corrupt
+  plan-MB           plans that many MB for each model instead of 8 KiB
+  working           says WORKING before it plans, loads and computes
+  die-task-of-NAME  dies of SIGKILL over a task of the model in .../NAME
   no-exit           ignores SHUTDOWN
   memory-MB         holds that many MB for each loaded model
 """
@@ -35,6 +38,7 @@ import struct
 import sys
 import time
 
+WORKING = 0x91
 HELLO, PLAN, LOAD, TASK, CANCEL, UNLOAD, MEASURE, PING, SHUTDOWN = range(1, 10)
 PLANNED, LOADED, RESULT, UNLOADED, MEASURED, PONG = 0x82, 0x83, 0x84, 0x86, 0x87, 0x88
 PROGRESS, ERROR = 0x90, 0xFF
@@ -73,11 +77,15 @@ def frame(kind, identity, payload=b""):
 
 
 def model(ledger_bytes):
-    plan = struct.pack("<I", 1) + struct.pack("<BBQ", 1, 0, PLANNED_BYTES)
+    plan = struct.pack("<I", 1) + struct.pack("<BBQ", 1, 0, planned_bytes())
     plan += struct.pack("<QQ", 4096, 0)
     return (plan + string("fake") + string("float32") + string("mean") + b"\1"
             + struct.pack("<Q6II", 1000, DIMENSIONS, 2, 2, 100, DIMENSIONS, 128, 2)
             + struct.pack("<Q6Q", ledger_bytes, 1, 2, 3, 4, 5, 6))
+
+
+def planned_bytes():
+    return number("plan") << 20 or PLANNED_BYTES
 
 
 def die():
@@ -107,6 +115,7 @@ class Worker:
     def __init__(self, sock):
         self.sock = sock
         self.models = {}
+        self.names = {}
         self.data = b""
 
     def send(self, *args):
@@ -114,6 +123,10 @@ class Worker:
 
     def error(self, identity, code, message):
         self.send(ERROR, identity, struct.pack("<I", code) + string(message) + string(""))
+
+    def working(self, identity, which):
+        if asked("working"):
+            self.send(WORKING, identity, struct.pack("<I", which))
 
     def hello(self):
         if number("exit"):
@@ -130,6 +143,7 @@ class Worker:
     def plan(self, identity, payload):
         _, n = struct.unpack_from("<II", payload)
         note(f"plan {payload[8:8 + n].decode()}")
+        self.working(identity, 0)
         sleep_ms(number("slow-plan"))
         if asked("die-plan"):
             die()
@@ -141,6 +155,7 @@ class Worker:
     def load(self, identity, payload):
         number_of_model, n = struct.unpack_from("<II", payload)
         note(f"load {payload[8:8 + n].decode()}")
+        self.working(identity, number_of_model)
         self.send(PROGRESS, identity, struct.pack("<QQ", 100, 4096))
         sleep_ms(number("slow-load"))
         if asked("hang-load"):
@@ -151,14 +166,18 @@ class Worker:
             self.error(identity, 3, "config.json: model_type 'fake' is not served")
             return
         self.models[number_of_model] = bytearray(b"x" * (number("memory") << 20))
-        self.send(LOADED, identity, model(PLANNED_BYTES))
+        self.names[number_of_model] = payload[8:8 + n].decode().rsplit("/", 1)[-1]
+        self.send(LOADED, identity, model(planned_bytes()))
 
     def task(self, identity, payload):
         which, _, _, _, _, count = struct.unpack_from("<IBBBII", payload)
         note(f"task {identity} {count}")
         if asked("hang-task"):
             hang()
+        self.working(identity, which)
         sleep_ms(number("slow-task"))
+        if asked(f"die-task-of-{self.names.get(which)}"):
+            die()
         if asked("die-task"):
             die()
         if asked("die-task-once"):
@@ -206,7 +225,8 @@ class Worker:
             which, = struct.unpack_from("<I", payload)
             note("unload")
             del self.models[which]
-            self.send(UNLOADED, identity, struct.pack("<QI", PLANNED_BYTES, len(self.models)))
+            self.send(UNLOADED, identity,
+                      struct.pack("<QI", planned_bytes(), len(self.models)))
         elif kind == PING:
             note("ping")
             self.send(PONG, identity)

@@ -113,7 +113,7 @@ def test_life(fake):
     assert receipt["planned_bytes"] == receipt["ledger_bytes"] == 8192
     assert not server.workers()
     assert [e.split()[0] for e in server.events()] == [
-        "hello", "load", "task", "unload", "shutdown"]
+        "hello", "plan", "load", "task", "unload", "shutdown"]
 
 
 @pytest.mark.threads
@@ -273,7 +273,10 @@ def test_plan_that_fails(fake):
         assert model["state"] == "failed" and "broken at byte 7" in model["reason"]
     reply = server.get("/models/plan?model=a")
     assert reply.status >= 400 and "broken at byte 7" in reply.json["error"]["message"]
-    works(server)    # a load is another question
+    assert "broken at byte 7" in message(server.ask(), 422)    # what has no plan has no room
+    assert server.events("load") == []
+    server.says("")
+    works(server)
 
 
 def test_plan_that_kills_the_worker(fake):

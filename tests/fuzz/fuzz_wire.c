@@ -69,6 +69,9 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	case VAC_WIRE_UNLOAD:
 		sink += (uint64_t)vac_wire_get_unload(payload, bytes, &id, &err);
 		break;
+	case VAC_WIRE_WORKING:
+		sink += (uint64_t)vac_wire_get_working(payload, bytes, &id, &err);
+		break;
 	case VAC_WIRE_UNLOADED:
 		sink += (uint64_t)vac_wire_get_unloaded(payload, bytes, &unloaded, &err);
 		break;

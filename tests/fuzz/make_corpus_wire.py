@@ -29,6 +29,7 @@ SEEDS = {
     0x86: struct.pack("<QI", 4096, 0),
     0x87: struct.pack("<QQI", 4096, 0, 1) + struct.pack("<IBBQ", 1, 1, 0, 4096),
     0x90: struct.pack("<QQ", 1, 2),
+    0x91: struct.pack("<I", 3),
     0xFF: struct.pack("<I", 2) + string("no such model") + string(""),
 }
 

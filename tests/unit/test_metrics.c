@@ -103,6 +103,15 @@ static void check_sample(const char *line, const char *name)
 }
 
 /* With a model of an awkward name, so that all kinds of samples are there. */
+static void measure(void *ctx, struct vac_budget_room *out)
+{
+	(void)ctx;
+	*out = (struct vac_budget_room){.total_valid = true,
+					.free_valid = true,
+					.total_bytes = UINT64_C(1) << 30,
+					.free_bytes = UINT64_C(1) << 29};
+}
+
 static void test_all(void **state)
 {
 	struct vac_server *server = calloc(1, sizeof(*server));
@@ -112,6 +121,10 @@ static void test_all(void **state)
 	int samples = 0;
 
 	(void)state;
+	assert_non_null(server);
+	vac_budget_init(&server->budget, "cpu", false,
+			&(struct vac_size){.is_share = true, .share = 0.5},
+			&(struct vac_size){.is_share = true, .share = 0.25}, measure, NULL);
 	assert_non_null(server);
 	server->registry.models = &model;
 	server->journal.path = "journal";

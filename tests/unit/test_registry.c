@@ -29,6 +29,8 @@ struct world {
 	struct vac_error last_error;
 };
 
+static const struct vac_error gone = {.code = VAC_E_GONE, .message = "killed"};
+
 struct call {
 	struct vac_waiter waiter;
 	int number;
@@ -124,7 +126,10 @@ static int set_up(void **state)
 		return -1;
 	w->now_ns = 1000 * MS;
 	w->worker = WORKER(1);
-	vac_registry_init(&w->registry, &ops, w, KEEP_MS, MAX_QUEUE);
+	vac_registry_init(
+		&w->registry, &ops, w,
+		&(struct vac_registry_options){.keep_alive_ms = KEEP_MS, .max_queue = MAX_QUEUE},
+		NULL);
 	*state = w;
 	return 0;
 }
@@ -510,9 +515,9 @@ static void test_worker_death_retries_once(void **state)
 
 	submit(w, m, &call, 1);
 	asked(w);
-	vac_registry_worker_gone(&w->registry, WORKER(2)); /* not its worker */
+	vac_registry_worker_gone(&w->registry, WORKER(2), NULL, &gone); /* not its worker */
 	assert_int_equal(m->state, VAC_REGISTRY_RESIDENT);
-	vac_registry_worker_gone(&w->registry, WORKER(1));
+	vac_registry_worker_gone(&w->registry, WORKER(1), NULL, &gone);
 	assert_string_equal(asked(w), "died a 4;");
 	assert_int_equal(m->state, VAC_REGISTRY_ABSENT);
 	w->worker = WORKER(2);
@@ -520,7 +525,7 @@ static void test_worker_death_retries_once(void **state)
 	assert_string_equal(asked(w), "load a;");
 	loaded(w, m);
 	assert_string_equal(asked(w), "run 1;");
-	vac_registry_worker_gone(&w->registry, WORKER(2));
+	vac_registry_worker_gone(&w->registry, WORKER(2), NULL, &gone);
 	assert_false(vac_registry_lost(&w->registry, &call.waiter));
 	assert_int_equal(call.waiter.state, VAC_WAITER_IDLE);
 	assert_int_equal(m->task_errors, 1);
@@ -539,13 +544,13 @@ static void test_death_of_a_draining_model_ends_its_unload(void **state)
 	vac_registry_unload(&w->registry, m, VAC_UNLOAD_REQUEST, false, &seen.watch);
 	submit(w, m, &waiting, 2);
 	asked(w);
-	vac_registry_worker_gone(&w->registry, WORKER(1));
+	vac_registry_worker_gone(&w->registry, WORKER(1), NULL, &gone);
 	assert_int_equal(seen.count, 1);
 	assert_int_equal(seen.id, 77);
 	assert_string_equal(asked(w), "died a 4;load a;");
 	assert_true(vac_registry_lost(&w->registry, &running.waiter));
 	loaded(w, m);
-	assert_string_equal(asked(w), "run 2;run 1;");
+	assert_string_equal(asked(w), "run 1;run 2;"); /* as they came */
 }
 
 static void test_death_while_unloading_is_the_unloads_affair(void **state)
@@ -556,7 +561,7 @@ static void test_death_while_unloading_is_the_unloads_affair(void **state)
 	vac_registry_unload(&w->registry, m, VAC_UNLOAD_REQUEST, false, NULL);
 	pass(w, 0);
 	asked(w);
-	vac_registry_worker_gone(&w->registry, WORKER(1));
+	vac_registry_worker_gone(&w->registry, WORKER(1), NULL, &gone);
 	assert_string_equal(asked(w), "");
 	assert_int_equal(m->state, VAC_REGISTRY_DRAINING);
 	unloaded(w, m, 3);

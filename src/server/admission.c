@@ -1,0 +1,380 @@
+/* admission.c - the line of loads and who makes way for them. The loop's thread only. */
+#include "server/admission.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define NS_PER_MS INT64_C(1000000)
+#define NEVER     INT64_MAX
+/* Of a set of models that would make room, so many are looked at whether they
+ * could stay. */
+#define SPARE_TRIES 64
+
+static int64_t now(const struct vac_registry *registry)
+{
+	return registry->ops->now_ns(registry->ctx);
+}
+
+static void wake_at(struct vac_registry *registry, int64_t at_ns)
+{
+	registry->ops->wake_at(registry->ctx, at_ns);
+}
+
+/* ---- lists ---- */
+
+void vac_admission_enter(struct vac_registry *registry, struct vac_model *model, bool first)
+{
+	model->load_held = true;
+	/* The first try's plan stands. */
+	model->plan_known = first && model->plan_known;
+	model->shortage = (struct vac_shortage){0};
+	if (first)
+		vac_list_prepend(&registry->line, &model->line);
+	else
+		vac_list_append(&registry->line, &model->line);
+}
+
+void vac_admission_leave(struct vac_registry *registry, struct vac_model *model)
+{
+	(void)registry;
+	model->load_held = false;
+	vac_list_drop(&model->line);
+}
+
+void vac_admission_used(struct vac_registry *registry, struct vac_model *model)
+{
+	if (model->state != VAC_REGISTRY_RESIDENT || model->pinned)
+		vac_list_drop(&model->use);
+	else if (model->running.count > 0)
+		vac_list_append(&registry->busy, &model->use);
+	else
+		vac_list_append(&registry->idle, &model->use);
+}
+
+/* ---- who may be evicted, and when ---- */
+
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int64_t turn_ends_at(const struct vac_registry *registry, const struct vac_model *model)
+{
+	int64_t load_ns = model->resident_ns - model->admitted_ns;
+
+	return model->resident_ns +
+	       later(registry->options.turn_ms * NS_PER_MS, VAC_TURN_LOADS * load_ns);
+}
+
+/* When the model may be made to leave, as long as nothing else changes. */
+static int64_t evictable_at(const struct vac_registry *registry, const struct vac_model *model)
+{
+	int64_t at_ns = turn_ends_at(registry, model);
+	int64_t linger_ns = model->idle_since_ns + VAC_LINGER_MS * NS_PER_MS;
+
+	if (model->running.count == 0 && linger_ns < at_ns)
+		at_ns = linger_ns;
+	return later(at_ns, model->resident_ns + registry->options.min_resident_ms * NS_PER_MS);
+}
+
+/* A trial: which models would have to leave for a load. */
+struct trial {
+	struct vac_registry *registry;
+	const struct vac_model *load;
+	int64_t now_ns;
+	int64_t soonest_ns;       /* when somebody else may leave */
+	struct vac_model *marked; /* the most recently used first; chained by weighed */
+};
+
+static bool suffices(const struct trial *trial)
+{
+	const struct vac_model *load = trial->load;
+
+	return vac_shortage_none(vac_budget_shortage(load->budget, &load->charge, true));
+}
+
+/* Marks models of a list as leaving until that suffices: those that may leave
+ * now, or (at_any_time) the others. */
+static bool mark(struct trial *trial, const struct vac_list *list, bool at_any_time)
+{
+	for (struct vac_link *link = list->first; link; link = link->next) {
+		struct vac_model *model = VAC_MODEL_AT(link, use);
+		int64_t at_ns = evictable_at(trial->registry, model);
+
+		if (model->budget != trial->load->budget || model->charge.leaving)
+			continue;
+		if (at_ns > trial->now_ns) {
+			if (at_ns < trial->soonest_ns)
+				trial->soonest_ns = at_ns;
+			if (!at_any_time)
+				continue;
+		}
+		vac_budget_leave(model->budget, &model->charge);
+		model->weighed = trial->marked;
+		trial->marked = model;
+		if (suffices(trial))
+			return true;
+	}
+	return false;
+}
+
+/* Takes those out that need not leave. The last that was marked must: without
+ * it there was not enough. Returns the least recently used of the rest. */
+static struct vac_model *spare(struct trial *trial)
+{
+	struct vac_model *victim = trial->marked;
+	int tries = SPARE_TRIES;
+
+	for (struct vac_model *model = victim->weighed; model; model = model->weighed) {
+		if (tries-- > 0) {
+			vac_budget_stay(model->budget, &model->charge);
+			if (suffices(trial))
+				continue;
+			vac_budget_leave(model->budget, &model->charge);
+		}
+		victim = model;
+	}
+	return victim;
+}
+
+static void unmark(struct trial *trial)
+{
+	for (struct vac_model *model = trial->marked; model; model = model->weighed)
+		vac_budget_stay(model->budget, &model->charge);
+	trial->marked = NULL;
+}
+
+enum way {
+	WAY_EVICT,  /* the victim goes */
+	WAY_WAIT,   /* enough is on its way, or will be allowed to go */
+	WAY_NONE,   /* all of ours together are not enough: others hold memory */
+	WAY_PINNED, /* ... or the pinned models hold the budget */
+};
+
+static enum way weigh(struct trial *trial, struct vac_model **victim)
+{
+	struct vac_registry *registry = trial->registry;
+	const struct vac_model *load = trial->load;
+	enum way way;
+
+	/* Somebody is leaving already: what that gives is measured first. */
+	if (load->budget->leaving > 0)
+		return WAY_WAIT;
+	if (mark(trial, &registry->idle, false) || mark(trial, &registry->busy, false)) {
+		*victim = spare(trial);
+		way = WAY_EVICT;
+	} else if (mark(trial, &registry->idle, true) || mark(trial, &registry->busy, true)) {
+		way = WAY_WAIT;
+	} else {
+		way = vac_budget_shortage(load->budget, &load->charge, true).budget_bytes > 0
+			      ? WAY_PINNED
+			      : WAY_NONE;
+	}
+	unmark(trial);
+	return way;
+}
+
+/* ---- refusals ---- */
+
+#define MIB(bytes) ((double)(bytes) / 1048576.0)
+
+static bool can_never_fit(const struct vac_model *model)
+{
+	uint64_t limit;
+
+	return vac_budget_limit(model->budget, &limit) && vac_charge_bytes(&model->charge) > limit;
+}
+
+static void describe_need(const struct vac_model *model, char *to, size_t room)
+{
+	const struct vac_charge *need = &model->charge;
+
+	snprintf(to, room, "%.1f MiB (%.1f its own, %.1f scratch, %.1f for a moment while loading)",
+		 MIB(vac_charge_bytes(need)), MIB(need->own_bytes), MIB(need->scratch_bytes),
+		 MIB(need->load_bytes));
+}
+
+static void refuse(struct vac_registry *registry, struct vac_model *model,
+		   const struct vac_error *why)
+{
+	registry->refusals++;
+	vac_registry_load_failed(registry, model, why);
+}
+
+static void refuse_for_ever(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_error why;
+	uint64_t limit = 0;
+	char need[128];
+
+	vac_budget_limit(model->budget, &limit);
+	describe_need(model, need, sizeof(need));
+	vac_fail(
+		&why, VAC_E_NO_ROOM,
+		"model %.200s can never fit on %s: it takes %s, and the budget is %.1f MiB (--ram, "
+		"less --headroom)",
+		model->name, model->budget->device, need, MIB(limit));
+	refuse(registry, model, &why);
+}
+
+/* Names of the pinned residents. */
+static void list_pinned(const struct vac_registry *registry, char *to, size_t room)
+{
+	size_t at = 0;
+
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		const struct vac_model *model = VAC_MODEL_AT(link, active);
+		int n;
+
+		if (!model->pinned || !model->charge.counted || at + 4 >= room)
+			continue;
+		n = snprintf(to + at, room - at, "%s%.64s", at ? ", " : "", model->name);
+		at += n > 0 ? (size_t)n : 0;
+	}
+}
+
+static void refuse_for_pinned(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_error why;
+	uint64_t limit = 0;
+	char need[128], pinned[160] = "";
+
+	vac_budget_limit(model->budget, &limit);
+	describe_need(model, need, sizeof(need));
+	list_pinned(registry, pinned, sizeof(pinned));
+	vac_fail(
+		&why, VAC_E_NO_ROOM,
+		"model %.100s takes %s of the %.1f MiB on %s, and what is pinned (%s) leaves less; "
+		"unload a pinned model or raise --ram",
+		model->name, need, MIB(limit), model->budget->device, pinned);
+	refuse(registry, model, &why);
+}
+
+void vac_admission_explain(const struct vac_registry *registry, const struct vac_model *model,
+			   struct vac_error *err)
+{
+	double waited_s = (double)(now(registry) - model->load_asked_ns) / 1e9;
+	uint64_t limit = 0, free_bytes = 0;
+	char need[128];
+
+	if (!model->load_held || !model->plan_known) {
+		vac_fail(err, VAC_E_TIMEOUT,
+			 "model %.200s was not resident within the request's time: its load began "
+			 "%.1f s ago",
+			 model->name, waited_s);
+		return;
+	}
+	vac_budget_limit(model->budget, &limit);
+	vac_budget_free(model->budget, &free_bytes);
+	describe_need(model, need, sizeof(need));
+	vac_fail(err, VAC_E_TIMEOUT,
+		 "model %.100s waited %.1f s for room: it takes %s; of the budget of %.1f MiB %.1f "
+		 "are taken, and %.1f MiB are free on %s beyond the headroom",
+		 model->name, waited_s, need, MIB(limit), MIB(vac_budget_used(model->budget)),
+		 MIB(free_bytes), model->budget->device);
+}
+
+/* ---- the line ---- */
+
+static void admit(struct vac_registry *registry, struct vac_model *model)
+{
+	vac_admission_leave(registry, model);
+	if (model->budget)
+		vac_budget_add(model->budget, &model->charge);
+	model->load_asked = true;
+	registry->loading++;
+	model->admitted_ns = now(registry);
+	model->wire_id = registry->next_wire_id++;
+	if (model->wire_id == 0) /* 0 is never a model */
+		model->wire_id = registry->next_wire_id++;
+	registry->ops->load(registry->ctx, model);
+}
+
+static void evict(struct vac_registry *registry, struct vac_model *victim)
+{
+	registry->evictions++;
+	victim->evicted_ns = now(registry);
+	vac_registry_unload(registry, victim, VAC_UNLOAD_EVICTED, false, NULL);
+}
+
+/* true: those behind it may be looked at. */
+static bool make_room(struct vac_registry *registry, struct vac_model *model)
+{
+	struct trial trial = {
+		.registry = registry, .load = model, .now_ns = now(registry), .soonest_ns = NEVER};
+	struct vac_model *victim = NULL;
+
+	switch (weigh(&trial, &victim)) {
+	case WAY_EVICT:
+		evict(registry, victim);
+		return false;
+	case WAY_WAIT:
+		if (trial.soonest_ns != NEVER)
+			wake_at(registry, trial.soonest_ns);
+		return false;
+	case WAY_NONE:
+		wake_at(registry, trial.now_ns + VAC_ROOM_POLL_MS * NS_PER_MS);
+		return true;
+	case WAY_PINNED:
+		refuse_for_pinned(registry, model);
+		return true;
+	}
+	return true;
+}
+
+static bool look_at(struct vac_registry *registry, struct vac_model *model)
+{
+	if (!model->budget) {
+		admit(registry, model);
+		return true;
+	}
+	if (!model->plan_known)
+		return false;
+	vac_budget_measure(model->budget, now(registry), VAC_ROOM_AGE_MS * NS_PER_MS);
+	if (can_never_fit(model)) {
+		refuse_for_ever(registry, model);
+		return true;
+	}
+	model->shortage = vac_budget_shortage(model->budget, &model->charge, false);
+	if (vac_shortage_none(model->shortage)) {
+		admit(registry, model);
+		return true;
+	}
+	if (vac_registry_drop(registry, model))
+		return true;
+	/* A load's end tells what it took; until then nobody is made to leave. */
+	if (registry->loading > 0 || registry->planning > 0)
+		return false;
+	return make_room(registry, model);
+}
+
+static void ask_plans(struct vac_registry *registry)
+{
+	for (struct vac_link *link = registry->line.first, *next; link; link = next) {
+		struct vac_model *model = VAC_MODEL_AT(link, line);
+
+		next = link->next;
+		if (!model->budget || model->plan_known || model->plan_asked)
+			continue;
+		model->plan_asked = true;
+		registry->planning++;
+		registry->ops->plan(registry->ctx, model);
+	}
+}
+
+void vac_admission_advance(struct vac_registry *registry)
+{
+	/* An unload is being measured: a load beside it would be measured with it.
+	 * And operations that end at once call back. */
+	if (registry->advancing || registry->unloading)
+		return;
+	registry->advancing = true;
+	ask_plans(registry);
+	for (struct vac_link *link = registry->line.first, *next; link; link = next) {
+		next = link->next;
+		if (!look_at(registry, VAC_MODEL_AT(link, line)))
+			break;
+	}
+	registry->advancing = false;
+}

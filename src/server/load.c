@@ -1,0 +1,201 @@
+/*
+ * load.c - what is asked of workers before a model is resident: its plan, then
+ * the load itself. And who brought a worker down. The loop's thread only.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "server/state.h"
+
+static int make_job(struct vac_server *server, struct vac_model *model)
+{
+	struct vac_job *job;
+
+	if (model->user)
+		return 0;
+	job = calloc(1, sizeof(*job));
+	if (!job)
+		return -ENOMEM;
+	job->server = server;
+	job->model = model;
+	model->user = job;
+	return 0;
+}
+
+void vac_load_forget(void *ctx, struct vac_model *model)
+{
+	(void)ctx;
+	free(model->user);
+	model->user = NULL;
+}
+
+static void failed(struct vac_job *job, const struct vac_error *why)
+{
+	vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", job->model->name, why->message);
+	vac_registry_load_failed(&job->server->registry, job->model, why);
+}
+
+/* Of a plan or a load. */
+static void lost(struct vac_exchange *exchange, const struct vac_error *why)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_model *model = job->model;
+	struct vac_error err;
+
+	/* One more try: the kernel's killer may have meant another model. */
+	if (vac_registry_load_lost(&job->server->registry, model, why))
+		return;
+	vac_fail(&err, VAC_E_GONE, "model %.200s cannot be loaded%s: %s", model->name,
+		 model->load_losses > 1 ? " (tried on two workers)" : "", why->message);
+	vac_log(VAC_LOG_WARN, "%s", err.message);
+	vac_registry_load_failed(&job->server->registry, model, &err);
+}
+
+static int load_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			 const void *payload, struct vac_error *err)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_model *model = job->model;
+	const struct vac_worker *worker = model->worker;
+	struct vac_wire_progress progress;
+	struct vac_wire_model loaded;
+	struct vac_model_info info;
+	struct vac_error refusal;
+
+	switch (header->type) {
+	case VAC_WIRE_PROGRESS:
+		if (vac_wire_get_progress(payload, header->payload_bytes, &progress, err) < 0)
+			return -EINVAL;
+		model->done_bytes = progress.done_bytes;
+		model->total_bytes = progress.total_bytes;
+		return 0;
+	case VAC_WIRE_LOADED:
+		if (vac_wire_get_model(payload, header->payload_bytes, &loaded, err) < 0)
+			return -EINVAL;
+		vac_model_info_copy(&info, &loaded);
+		model->worker_start_ns = worker->started_ns >= model->load_asked_ns
+						 ? worker->ready_ns - worker->started_ns
+						 : 0;
+		vac_registry_loaded(&job->server->registry, model, &info);
+		vac_histogram_add(&job->server->metrics.load, model->load_ns);
+		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
+			(double)model->load_ns / 1e6, info.ledger_bytes);
+		return 0;
+	case VAC_WIRE_ERROR:
+		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
+			return -EINVAL;
+		vac_model_refused(job->model->dir, &refusal);
+		failed(job, &refusal);
+		return 0;
+	default:
+		return vac_fail(err, VAC_E_INVALID, "LOAD was answered with type %u", header->type);
+	}
+}
+
+/* Puts a PLAN or LOAD to the worker of the model's device. */
+static void ask(struct vac_server *server, struct vac_model *model, enum vac_wire_type type,
+		int (*answer)(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			      const void *payload, struct vac_error *err))
+{
+	struct vac_wire_load load = {
+		.model = type == VAC_WIRE_LOAD ? model->wire_id : 0,
+		.dir = {model->dir, (uint32_t)strlen(model->dir)},
+	};
+	struct vac_error err;
+	struct vac_job *job;
+	struct vac_ask question;
+
+	if (make_job(server, model) < 0) {
+		vac_fail_nomem(&err, "a load", sizeof(*job));
+		goto err;
+	}
+	job = model->user;
+	model->worker = vac_supervisor_worker(&server->supervisor, VAC_SERVER_DEVICE, false, &err);
+	if (!model->worker)
+		goto err;
+	job->exchange.answer = answer;
+	job->exchange.lost = lost;
+	question = vac_worker_begin(model->worker);
+	vac_wire_put_load(&model->worker->out, type, question.id, &load);
+	if (vac_worker_commit(&question, &job->exchange, &err) == 0)
+		return;
+err:
+	vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name, err.message);
+	vac_registry_load_failed(&server->registry, model, &err);
+}
+
+void vac_load_begin(void *ctx, struct vac_model *model)
+{
+	ask(ctx, model, VAC_WIRE_LOAD, load_answered);
+}
+
+/* ---- plans ---- */
+
+static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
+			 const void *payload, struct vac_error *err)
+{
+	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
+	struct vac_server *server = job->server;
+	struct vac_wire_model planned;
+	struct vac_model_info info;
+	struct vac_error refusal;
+
+	switch (header->type) {
+	case VAC_WIRE_PLANNED:
+		if (vac_wire_get_model(payload, header->payload_bytes, &planned, err) < 0)
+			return -EINVAL;
+		vac_model_info_copy(&info, &planned);
+		vac_plans_put(&server->plans, job->model->dir, &info);
+		vac_registry_planned(&server->registry, job->model, &info.plan);
+		return 0;
+	case VAC_WIRE_ERROR:
+		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
+			return -EINVAL;
+		vac_model_refused(job->model->dir, &refusal);
+		failed(job, &refusal);
+		return 0;
+	default:
+		return vac_fail(err, VAC_E_INVALID, "PLAN was answered with type %u", header->type);
+	}
+}
+
+/* From the cache, else asked of the worker that will load it: a process of its
+ * own would cost more than the plan. */
+void vac_load_plan(void *ctx, struct vac_model *model)
+{
+	struct vac_server *server = ctx;
+	const struct vac_plan_entry *entry = vac_plans_known(&server->plans, model->dir);
+
+	if (entry && entry->error.code == VAC_OK)
+		vac_registry_planned(&server->registry, model, &entry->info.plan);
+	else
+		ask(server, model, VAC_WIRE_PLAN, plan_answered);
+}
+
+/* ---- deaths ---- */
+
+struct vac_model *vac_load_culprit(const struct vac_server *server, const struct vac_worker *worker)
+{
+	const struct vac_link *link = server->registry.active.first;
+
+	/* One that never said hello was brought down by nobody's model. */
+	if (worker->plan_only || worker->ready_ns == 0)
+		return NULL;
+	if (worker->working_id == 0)
+		return vac_registry_suspect(&server->registry, worker);
+	for (; link; link = link->next) {
+		struct vac_model *model = VAC_MODEL_AT(link, active);
+		const struct vac_job *job = model->user;
+
+		if (!vac_registry_works(model, worker))
+			continue;
+		if ((model->plan_asked && job->exchange.id == worker->working_id) ||
+		    (!model->plan_asked && model->wire_id == worker->working_model))
+			return model;
+	}
+	return NULL;
+}
