@@ -164,7 +164,16 @@ static void finish_load(struct worker *w, struct worker_model *m)
 	vac_wire_put_model(&w->out, VAC_WIRE_LOADED, m->load_frame, &model);
 }
 
-bool worker_load_some(struct worker *w)
+bool worker_is_loading(const struct worker *w)
+{
+	for (const struct worker_model *m = w->models; m; m = m->next) {
+		if (m->loading)
+			return true;
+	}
+	return false;
+}
+
+void worker_load_some(struct worker *w)
 {
 	struct worker_model *m = w->models;
 	struct vac_wire_progress progress;
@@ -174,9 +183,11 @@ bool worker_load_some(struct worker *w)
 	while (m && !m->loading)
 		m = m->next;
 	if (!m)
-		return false;
+		return;
 	worker_tell(w, m->load_frame, m->id);
+	w->in_engine = true;
 	rc = vac_model_load_step(m->model, &err);
+	w->in_engine = false;
 	if (rc < 0) {
 		uint64_t frame = m->load_frame;
 
@@ -189,7 +200,6 @@ bool worker_load_some(struct worker *w)
 		vac_model_load_progress(m->model, &progress.done_bytes, &progress.total_bytes);
 		vac_wire_put_progress(&w->out, m->load_frame, &progress);
 	}
-	return true;
 }
 
 uint64_t worker_task_of(const struct worker *w, uint32_t model)
@@ -261,7 +271,7 @@ static int start_task(struct worker *w, uint64_t frame, const struct vac_wire_ta
 	worker_tell(w, frame, m->id);
 	rc = vac_job_create(m->model, &task->options, task->inputs, task->input_count, &t->job,
 			    err);
-	if (w->in_batch)
+	if (w->in_engine)
 		worker_tell(w, w->batch_id, w->batch_model);
 	if (rc < 0) {
 		free(t);
@@ -334,11 +344,12 @@ static void handle_unload(struct worker *w, uint64_t frame, const void *payload,
 	vac_wire_put_unloaded(&w->out, frame, &unloaded);
 }
 
-/* A running batch uses the scratch arena and the models: what changes them
- * waits until it ends, and everything after it keeps its order. */
+/* A running batch uses the scratch arena and the models, a step of a load its
+ * model: what changes them waits until it ends, and everything after it keeps
+ * its order. */
 bool worker_must_wait(const struct worker *w, uint16_t type)
 {
-	return w->in_batch && type != VAC_WIRE_TASK && type != VAC_WIRE_PING &&
+	return w->in_engine && type != VAC_WIRE_TASK && type != VAC_WIRE_PING &&
 	       type != VAC_WIRE_MEASURE;
 }
 

@@ -31,7 +31,7 @@ struct worker {
 	struct worker_model *models;
 	struct worker_task *tasks;
 	struct vac_buf in, out;
-	bool in_batch;     /* the engine is computing: only quick frames are handled */
+	bool in_engine;    /* a batch or a step of a load runs: only quick frames are handled */
 	uint64_t batch_id; /* a task of the batch that is computed */
 	uint32_t batch_model;
 	uint32_t told_model; /* of the last WORKING */
@@ -51,8 +51,9 @@ uint64_t worker_task_of(const struct worker *w, uint32_t model);
 bool worker_must_wait(const struct worker *w, uint16_t type);
 /* Closes one model and forgets it; returns what the ledger says went. */
 uint64_t worker_close_model(struct worker *w, struct worker_model *m);
-/* One step of the first load that is under way; false when there is none. */
-bool worker_load_some(struct worker *w);
+/* One step of the first load that is under way, if there is one. */
+void worker_load_some(struct worker *w);
+bool worker_is_loading(const struct worker *w);
 void worker_free_all(struct worker *w);
 
 #endif

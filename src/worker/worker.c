@@ -187,23 +187,25 @@ static void loop(struct worker *w)
 		pump(w, !busy);
 		if (w->ended)
 			break;
-		busy = false;
 		if (vac_engine_has_work(w->engine)) {
 			int rc;
 
-			w->in_batch = true;
+			w->in_engine = true;
 			rc = vac_engine_step(w->engine, &w->error);
-			w->in_batch = false;
+			w->in_engine = false;
 			if (rc < 0) {
 				w->failure = rc;
 				break;
 			}
-			busy = vac_engine_has_work(w->engine);
 			flush(w);
 		}
 		/* A load takes its turn after each batch, not after all of them. */
-		if (worker_load_some(w))
-			busy = true;
+		worker_load_some(w);
+		/* What had to wait for the engine goes on now: it may be all that
+		 * the server sent, and no news would come to remind of it. */
+		if (w->in.bytes && !w->ended)
+			handle_all(w);
+		busy = vac_engine_has_work(w->engine) || worker_is_loading(w);
 	}
 }
 
