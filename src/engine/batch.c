@@ -153,8 +153,8 @@ static void learn_speed(struct vac_model *model, uint32_t rows, int64_t ns)
 		model->tokens_per_second += weight * (speed - model->tokens_per_second);
 }
 
-static void take_result(struct vac_engine *engine, const struct vac_model *model,
-			const struct vac_batch_entry *entry, const float *from)
+static void take_result(struct vac_engine *engine, const struct vac_batch_entry *entry,
+			const float *from)
 {
 	struct vac_job *job = entry->job;
 	float *to = job->vectors + (size_t)entry->index * job->dimensions;
@@ -163,7 +163,6 @@ static void take_result(struct vac_engine *engine, const struct vac_model *model
 	 * once, after, gives the same direction and length 1. */
 	if (job->normalize)
 		vac_normalize_vector(to, job->dimensions);
-	(void)model;
 }
 
 /* Results and times to the jobs; then done is called for those that are
@@ -185,7 +184,7 @@ static void deliver(struct vac_engine *engine, const struct vac_model *model, in
 			job->started = true;
 		}
 		if (rc == 0)
-			take_result(engine, model, &batch->entries[i],
+			take_result(engine, &batch->entries[i],
 				    vectors + (size_t)i * model->head.width);
 	}
 	for (uint32_t i = 0; i < batch->count; i++) {
