@@ -29,6 +29,7 @@ void vac_admission_enter(struct vac_registry *registry, struct vac_model *model,
 	/* The first try's plan stands. */
 	model->plan_known = first && model->plan_known;
 	model->shortage = (struct vac_shortage){0};
+	model->waiting_noted = false;
 	if (first)
 		vac_list_prepend(&registry->line, &model->line);
 	else
@@ -199,6 +200,8 @@ static void refuse(struct vac_registry *registry, struct vac_model *model,
 		   const struct vac_error *why)
 {
 	registry->refusals++;
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_REFUSED, .why = why});
 	vac_registry_load_failed(registry, model, why);
 }
 
@@ -288,13 +291,20 @@ static void admit(struct vac_registry *registry, struct vac_model *model)
 	model->wire_id = registry->next_wire_id++;
 	if (model->wire_id == 0) /* 0 is never a model */
 		model->wire_id = registry->next_wire_id++;
+	vac_registry_note(registry, model, &(struct vac_event){.kind = VAC_EVENT_LOADING});
 	registry->ops->load(registry->ctx, model);
 }
 
-static void evict(struct vac_registry *registry, struct vac_model *victim)
+static void evict(struct vac_registry *registry, struct vac_model *victim,
+		  const struct vac_model *load)
 {
 	registry->evictions++;
 	victim->evicted_ns = now(registry);
+	vac_registry_note(registry, victim,
+			  &(struct vac_event){.kind = VAC_EVENT_EVICTED,
+					      .reason = VAC_UNLOAD_EVICTED,
+					      .bytes = victim->charge.own_bytes,
+					      .for_model = load->name});
 	vac_registry_unload(registry, victim, VAC_UNLOAD_EVICTED, false, NULL);
 }
 
@@ -307,7 +317,7 @@ static bool make_room(struct vac_registry *registry, struct vac_model *model)
 
 	switch (weigh(&trial, &victim)) {
 	case WAY_EVICT:
-		evict(registry, victim);
+		evict(registry, victim, model);
 		return false;
 	case WAY_WAIT:
 		if (trial.soonest_ns != NEVER)
@@ -321,6 +331,16 @@ static bool make_room(struct vac_registry *registry, struct vac_model *model)
 		return true;
 	}
 	return true;
+}
+
+static void note_waiting(const struct vac_registry *registry, struct vac_model *model)
+{
+	if (model->waiting_noted)
+		return;
+	model->waiting_noted = true;
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_WAITING,
+					      .bytes = vac_charge_bytes(&model->charge)});
 }
 
 static bool look_at(struct vac_registry *registry, struct vac_model *model)
@@ -343,6 +363,7 @@ static bool look_at(struct vac_registry *registry, struct vac_model *model)
 	}
 	if (vac_registry_drop(registry, model))
 		return true;
+	note_waiting(registry, model);
 	/* A load's end tells what it took; until then nobody is made to leave. */
 	if (registry->loading > 0 || registry->planning > 0)
 		return false;

@@ -70,8 +70,8 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_PROGRESS:
 		if (vac_wire_get_progress(payload, header->payload_bytes, &progress, err) < 0)
 			return -EINVAL;
-		model->done_bytes = progress.done_bytes;
-		model->total_bytes = progress.total_bytes;
+		vac_registry_progress(&job->server->registry, model, progress.done_bytes,
+				      progress.total_bytes);
 		return 0;
 	case VAC_WIRE_LOADED:
 		if (vac_wire_get_model(payload, header->payload_bytes, &loaded, err) < 0)

@@ -35,6 +35,19 @@ void vac_registry_init(struct vac_registry *registry, const struct vac_registry_
 	};
 }
 
+void vac_registry_note(const struct vac_registry *registry, const struct vac_model *model,
+		       const struct vac_event *event)
+{
+	struct vac_event told = *event;
+
+	if (!registry->ops->noted)
+		return;
+	told.at_ns = now(registry);
+	told.model = model->name;
+	told.device = model->budget ? model->budget->device : "cpu";
+	registry->ops->noted(registry->ctx, &told);
+}
+
 static bool active(const struct vac_model *model)
 {
 	return model->active.list != NULL;
@@ -162,6 +175,22 @@ static void stop_loading(struct vac_registry *registry, struct vac_model *model)
 	model->worker = NULL;
 }
 
+/* It left, or gave its load up (receipt NULL). */
+static void note_absent(const struct vac_registry *registry, const struct vac_model *model,
+			const struct vac_receipt *receipt)
+{
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_ABSENT,
+					      .reason = receipt ? receipt->reason : 0,
+					      .receipt = receipt});
+}
+
+static void note_why(const struct vac_registry *registry, const struct vac_model *model,
+		     enum vac_event_kind kind, const struct vac_error *why)
+{
+	vac_registry_note(registry, model, &(struct vac_event){.kind = kind, .why = why});
+}
+
 /* Neither loading nor resident. */
 static void deactivate(struct vac_registry *registry, struct vac_model *model,
 		       enum vac_registry_state state)
@@ -196,25 +225,34 @@ static void clear_unload(struct vac_model *model)
 	model->unload_wanted = model->unloading = model->drop_cache = false;
 }
 
+static int refuse_call(const struct vac_registry *registry, const struct vac_model *model,
+		       const struct vac_error *why, struct vac_error *err)
+{
+	note_why(registry, model, VAC_EVENT_REFUSED, why);
+	if (err)
+		*err = *why;
+	return vac_error_errno(why->code);
+}
+
 int vac_registry_submit(struct vac_registry *registry, struct vac_model *model,
 			struct vac_waiter *waiter, struct vac_error *err)
 {
+	struct vac_error why;
+
 	assert(waiter->state == VAC_WAITER_IDLE);
 	if (registry->closed)
 		return vac_fail(err, VAC_E_GONE, "the server is shutting down");
 	if (model->set_aside && waiter->load_only)
 		forgive(model);
-	if (model->set_aside) {
-		if (err)
-			*err = model->failure;
-		return vac_error_errno(model->failure.code);
+	if (model->set_aside)
+		return refuse_call(registry, model, &model->failure, err);
+	if (model->waiting.count + model->running.count >= registry->options.max_queue) {
+		vac_fail(&why, VAC_E_BUSY,
+			 "%u requests for model %s are waiting already, which is the most; try "
+			 "again soon or raise --max-queue",
+			 registry->options.max_queue, model->name);
+		return refuse_call(registry, model, &why, err);
 	}
-	if (model->waiting.count + model->running.count >= registry->options.max_queue)
-		return vac_fail(
-			err, VAC_E_BUSY,
-			"%u requests for model %s are waiting already, which is the most; try "
-			"again soon or raise --max-queue",
-			registry->options.max_queue, model->name);
 	waiter->model = model;
 	waiter->order = registry->next_order++;
 	waiter->losses = waiter->tries = 0;
@@ -237,6 +275,7 @@ bool vac_registry_drop(struct vac_registry *registry, struct vac_model *model)
 		return false;
 	stop_loading(registry, model);
 	deactivate(registry, model, VAC_REGISTRY_ABSENT);
+	note_absent(registry, model, NULL);
 	clear_unload(model);
 	tell_watches(model, NULL);
 	wake_now(registry);
@@ -301,6 +340,23 @@ bool vac_registry_lost(struct vac_registry *registry, struct vac_waiter *waiter)
 
 /* ---- loads ---- */
 
+void vac_registry_progress(struct vac_registry *registry, struct vac_model *model,
+			   uint64_t done_bytes, uint64_t total_bytes)
+{
+	model->done_bytes = done_bytes;
+	model->total_bytes = total_bytes;
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_LOADING,
+					      .done_bytes = done_bytes,
+					      .total_bytes = total_bytes});
+}
+
+static void note_draining(const struct vac_registry *registry, const struct vac_model *model)
+{
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_DRAINING, .reason = model->reason});
+}
+
 void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_model_info *info)
 {
@@ -319,6 +375,12 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 	model->state = model->unload_wanted ? VAC_REGISTRY_DRAINING : VAC_REGISTRY_RESIDENT;
 	if (model->budget && model->unload_wanted)
 		vac_budget_leave(model->budget, &model->charge);
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_RESIDENT,
+					      .bytes = info->ledger_bytes,
+					      .load_ns = model->load_ns});
+	if (model->unload_wanted)
+		note_draining(registry, model);
 	rest(registry, model);
 	/* Those that are here now; a run that fails at once may end the state. */
 	while (count-- > 0 && model->waiting.first &&
@@ -366,6 +428,9 @@ void vac_registry_planned(struct vac_registry *registry, struct vac_model *model
 	model->worker = NULL; /* the one that planned need not be the one that loads */
 	model->plan_known = true;
 	vac_charge_plan(model->budget, &model->charge, plan);
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_PLANNED,
+					      .bytes = vac_charge_bytes(&model->charge)});
 	vac_admission_advance(registry);
 }
 
@@ -400,6 +465,7 @@ void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *m
 		copy = model->failure; /* says more */
 	model->failure = copy;
 	model->load_failures++;
+	note_why(registry, model, VAC_EVENT_FAILED, &copy);
 	clear_unload(model);
 	tell_watches(model, NULL);
 	fail_waiting(registry, model, &copy);
@@ -417,8 +483,10 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 		model->unload_wanted = true;
 		model->reason = reason;
 		model->decided_ns = now(registry);
-		if (model->state == VAC_REGISTRY_RESIDENT)
+		if (model->state == VAC_REGISTRY_RESIDENT) {
 			model->state = VAC_REGISTRY_DRAINING;
+			note_draining(registry, model);
+		}
 		vac_admission_used(registry, model);
 		if (model->budget)
 			vac_budget_leave(model->budget, &model->charge);
@@ -458,6 +526,7 @@ static void left(struct vac_registry *registry, struct vac_model *model,
 		vac_budget_remove(model->budget, &model->charge);
 	deactivate(registry, model, model->set_aside ? VAC_REGISTRY_FAILED : VAC_REGISTRY_ABSENT);
 	model->worker = NULL;
+	note_absent(registry, model, receipt);
 	clear_unload(model);
 	tell_watches(model, receipt);
 	wake_now(registry);
@@ -512,6 +581,7 @@ static void strike(struct vac_registry *registry, struct vac_model *model,
 		 "model %.200s brought its worker down %u times in a row and is set aside until "
 		 "`vacate load` asks for it; the last time: %s",
 		 model->name, model->strikes, why->message);
+	note_why(registry, model, VAC_EVENT_SET_ASIDE, &model->failure);
 }
 
 static void died(struct vac_registry *registry, struct vac_model *model)
@@ -657,6 +727,7 @@ void vac_registry_close(struct vac_registry *registry)
 			continue;
 		vac_admission_leave(registry, model);
 		deactivate(registry, model, VAC_REGISTRY_ABSENT);
+		note_absent(registry, model, NULL);
 		clear_unload(model);
 		tell_watches(model, NULL);
 	}

@@ -19,6 +19,7 @@
 
 #include "memory/receipt.h"
 #include "server/budget.h"
+#include "server/event.h"
 #include "server/list.h"
 #include "server/modelinfo.h"
 
@@ -90,6 +91,7 @@ struct vac_model {
 	struct vac_link use;  /* resident and not pinned: idle or busy, least recent first */
 	bool plan_known;
 	bool plan_asked, load_asked;  /* the operation is under way */
+	bool waiting_noted;           /* of this place in line */
 	bool pinned;                  /* never evicted, never idle too long, loaded again if lost */
 	int64_t admitted_ns;          /* the load was asked */
 	int64_t evicted_ns;           /* last eviction; 0: never */
@@ -134,6 +136,8 @@ struct vac_registry_ops {
 	void (*died)(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
 	/* vac_registry_tick() is wanted at that time (or earlier). */
 	void (*wake_at)(void *ctx, int64_t at_ns);
+	/* Something happened (event.h). NULL: nobody wants to know. */
+	void (*noted)(void *ctx, const struct vac_event *event);
 	/* A model leaves the table: free model->user. */
 	void (*forget)(void *ctx, struct vac_model *model);
 };
@@ -211,6 +215,9 @@ bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *mod
 void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,
 			  const struct vac_plan *plan);
 
+/* Of the load that was asked for, now and then. */
+void vac_registry_progress(struct vac_registry *registry, struct vac_model *model,
+			   uint64_t done_bytes, uint64_t total_bytes);
 /* info: of the LOADED answer. */
 void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_model_info *info);
@@ -249,6 +256,10 @@ uint32_t vac_registry_models_on(const struct vac_registry *registry,
 				const struct vac_worker *worker);
 /* When an idle resident model will be unloaded; negative: never, or it is busy. */
 int64_t vac_registry_expires_at_ns(const struct vac_model *model);
+/* Tells whoever wants to know; model, device and at_ns are filled in. Between
+ * the files of the registry only. */
+void vac_registry_note(const struct vac_registry *registry, const struct vac_model *model,
+		       const struct vac_event *event);
 /* No more loads and waiters; what runs ends. */
 void vac_registry_close(struct vac_registry *registry);
 /* Nothing is loading, resident or draining. */
