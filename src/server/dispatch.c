@@ -326,6 +326,15 @@ static void unload(struct vac_request *request, bool all)
 
 /* ---- the registry's other operations ---- */
 
+/* What the flags say: those that hold for all are the registry's defaults. */
+static void settings(void *ctx, const char *name, struct vac_model_settings *out)
+{
+	const struct vac_server_options *options = &((struct vac_server *)ctx)->options;
+
+	for (size_t i = 0; i < options->pin_count; i++)
+		out->pin = out->pin || strcmp(options->pins[i], name) == 0;
+}
+
 static int64_t now_ns(void *ctx)
 {
 	(void)ctx;
@@ -342,6 +351,7 @@ static void wake_at(void *ctx, int64_t at_ns)
 
 const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.now_ns = now_ns,
+	.settings = settings,
 	.plan = vac_load_plan,
 	.load = vac_load_begin,
 	.run = run_task,
