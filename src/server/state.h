@@ -90,6 +90,10 @@ struct vac_request {
 /* The request as api/ reads it; valid while the request lives. */
 void vac_http_describe(struct vac_request *request, struct vac_http_request *out);
 
+/* Counts memory of a request against max_pending_bytes until its reply is there;
+ * VAC_E_BUSY when that were too much. */
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err) VAC_MUST_CHECK;
+
 /* ---- dispatch.c ---- */
 
 /* The request is complete: carries it out. It is DONE when this returns, or
