@@ -1,0 +1,81 @@
+/*
+ * reload.c - a running server takes new settings. The loop's thread only.
+ *
+ * Whatever can fail is done before anything changes: a reload that fails leaves
+ * the server as it was.
+ */
+#include "server/reload.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/state.h"
+
+static void follow(struct vac_server *server, const struct vac_server_options *options)
+{
+	struct vac_registry *registry = &server->registry;
+
+	vac_log_set_level(options->log_level);
+	server->options = *options;
+	server->budget.limit = options->ram;
+	server->budget.headroom = options->headroom;
+	server->budget.measured = false;
+	registry->options.keep_alive_ms = options->keep_alive_ms;
+	registry->options.max_queue = options->max_queue;
+	registry->options.turn_ms = options->turn_ms;
+	registry->options.min_resident_ms = options->min_resident_ms;
+	registry->options.pins = options->pins;
+	registry->options.pin_count = options->pin_count;
+}
+
+static int reload(struct vac_server *server, struct vac_error *err)
+{
+	const struct vac_server_options *now = &server->options, *options;
+	struct vac_catalog catalog;
+	int rc;
+
+	rc = now->reload(now->reload_ctx, &options, err);
+	if (rc < 0)
+		return rc;
+	rc = vac_catalog_init(&catalog, options, err);
+	if (rc == 0) {
+		vac_catalog_free(&server->catalog);
+		server->catalog = catalog;
+		follow(server, options);
+	}
+	now->reloaded(now->reload_ctx, rc == 0);
+	return rc;
+}
+
+void vac_reload(struct vac_server *server)
+{
+	struct vac_error err;
+
+	if (!server->options.reload)
+		return;
+	server->reload.count++;
+	server->reload.failed = reload(server, &err) < 0;
+	if (server->reload.failed) {
+		vac_log(VAC_LOG_ERROR, "SIGHUP: %s; all settings stay as they were", err.message);
+		return;
+	}
+	server->reload.succeeded_wall_ns = vac_wall_ns();
+	vac_log(VAC_LOG_INFO, "SIGHUP: the settings were read again");
+}
+
+void vac_reload_metrics(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_reload *reload = &server->reload;
+
+	vac_metrics_head(buf, "vacate_config_last_reload_successful", "gauge",
+			 "0 while the settings that SIGHUP read last were wrong and old ones "
+			 "hold.");
+	vac_metrics_sample(buf, "vacate_config_last_reload_successful", NULL, NULL,
+			   reload->failed ? 0 : 1);
+	vac_metrics_head(buf, "vacate_config_last_reload_success_timestamp_seconds", "gauge",
+			 "When settings were last taken, since 1970; the start counts.");
+	vac_metrics_sample(buf, "vacate_config_last_reload_success_timestamp_seconds", NULL, NULL,
+			   (double)reload->succeeded_wall_ns / 1e9);
+	vac_metrics_head(buf, "vacate_config_reloads_total", "counter",
+			 "Readings of the settings since the start.");
+	vac_metrics_sample(buf, "vacate_config_reloads_total", NULL, NULL, (double)reload->count);
+}
