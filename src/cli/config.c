@@ -196,7 +196,7 @@ static void show_list(const struct show *show, const struct vac_setting *setting
 static void show_server(const struct show *show)
 {
 	for (size_t i = 0; i < vac_server_setting_count; i++) {
-		const struct vac_setting *setting = &vac_server_settings[i];
+		const struct vac_setting *setting = &vac_server_setting_table[i];
 		const struct vac_config_value *value = &show->config->values[i];
 		const char *text = value->text ? value->text : setting->standard;
 		char key[VAC_VARIABLE_BYTES], origin[VAC_ORIGIN_BYTES];
@@ -221,9 +221,10 @@ static void show_values(const struct show *show, const struct vac_config_value *
 	for (size_t i = 0; i < vac_model_setting_count; i++) {
 		if (!values[i].text)
 			continue;
-		vac_setting_key(&vac_model_settings[i], key);
+		vac_setting_key(&vac_model_setting_table[i], key);
 		put(show, key, values[i].text, values[i].source,
-		    vac_config_origin(show->config, &vac_model_settings[i], &values[i], origin));
+		    vac_config_origin(show->config, &vac_model_setting_table[i], &values[i],
+				      origin));
 	}
 }
 

@@ -18,7 +18,7 @@ static const char *next_key(const void *ctx, size_t i)
 	const bool *of_one_model = ctx;
 
 	if (i < vac_model_setting_count)
-		return vac_model_settings[i].name;
+		return vac_model_setting_table[i].name;
 	i -= vac_model_setting_count;
 	if (!*of_one_model || i > 1)
 		return NULL;
@@ -27,7 +27,8 @@ static const char *next_key(const void *ctx, size_t i)
 
 static const struct vac_setting *find_server_setting(const char *key)
 {
-	return vac_setting_find(vac_server_settings, vac_server_setting_count, key, strlen(key));
+	return vac_setting_find(vac_server_setting_table, vac_server_setting_count, key,
+				strlen(key));
 }
 
 static void unknown_key(struct vac_config *config, const struct vac_conf_item *item,
@@ -64,7 +65,7 @@ static void take_setting(struct vac_config *config, const struct vac_setting *se
 			 const struct vac_conf_item *item, struct vac_config_value *values,
 			 struct vac_model_settings *settings)
 {
-	struct vac_config_value *value = &values[setting - vac_model_settings];
+	struct vac_config_value *value = &values[setting - vac_model_setting_table];
 	char key[VAC_VARIABLE_BYTES];
 	const char *wrong;
 
@@ -83,11 +84,12 @@ static void take_setting(struct vac_config *config, const struct vac_setting *se
 
 /* ---- [defaults] ---- */
 
-static void take_defaults(struct vac_config *config, const struct vac_conf_section *section)
+void vac_config_take_defaults(struct vac_config *config, const struct vac_conf_section *section)
 {
 	for (const struct vac_conf_item *item = section->first; item; item = item->next) {
-		const struct vac_setting *setting = vac_setting_find(
-			vac_model_settings, vac_model_setting_count, item->key, strlen(item->key));
+		const struct vac_setting *setting =
+			vac_setting_find(vac_model_setting_table, vac_model_setting_count,
+					 item->key, strlen(item->key));
 		const struct vac_setting *servers =
 			setting ? find_server_setting(setting->name) : NULL;
 
@@ -206,8 +208,9 @@ static void take_model(struct vac_config *config, const struct vac_conf_section 
 				vac_quote(&shown, section->name, strlen(section->name)));
 	*model = (struct vac_config_model){.name = section->name, .line = section->line};
 	for (const struct vac_conf_item *item = section->first; item; item = item->next) {
-		const struct vac_setting *setting = vac_setting_find(
-			vac_model_settings, vac_model_setting_count, item->key, strlen(item->key));
+		const struct vac_setting *setting =
+			vac_setting_find(vac_model_setting_table, vac_model_setting_count,
+					 item->key, strlen(item->key));
 
 		if (strcmp(item->key, "path") == 0)
 			take_path(config, model, item);
@@ -296,21 +299,10 @@ static void check_names(struct vac_config *config)
 
 void vac_config_take_models(struct vac_config *config, const struct vac_conf *conf)
 {
-	uint32_t defaults_line = 0;
-
 	for (const struct vac_conf_section *section = conf->first->next; section;
 	     section = section->next) {
-		if (strcmp(section->kind, "model") == 0) {
+		if (strcmp(section->kind, "model") == 0)
 			take_model(config, section);
-		} else if (strcmp(section->kind, "defaults") == 0) {
-			if (defaults_line)
-				vac_problem_add(&config->problems, section->line,
-						"[defaults] begins in line %u already; make one "
-						"of the two",
-						defaults_line);
-			defaults_line = defaults_line ? defaults_line : section->line;
-			take_defaults(config, section);
-		}
 	}
 	check_names(config);
 }
@@ -330,7 +322,7 @@ static void settle(const struct vac_config *config, const struct vac_config_mode
 	for (size_t i = 0; i < vac_model_setting_count; i++) {
 		/* A wrong value is a problem already, and nothing is served with it. */
 		if (model->values[i].text)
-			(void)vac_setting_fill(&vac_model_settings[i], &out->settings,
+			(void)vac_setting_fill(&vac_model_setting_table[i], &out->settings,
 					       model->values[i].text);
 	}
 }
@@ -341,9 +333,9 @@ static void pin(const struct vac_config *config, struct vac_server_model *models
 		const char *name, bool strong)
 {
 	const struct vac_config_model *section = config->models;
-	const size_t pin_at =
-		(size_t)(vac_setting_find(vac_model_settings, vac_model_setting_count, "pin", 3) -
-			 vac_model_settings);
+	const size_t pin_at = (size_t)(vac_setting_find(vac_model_setting_table,
+							vac_model_setting_count, "pin", 3) -
+				       vac_model_setting_table);
 
 	for (size_t i = 0; i < *count; i++) {
 		if (strcmp(models[i].name, name) == 0) {
@@ -362,7 +354,7 @@ int vac_config_settle_models(struct vac_config *config)
 {
 	struct vac_server_options *options = &config->options;
 	const struct vac_config_value *pins =
-		&config->values[find_server_setting("pin") - vac_server_settings];
+		&config->values[find_server_setting("pin") - vac_server_setting_table];
 	size_t most = config->model_count + options->pin_count, count = 0;
 	struct vac_server_model *models =
 		vac_arena_alloc(&config->arena, (most ? most : 1) * sizeof(*models));

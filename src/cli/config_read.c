@@ -149,7 +149,7 @@ static const char *add_to_list(struct vac_config *config, const struct vac_setti
 void vac_config_set(struct vac_config *config, const struct vac_setting *setting,
 		    enum vac_config_source source, uint32_t line, const char *text, bool quoted)
 {
-	struct vac_config_value *value = &config->values[setting - vac_server_settings];
+	struct vac_config_value *value = &config->values[setting - vac_server_setting_table];
 	char label[VAC_VARIABLE_BYTES];
 	const char *wrong;
 
@@ -201,7 +201,7 @@ static const char *next_key(const void *ctx, size_t i)
 {
 	(void)ctx;
 	/* The first is the file itself, which cannot be set in it. */
-	return i + 1 < vac_server_setting_count ? vac_server_settings[i + 1].name : NULL;
+	return i + 1 < vac_server_setting_count ? vac_server_setting_table[i + 1].name : NULL;
 }
 
 static void unknown_server_key(struct vac_config *config, const struct vac_conf_item *item)
@@ -211,7 +211,7 @@ static void unknown_server_key(struct vac_config *config, const struct vac_conf_
 	char key[VAC_VARIABLE_BYTES];
 
 	vac_quote(&shown, item->key, strlen(item->key));
-	if (vac_setting_find(vac_model_settings, vac_model_setting_count, item->key,
+	if (vac_setting_find(vac_model_setting_table, vac_model_setting_count, item->key,
 			     strlen(item->key)) ||
 	    strcmp(item->key, "path") == 0 || strcmp(item->key, "alias") == 0) {
 		vac_problem_add(&config->problems, item->line,
@@ -221,7 +221,7 @@ static void unknown_server_key(struct vac_config *config, const struct vac_conf_
 					? ""
 					: " or [defaults]");
 	} else if (nearest) {
-		vac_setting_key(vac_setting_find(vac_server_settings, vac_server_setting_count,
+		vac_setting_key(vac_setting_find(vac_server_setting_table, vac_server_setting_count,
 						 nearest, strlen(nearest)),
 				key);
 		vac_problem_add(&config->problems, item->line,
@@ -237,8 +237,8 @@ static void take_server(struct vac_config *config, const struct vac_conf_section
 {
 	for (const struct vac_conf_item *item = section->first; item; item = item->next) {
 		const struct vac_setting *setting =
-			vac_setting_find(vac_server_settings, vac_server_setting_count, item->key,
-					 strlen(item->key));
+			vac_setting_find(vac_server_setting_table, vac_server_setting_count,
+					 item->key, strlen(item->key));
 
 		if (!setting || setting->kind == VAC_SET_CONFIG)
 			unknown_server_key(config, item);
@@ -283,9 +283,10 @@ static void check_section(struct vac_config *config, const struct vac_conf_secti
 				"[%s] takes no name; only [model NAME] does", section->kind);
 }
 
+/* In the order of the file, so that of two settings the later one is too many. */
 static void take_sections(struct vac_config *config, const struct vac_conf *conf)
 {
-	uint32_t server_line = 0;
+	uint32_t server_line = 0, defaults_line = 0;
 
 	for (const struct vac_conf_item *item = conf->first->first; item; item = item->next)
 		vac_problem_add(&config->problems, item->line,
@@ -295,18 +296,24 @@ static void take_sections(struct vac_config *config, const struct vac_conf *conf
 	for (const struct vac_conf_section *section = conf->first->next; section;
 	     section = section->next) {
 		bool server = strcmp(section->kind, "server") == 0;
+		bool defaults = strcmp(section->kind, "defaults") == 0;
+		uint32_t *line = server ? &server_line : &defaults_line;
 
 		if (strcmp(section->kind, "model") == 0)
 			continue;
-		check_section(config, section, server || strcmp(section->kind, "defaults") == 0);
-		if (!server)
+		check_section(config, section, server || defaults);
+		if (!server && !defaults)
 			continue;
-		if (server_line)
+		if (*line)
 			vac_problem_add(&config->problems, section->line,
-					"[server] begins in line %u already; make one of the two",
-					server_line);
-		server_line = server_line ? server_line : section->line;
-		take_server(config, section);
+					"[%s] begins in line %u already; make one of the two",
+					section->kind, *line);
+		else
+			*line = section->line;
+		if (server)
+			take_server(config, section);
+		else
+			vac_config_take_defaults(config, section);
 	}
 	vac_config_take_models(config, conf);
 }
@@ -422,7 +429,7 @@ static int find_file(struct vac_config *config, const struct vac_config_flag *fl
 static void take_environment(struct vac_config *config)
 {
 	for (size_t i = 0; i < vac_server_setting_count; i++) {
-		const struct vac_setting *setting = &vac_server_settings[i];
+		const struct vac_setting *setting = &vac_server_setting_table[i];
 		char name[VAC_VARIABLE_BYTES];
 		const char *text;
 
@@ -436,9 +443,9 @@ static void take_environment(struct vac_config *config)
 static const struct vac_config_value *value_of(const struct vac_config *config, const char *name,
 					       char label[VAC_VARIABLE_BYTES])
 {
-	const struct vac_setting *setting =
-		vac_setting_find(vac_server_settings, vac_server_setting_count, name, strlen(name));
-	const struct vac_config_value *value = &config->values[setting - vac_server_settings];
+	const struct vac_setting *setting = vac_setting_find(
+		vac_server_setting_table, vac_server_setting_count, name, strlen(name));
+	const struct vac_config_value *value = &config->values[setting - vac_server_setting_table];
 
 	label_of(setting, value->source, label);
 	return value;

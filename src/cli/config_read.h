@@ -84,7 +84,10 @@ const char *vac_config_origin(const struct vac_config *config, const struct vac_
 /* ---- between config_read.c and config_models.c ---- */
 
 struct vac_conf;
-/* [defaults] and [model NAME] of a file that was read. */
+struct vac_conf_section;
+/* [defaults] */
+void vac_config_take_defaults(struct vac_config *config, const struct vac_conf_section *section);
+/* Every [model NAME] of a file that was read. */
 void vac_config_take_models(struct vac_config *config, const struct vac_conf *conf);
 /* What options.models and options.model_defaults are, when everything else is
  * known. Negative: no memory. */

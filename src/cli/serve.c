@@ -39,7 +39,7 @@ static void keep_fixed(struct serving *serving, struct vac_config *next)
 	char origin[VAC_ORIGIN_BYTES];
 
 	for (size_t i = 0; i < vac_server_setting_count; i++) {
-		const struct vac_setting *setting = &vac_server_settings[i];
+		const struct vac_setting *setting = &vac_server_setting_table[i];
 		bool same;
 
 		if (setting->reloads || setting->kind == VAC_SET_CONFIG)
@@ -66,15 +66,18 @@ static int reload(void *ctx, const struct vac_server_options **out, struct vac_e
 	struct serving *serving = ctx;
 	const char *path = serving->first->path;
 	struct vac_config *next;
+	size_t count;
 	int rc;
 
 	rc = vac_config_read(serving->flags, serving->flag_count, &next, err);
 	if (rc < 0)
 		return rc;
-	if (next->problems.count > 0) {
+	count = next->problems.count + next->problems.omitted;
+	if (count > 0) {
 		log_problems(next);
-		rc = vac_fail(err, VAC_E_INVALID, "%zu errors in the configuration",
-			      next->problems.count + next->problems.omitted);
+		rc = vac_fail(err, VAC_E_INVALID, "%s is wrong in %zu place%s",
+			      next->path ? next->path : "the configuration", count,
+			      count == 1 ? "" : "s");
 	} else if (path && !next->path) {
 		rc = vac_fail(err, VAC_E_NOT_FOUND, "%s is not there any more", path);
 	}

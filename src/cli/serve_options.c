@@ -8,7 +8,7 @@
 void vac_serve_help(void)
 {
 	for (size_t i = 0; i < vac_server_setting_count; i++) {
-		const struct vac_setting *setting = &vac_server_settings[i];
+		const struct vac_setting *setting = &vac_server_setting_table[i];
 		char left[64];
 
 		snprintf(left, sizeof(left), "--%s %s", setting->name, setting->value_name);
@@ -37,7 +37,7 @@ static int read_flag(const struct vac_command *command, int argc, char **argv, i
 	if (strncmp(word, "--", 2) != 0)
 		return vac_usage_error(command, "unexpected argument %s", word);
 	equals = strchr(word, '=');
-	setting = vac_setting_find(vac_server_settings, vac_server_setting_count, word + 2,
+	setting = vac_setting_find(vac_server_setting_table, vac_server_setting_count, word + 2,
 				   equals ? (size_t)(equals - word - 2) : strlen(word + 2));
 	if (!setting)
 		return vac_usage_error(command, "unknown option %s", word);

@@ -16,7 +16,7 @@ static const struct vac_choice backends = {{"cpu", "reference"}, "takes cpu or r
 static const struct vac_choice devices = {{"cpu"}, "takes cpu, the only device there is"};
 static const struct vac_choice dtypes = {{"float32"}, "takes float32"};
 
-const struct vac_setting vac_server_settings[] = {
+const struct vac_setting vac_server_setting_table[] = {
 	{"config", "FILE", "to read settings from (" VAC_CONFIG_SYSTEM_FILE "); none: no file",
 	 VAC_SET_CONFIG},
 	{"host", "ADDRESS", "to listen on (127.0.0.1)", VAC_SET_TEXT, AT(host), "127.0.0.1"},
@@ -72,9 +72,9 @@ const struct vac_setting vac_server_settings[] = {
 	 AT(ready_fd)},
 };
 const size_t vac_server_setting_count =
-	sizeof(vac_server_settings) / sizeof(vac_server_settings[0]);
+	sizeof(vac_server_setting_table) / sizeof(vac_server_setting_table[0]);
 
-const struct vac_setting vac_model_settings[] = {
+const struct vac_setting vac_model_setting_table[] = {
 	{"pin", "yes|no", "once loaded, it stays", VAC_SET_BOOL, OF(pin), "no"},
 	{"priority", "N", "higher ones are evicted later and loaded sooner (0)", VAC_SET_NUMBER,
 	 OF(priority), "0"},
@@ -89,12 +89,13 @@ const struct vac_setting vac_model_settings[] = {
 	 .bound = VAC_BOUND_POSITIVE},
 	{"prompt", "TEXT", "put before every text", VAC_SET_ANY, OF(prompt)},
 };
-const size_t vac_model_setting_count = sizeof(vac_model_settings) / sizeof(vac_model_settings[0]);
+const size_t vac_model_setting_count =
+	sizeof(vac_model_setting_table) / sizeof(vac_model_setting_table[0]);
 
-_Static_assert(sizeof(vac_server_settings) / sizeof(vac_server_settings[0]) <=
+_Static_assert(sizeof(vac_server_setting_table) / sizeof(vac_server_setting_table[0]) <=
 		       VAC_SERVER_SETTINGS_MOST,
 	       "a configuration has room for every setting");
-_Static_assert(sizeof(vac_model_settings) / sizeof(vac_model_settings[0]) <=
+_Static_assert(sizeof(vac_model_setting_table) / sizeof(vac_model_setting_table[0]) <=
 		       VAC_MODEL_SETTINGS_MOST,
 	       "and for every setting of a model");
 

@@ -55,14 +55,14 @@ struct vac_setting {
 };
 
 /* Of `vacate serve`; at: into struct vac_server_options. */
-extern const struct vac_setting vac_server_settings[];
+extern const struct vac_setting vac_server_setting_table[];
 extern const size_t vac_server_setting_count;
 #define VAC_SERVER_SETTINGS_MOST 64u
 
 /* Of a model, in [defaults] and [model NAME]; at: into struct vac_model_settings.
  * Those that are the server's, too, are given there. "path" and "alias" are not
  * among them: each model has its own. */
-extern const struct vac_setting vac_model_settings[];
+extern const struct vac_setting vac_model_setting_table[];
 extern const size_t vac_model_setting_count;
 #define VAC_MODEL_SETTINGS_MOST 16u
 

@@ -50,7 +50,8 @@ void vac_reload(struct vac_server *server)
 {
 	struct vac_error err;
 
-	if (!server->options.reload)
+	/* What is ending needs no new settings. */
+	if (!server->options.reload || server->draining)
 		return;
 	server->reload.count++;
 	server->reload.failed = reload(server, &err) < 0;
