@@ -182,8 +182,8 @@ static void show_list(const struct show *show, const struct vac_setting *setting
 {
 	const struct vac_server_options *options = &show->config->options;
 	bool dirs = setting->kind == VAC_SET_DIRS;
-	const char *const *items = dirs ? options->model_dirs : options->pins;
-	size_t count = dirs ? options->model_dir_count : options->pin_count;
+	const char *const *items = dirs ? options->model_dirs : show->config->pins;
+	size_t count = dirs ? options->model_dir_count : show->config->pin_count;
 	char origin[VAC_ORIGIN_BYTES];
 
 	if (count == 0)

@@ -325,6 +325,7 @@ static void settle(const struct vac_config *config, const struct vac_config_mode
 			(void)vac_setting_fill(&vac_model_setting_table[i], &out->settings,
 					       model->values[i].text);
 	}
+	out->settings.dir = model->path;
 }
 
 /* --pin and VACATE_PIN are stronger than a section, [server] is not: what a model's
@@ -355,7 +356,7 @@ int vac_config_settle_models(struct vac_config *config)
 	struct vac_server_options *options = &config->options;
 	const struct vac_config_value *pins =
 		&config->values[find_server_setting("pin") - vac_server_setting_table];
-	size_t most = config->model_count + options->pin_count, count = 0;
+	size_t most = config->model_count + config->pin_count, count = 0;
 	struct vac_server_model *models =
 		vac_arena_alloc(&config->arena, (most ? most : 1) * sizeof(*models));
 
@@ -365,8 +366,8 @@ int vac_config_settle_models(struct vac_config *config)
 	options->model_defaults.min_resident_ms = options->min_resident_ms;
 	for (const struct vac_config_model *model = config->models; model; model = model->next)
 		settle(config, model, &models[count++]);
-	for (size_t i = 0; i < options->pin_count; i++)
-		pin(config, models, &count, options->pins[i], pins->source != VAC_SOURCE_FILE);
+	for (size_t i = 0; i < config->pin_count; i++)
+		pin(config, models, &count, config->pins[i], pins->source != VAC_SOURCE_FILE);
 	options->models = models;
 	options->model_count = count;
 	return 0;

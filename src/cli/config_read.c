@@ -89,9 +89,9 @@ static const char *add_pin(struct vac_config *config, const char *text)
 {
 	if (!vac_model_name_ok(text))
 		return "takes the name of a model";
-	if (config->options.pin_count == VAC_CONFIG_PINS_MOST)
+	if (config->pin_count == VAC_CONFIG_PINS_MOST)
 		return "takes at most 256 names";
-	config->pins[config->options.pin_count++] = text;
+	config->pins[config->pin_count++] = text;
 	return NULL;
 }
 
@@ -164,7 +164,7 @@ void vac_config_set(struct vac_config *config, const struct vac_setting *setting
 	if (setting->kind == VAC_SET_DIRS && value->source != source)
 		config->options.model_dir_count = 0;
 	if (setting->kind == VAC_SET_NAMES && value->source != source)
-		config->options.pin_count = 0;
+		config->pin_count = 0;
 	*value = (struct vac_config_value){.source = source, .line = line, .text = text};
 	if (setting->kind == VAC_SET_FILE && source == VAC_SOURCE_FILE && *text) {
 		value->text = text = vac_config_path(config, text);
@@ -482,7 +482,6 @@ static struct vac_config *make(struct vac_error *err)
 	config->arena.chunk_bytes = 8192;
 	config->models_last = &config->models;
 	config->options.model_dirs = config->dirs;
-	config->options.pins = config->pins;
 	config->base = (char *)".";
 	return config;
 }

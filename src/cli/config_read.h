@@ -56,6 +56,7 @@ struct vac_config {
 
 	const char *dirs[VAC_CONFIG_DIRS_MOST];
 	const char *pins[VAC_CONFIG_PINS_MOST];
+	size_t pin_count;
 	uint32_t dir_lines[VAC_CONFIG_DIRS_MOST]; /* 0: not of the file */
 	struct vac_config_model **models_last;
 	char *base; /* directory of the file, for relative paths */

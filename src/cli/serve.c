@@ -75,11 +75,13 @@ static int reload(void *ctx, const struct vac_server_options **out, struct vac_e
 	count = next->problems.count + next->problems.omitted;
 	if (count > 0) {
 		log_problems(next);
-		rc = vac_fail(err, VAC_E_INVALID, "%s is wrong in %zu place%s",
+		rc = vac_fail(err, VAC_E_INVALID,
+			      "%s is wrong in %zu place%s; all settings stay as they were",
 			      next->path ? next->path : "the configuration", count,
 			      count == 1 ? "" : "s");
 	} else if (path && !next->path) {
-		rc = vac_fail(err, VAC_E_NOT_FOUND, "%s is not there any more", path);
+		rc = vac_fail(err, VAC_E_NOT_FOUND,
+			      "%s is not there any more; all settings stay as they were", path);
 	}
 	if (rc < 0) {
 		vac_config_free(next);

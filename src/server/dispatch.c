@@ -328,6 +328,13 @@ static void unload(struct vac_request *request, bool all)
 
 /* ---- the registry's other operations ---- */
 
+static void settings(void *ctx, const char *name, struct vac_model_settings *out)
+{
+	const struct vac_server *server = ctx;
+
+	*out = *vac_catalog_settings(&server->catalog, name);
+}
+
 static int64_t now_ns(void *ctx)
 {
 	(void)ctx;
@@ -344,6 +351,7 @@ static void wake_at(void *ctx, int64_t at_ns)
 
 const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.now_ns = now_ns,
+	.settings = settings,
 	.plan = vac_load_plan,
 	.load = vac_load_begin,
 	.run = run_task,

@@ -1,8 +1,8 @@
 /*
  * reload.c - a running server takes new settings. The loop's thread only.
  *
- * Whatever can fail is done before anything changes: a reload that fails leaves
- * the server as it was.
+ * What can be wrong is looked at before anything changes: settings that are wrong
+ * leave the server as it was.
  */
 #include "server/reload.h"
 
@@ -10,21 +10,21 @@
 #include "base/log.h"
 #include "server/state.h"
 
-static void follow(struct vac_server *server, const struct vac_server_options *options)
+static int follow(struct vac_server *server, const struct vac_server_options *options,
+		  struct vac_error *err)
 {
 	struct vac_registry *registry = &server->registry;
+	struct vac_budget *budget = &vac_registry_device(registry, "cpu")->budget;
 
 	vac_log_set_level(options->log_level);
 	server->options = *options;
-	server->budget.limit = options->ram;
-	server->budget.headroom = options->headroom;
-	server->budget.measured = false;
-	registry->options.keep_alive_ms = options->keep_alive_ms;
+	budget->limit = options->ram;
+	budget->headroom = options->headroom;
+	budget->measured = false;
+	registry->options.defaults = options->model_defaults;
 	registry->options.max_queue = options->max_queue;
 	registry->options.turn_ms = options->turn_ms;
-	registry->options.min_resident_ms = options->min_resident_ms;
-	registry->options.pins = options->pins;
-	registry->options.pin_count = options->pin_count;
+	return vac_registry_reconfigure(registry, err);
 }
 
 static int reload(struct vac_server *server, struct vac_error *err)
@@ -37,12 +37,14 @@ static int reload(struct vac_server *server, struct vac_error *err)
 	if (rc < 0)
 		return rc;
 	rc = vac_catalog_init(&catalog, options, err);
-	if (rc == 0) {
-		vac_catalog_free(&server->catalog);
-		server->catalog = catalog;
-		follow(server, options);
+	if (rc < 0) {
+		now->reloaded(now->reload_ctx, false);
+		return rc;
 	}
-	now->reloaded(now->reload_ctx, rc == 0);
+	vac_catalog_free(&server->catalog);
+	server->catalog = catalog;
+	rc = follow(server, options, err);
+	options->reloaded(options->reload_ctx, true);
 	return rc;
 }
 
@@ -56,7 +58,7 @@ void vac_reload(struct vac_server *server)
 	server->reload.count++;
 	server->reload.failed = reload(server, &err) < 0;
 	if (server->reload.failed) {
-		vac_log(VAC_LOG_ERROR, "SIGHUP: %s; all settings stay as they were", err.message);
+		vac_log(VAC_LOG_ERROR, "SIGHUP: %s", err.message);
 		return;
 	}
 	server->reload.succeeded_wall_ns = vac_wall_ns();

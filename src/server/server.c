@@ -170,7 +170,8 @@ static void stop_empty_workers(struct vac_server *server)
 		if (!worker->plan_only && worker->state <= VAC_WORKER_READY &&
 		    worker->exchange_count == 0 &&
 		    vac_registry_models_on(&server->registry, worker) == 0 &&
-		    !vac_registry_load_waits(&server->registry, worker))
+		    !vac_registry_load_waits(&server->registry, worker, worker->device,
+					     worker->owner))
 			vac_worker_stop(worker);
 	}
 }
@@ -237,8 +238,9 @@ static int open_signals(struct vac_server *server, struct vac_error *err)
 	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
 }
 
-/* What of the workers is in no file; statm is quick, and some pages off. */
-static void measure_room(void *ctx, struct vac_budget_room *out)
+/* Of "cpu": what of its workers is in no file; statm is quick, and some pages
+ * off. */
+static void measure_cpu(void *ctx, struct vac_budget_room *out)
 {
 	const struct vac_server *server = ctx;
 	const struct vac_worker *worker = server->supervisor.workers;
@@ -248,12 +250,21 @@ static void measure_room(void *ctx, struct vac_budget_room *out)
 	for (; worker; worker = worker->next) {
 		uint64_t bytes;
 
-		if (worker->plan_only)
+		if (worker->plan_only || strcmp(worker->device, "cpu") != 0)
 			continue;
 		/* One that is gone holds nothing. */
 		if (vac_meter_anon(worker->pid, &bytes) == 0)
 			out->held_bytes += bytes;
 	}
+}
+
+static void add_devices(struct vac_server *server)
+{
+	const struct vac_server_options *options = &server->options;
+	struct vac_device *cpu = &server->devices[server->device_count++];
+
+	vac_device_init(cpu, "cpu", "--ram");
+	vac_device_limit(cpu, false, &options->ram, &options->headroom, measure_cpu, server);
 }
 
 static void init_parts(struct vac_server *server)
@@ -269,22 +280,18 @@ static void init_parts(struct vac_server *server)
 	};
 
 	struct vac_registry_options models = {
-		.keep_alive_ms = options->keep_alive_ms,
+		.defaults = options->model_defaults,
 		.max_queue = options->max_queue,
 		.turn_ms = options->turn_ms,
-		.min_resident_ms = options->min_resident_ms,
-		.pins = options->pins,
-		.pin_count = options->pin_count,
 	};
 
 	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
 	server->supervisor.gone = vac_dispatch_worker_gone;
 	server->supervisor.ctx = server;
-	vac_budget_init(&server->budget, VAC_SERVER_DEVICE, false, &options->ram,
-			&options->headroom, measure_room, server);
+	add_devices(server);
 	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
-			  &server->budget);
-	vac_plans_init(&server->plans, &server->supervisor, VAC_SERVER_DEVICE);
+			  server->devices, server->device_count);
+	vac_plans_init(&server->plans, &server->supervisor);
 	server->loop.settle = settle;
 	server->loop.settle_ctx = server;
 }

@@ -21,8 +21,8 @@
 
 struct request_watch; /* dispatch.c's */
 
-/* The one device that there is a backend for. */
-#define VAC_SERVER_DEVICE "cpu"
+/* Devices of a machine. */
+#define VAC_SERVER_MAX_DEVICES 16
 /* Models that LIST shows at most. */
 #define VAC_SERVER_MAX_MODELS 4096
 
@@ -31,7 +31,8 @@ struct vac_server {
 	struct vac_catalog catalog;
 	struct vac_loop loop;
 	struct vac_http http;
-	struct vac_budget budget;
+	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
+	uint32_t device_count;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;

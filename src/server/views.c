@@ -99,7 +99,7 @@ static void view_model(struct vac_model_view *view, const struct vac_catalog *ca
 		view->reason = model->failure.message;
 	if (model->state == VAC_REGISTRY_ABSENT || model->state == VAC_REGISTRY_FAILED)
 		return;
-	view->device = VAC_SERVER_DEVICE;
+	view->device = model->device->name;
 	view->worker_pid = model->worker ? model->worker->pid : 0;
 	view->load_done_bytes = model->done_bytes;
 	view->load_total_bytes = model->total_bytes;
@@ -107,8 +107,38 @@ static void view_model(struct vac_model_view *view, const struct vac_catalog *ca
 		view_residence(view, model);
 }
 
-static void view_plan(struct vac_model_view *view, const struct vac_plan_entry *entry)
+/* What its plan is asked and remembered by; the strings are its settings'. False:
+ * there is no such device. */
+static bool plan_key(const struct vac_server *server, const char *name, const char *dir,
+		     struct vac_model_settings *settings, struct vac_plan_key *key)
 {
+	const struct vac_device *device;
+
+	vac_registry_settings(&server->registry, name, settings);
+	device = vac_registry_device(&server->registry, settings->device);
+	*key = (struct vac_plan_key){
+		.dir = dir,
+		.device = device ? device->name : NULL,
+		.dtype = settings->dtype,
+		.max_batch_tokens = settings->max_batch_tokens,
+	};
+	return device != NULL;
+}
+
+static void view_plan(const struct vac_server *server, struct vac_model_view *view)
+{
+	const struct vac_plan_entry *entry;
+	struct vac_model_settings settings;
+	struct vac_plan_key key;
+
+	if (!plan_key(server, view->name, view->path, &settings, &key)) {
+		if (view->state == VAC_MODEL_ABSENT) {
+			view->state = VAC_MODEL_FAILED;
+			view->reason = "it is to run on a device that this server does not have";
+		}
+		return;
+	}
+	entry = vac_plans_peek(&server->plans, &key);
 	if (!entry || view->planned)
 		return;
 	if (entry->error.code == VAC_OK) {
@@ -156,7 +186,7 @@ static void answer_list(struct vac_request *request, struct vac_model_entry *ent
 	for (size_t i = 0; i < count; i++) {
 		view_model(&views[i], &server->catalog, entries[i].name, entries[i].dir,
 			   vac_registry_find(&server->registry, entries[i].name));
-		view_plan(&views[i], vac_plans_peek(&server->plans, entries[i].dir));
+		view_plan(server, &views[i]);
 	}
 	vac_dispatch_answer(request, &outcome);
 	free(views);
@@ -183,8 +213,13 @@ static void list(struct vac_request *request, bool may_wait)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	for (size_t i = 0; may_wait && i < count; i++)
-		missing = !vac_plans_get(&server->plans, entries[i].dir) || missing;
+	for (size_t i = 0; may_wait && i < count; i++) {
+		struct vac_model_settings settings;
+		struct vac_plan_key key;
+
+		if (plan_key(server, entries[i].name, entries[i].dir, &settings, &key))
+			missing = !vac_plans_get(&server->plans, &key) || missing;
+	}
 	if (may_wait) {
 		vac_plans_sweep(&server->plans);
 		vac_registry_sweep(&server->registry, on_disk, NULL);
@@ -221,11 +256,27 @@ static void answer_plan(struct vac_request *request, const char *name, const cha
 	vac_dispatch_answer(request, &outcome);
 }
 
+/* The same as for a load; finishes the request when there is no such device. */
+static bool find_plan_key(struct vac_request *request, const char *name, const char *dir,
+			  struct vac_plan_key *key)
+{
+	const struct vac_server *server = request->server;
+	struct vac_model_settings settings;
+	struct vac_error err;
+
+	if (plan_key(server, name, dir, &settings, key))
+		return true;
+	vac_registry_no_device(&server->registry, name, settings.device, &err);
+	vac_dispatch_fail(request, &err, 0);
+	return false;
+}
+
 static void plan_ready(struct vac_plan_wait *wait)
 {
 	struct vac_request *request = VAC_CONTAINER(wait, struct vac_request, plan_wait);
 	struct vac_server *server = request->server;
 	const char *name = vac_catalog_name(&server->catalog, request->call.model);
+	struct vac_plan_key key;
 	struct vac_error err;
 	char *dir;
 
@@ -233,14 +284,19 @@ static void plan_ready(struct vac_plan_wait *wait)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	answer_plan(request, name, dir, vac_plans_peek(&server->plans, dir));
+	if (find_plan_key(request, name, dir, &key))
+		answer_plan(request, name, dir, vac_plans_peek(&server->plans, &key));
 	free(dir);
 }
 
 void vac_views_plan(struct vac_request *request, const char *name, const char *dir)
 {
-	const struct vac_plan_entry *entry = vac_plans_get(&request->server->plans, dir);
+	const struct vac_plan_entry *entry;
+	struct vac_plan_key key;
 
+	if (!find_plan_key(request, name, dir, &key))
+		return;
+	entry = vac_plans_get(&request->server->plans, &key);
 	if (entry)
 		answer_plan(request, name, dir, entry);
 	else

@@ -466,7 +466,7 @@ static void test_precedence(void **state)
 	/* A list is replaced, not added to. */
 	assert_int_equal(config->options.model_dir_count, 3);
 	assert_string_equal(config->options.model_dirs[2], "/c");
-	assert_int_equal(config->options.pin_count, 1);
+	assert_int_equal(config->pin_count, 1);
 	assert_true(config->options.models[0].settings.pin);
 	assert_false(config->options.models[1].settings.pin);
 	vac_config_free(config);
