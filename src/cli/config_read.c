@@ -341,12 +341,11 @@ static void check_dirs(struct vac_config *config)
 /* Its directory, absolute: the place from which the file was named may change. */
 static int find_base(struct vac_config *config)
 {
-	char *absolute = realpath(config->path, NULL), *copy;
+	char absolute[PATH_MAX], *copy;
 
-	if (!absolute)
-		return errno == ENOMEM ? -ENOMEM : 0;
+	if (!realpath(config->path, absolute))
+		return 0; /* it has gone meanwhile; "." is as good */
 	copy = vac_arena_strndup(&config->arena, absolute, strlen(absolute));
-	free(absolute);
 	if (!copy)
 		return -ENOMEM;
 	config->base = dirname(copy);
