@@ -72,7 +72,7 @@ static struct vac_model *find_only(struct vac_server *server, struct vac_error *
 			 "model: is missing, and more than one model is loaded; name one of them");
 		return NULL;
 	}
-	if (vac_model_list(&server->dirs, 2, &entries, &count, err) < 0)
+	if (vac_catalog_list(&server->catalog, 2, &entries, &count, err) < 0)
 		return NULL;
 	if (count == 1)
 		model = enter(server, entries[0].name, entries[0].dir, err);
@@ -97,10 +97,11 @@ static struct vac_model *find_model(struct vac_server *server, const char *name,
 
 	if (!name)
 		return find_only(server, err);
+	name = vac_catalog_name(&server->catalog, name);
 	model = vac_registry_find(&server->registry, name);
 	if (model && model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
 		return model;
-	if (vac_model_resolve(&server->dirs, name, false, &dir, err) < 0)
+	if (vac_catalog_resolve(&server->catalog, name, &dir, err) < 0)
 		return NULL;
 	model = enter(server, name, dir, err);
 	free(dir);
@@ -126,7 +127,8 @@ static void answer_task(struct vac_request *request, const struct vac_wire_resul
 	const struct vac_model *model = request->waiter.model;
 	int64_t now_ns = vac_now_ns();
 	struct vac_outcome outcome = {
-		.model = model->name,
+		/* By the name that it was asked by, which may be an alias. */
+		.model = request->call.model ? request->call.model : model->name,
 		/* Frames start at multiples of 8 in a malloc'ed buffer, and the
 		 * header of a RESULT is 40 bytes: the floats are aligned. */
 		.vectors = (const float *)(const void *)result->vectors,
@@ -346,13 +348,11 @@ static void unload(struct vac_request *request, bool all)
 
 /* ---- the registry's other operations ---- */
 
-/* What the flags say: those that hold for all are the registry's defaults. */
 static void settings(void *ctx, const char *name, struct vac_model_settings *out)
 {
-	const struct vac_server_options *options = &((struct vac_server *)ctx)->options;
+	const struct vac_server *server = ctx;
 
-	for (size_t i = 0; i < options->pin_count; i++)
-		out->pin = out->pin || strcmp(options->pins[i], name) == 0;
+	*out = *vac_catalog_settings(&server->catalog, name);
 }
 
 static int64_t now_ns(void *ctx)
@@ -415,8 +415,9 @@ static void answer_metrics(struct vac_request *request)
 
 static void plan(struct vac_request *request)
 {
-	struct vac_model_dirs *dirs = &request->server->dirs;
+	const struct vac_catalog *catalog = &request->server->catalog;
 	struct vac_error err;
+	const char *name;
 	char *dir;
 
 	if (!request->call.model) {
@@ -424,11 +425,12 @@ static void plan(struct vac_request *request)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	if (vac_model_resolve(dirs, request->call.model, false, &dir, &err) < 0) {
+	name = vac_catalog_name(catalog, request->call.model);
+	if (vac_catalog_resolve(catalog, name, &dir, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	vac_views_plan(request, dir);
+	vac_views_plan(request, name, dir);
 	free(dir);
 }
 

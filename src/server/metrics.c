@@ -393,6 +393,7 @@ void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
 	put_unloads(server, buf);
 	put_devices(server, buf);
 	put_workers(server, buf);
+	vac_reload_metrics(server, buf);
 	vac_metrics_histogram(buf, "vacate_task_duration_seconds",
 			      "From a task's whole request to its reply.", &m->task);
 	vac_metrics_histogram(buf, "vacate_worker_duration_seconds",

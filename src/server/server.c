@@ -48,6 +48,8 @@ void vac_server_defaults(struct vac_server_options *options)
 		.request_timeout_ms = 5 * 60 * 1000,
 		.ram = {.is_share = true, .share = 0.8},
 		.headroom = {.is_share = true, .share = 0.05},
+		.log_level = VAC_LOG_INFO,
+		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000},
 		.ready_fd = -1,
 	};
 }
@@ -119,6 +121,7 @@ static void take_signal(struct vac_server *server, uint32_t number)
 	switch (number) {
 	case SIGHUP:
 		vac_journal_reopen(&server->journal);
+		vac_reload(server);
 		break;
 	case SIGCHLD:
 		vac_supervisor_reap(&server->supervisor);
@@ -277,15 +280,11 @@ static void init_parts(struct vac_server *server)
 	};
 
 	struct vac_registry_options models = {
-		.defaults = {.keep_alive_ms = options->keep_alive_ms,
-			     .min_resident_ms = options->min_resident_ms},
+		.defaults = options->model_defaults,
 		.max_queue = options->max_queue,
 		.turn_ms = options->turn_ms,
 	};
 
-	server->dirs = (struct vac_model_dirs){.dirs = options->model_dirs,
-					       .dir_count = options->model_dir_count,
-					       .hub_cache = options->hub_cache};
 	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
 	server->supervisor.gone = vac_dispatch_worker_gone;
 	server->supervisor.ctx = server;
@@ -309,7 +308,9 @@ static int start(struct vac_server *server, struct vac_error *err)
 	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
-	rc = vac_receipts_init(&server->receipts, err);
+	rc = vac_catalog_init(&server->catalog, &server->options, err);
+	if (rc == 0)
+		rc = vac_receipts_init(&server->receipts, err);
 	if (rc == 0)
 		rc = vac_journal_open(&server->journal, server->options.journal, err);
 	if (rc == 0)
@@ -348,6 +349,7 @@ static void teardown(struct vac_server *server)
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
+	vac_catalog_free(&server->catalog);
 	if (server->signals.fd >= 0)
 		close(server->signals.fd);
 	vac_loop_free(&server->loop);
@@ -361,7 +363,7 @@ int vac_server_run(const struct vac_server_options *options, struct vac_error *e
 	if (!server)
 		return vac_fail_nomem(err, "the server", sizeof(*server));
 	server->options = *options;
-	server->started_wall_ns = vac_wall_ns();
+	server->started_wall_ns = server->reload.succeeded_wall_ns = vac_wall_ns();
 	server->signals.fd = server->loop.epoll_fd = server->journal.fd = -1;
 	prepare_process();
 	rc = start(server, err);

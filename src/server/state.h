@@ -6,14 +6,15 @@
 #define VAC_SERVER_STATE_H
 
 #include "api/api.h"
-#include "base/modelpath.h"
 #include "server/budget.h"
+#include "server/catalog.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
 #include "server/metrics.h"
 #include "server/plans.h"
 #include "server/registry.h"
+#include "server/reload.h"
 #include "server/server.h"
 #include "server/supervisor.h"
 #include "server/unload.h"
@@ -27,7 +28,7 @@ struct request_watch; /* dispatch.c's */
 
 struct vac_server {
 	struct vac_server_options options;
-	struct vac_model_dirs dirs;
+	struct vac_catalog catalog;
 	struct vac_loop loop;
 	struct vac_http http;
 	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
@@ -38,6 +39,7 @@ struct vac_server {
 	struct vac_journal journal;
 	struct vac_metrics metrics;
 	struct vac_receipts receipts;
+	struct vac_reload reload;
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
 	struct vac_source signals; /* signalfd, owned */
@@ -130,7 +132,7 @@ struct vac_model *vac_load_culprit(const struct vac_server *server,
 
 /* LIST, PLAN, PS, LOAD's reply and RECEIPTS. */
 void vac_views_list(struct vac_request *request);
-void vac_views_plan(struct vac_request *request, const char *dir);
+void vac_views_plan(struct vac_request *request, const char *name, const char *dir);
 void vac_views_ps(struct vac_request *request);
 void vac_views_loaded(struct vac_request *request, const struct vac_model *model);
 void vac_views_receipts(struct vac_request *request);

@@ -73,11 +73,22 @@ static void view_residence(struct vac_model_view *view, const struct vac_model *
 	view->requests = model->requests;
 }
 
+static void view_aliases(struct vac_model_view *view, const struct vac_catalog *catalog)
+{
+	const struct vac_server_model *known = vac_catalog_find(catalog, view->name);
+
+	if (!known || strcmp(known->name, view->name) != 0)
+		return;
+	view->aliases = known->aliases;
+	view->alias_count = known->alias_count;
+}
+
 /* model may be NULL: never asked for. */
-static void view_model(struct vac_model_view *view, const char *name, const char *dir,
-		       const struct vac_model *model)
+static void view_model(struct vac_model_view *view, const struct vac_catalog *catalog,
+		       const char *name, const char *dir, const struct vac_model *model)
 {
 	*view = (struct vac_model_view){.name = name, .path = dir, .modified_s = mtime_of(dir)};
+	view_aliases(view, catalog);
 	if (!model)
 		return;
 	view->state = states[model->state];
@@ -141,9 +152,11 @@ static void view_plan(const struct vac_server *server, struct vac_model_view *vi
 void vac_views_loaded(struct vac_request *request, const struct vac_model *model)
 {
 	struct vac_model_view view;
-	struct vac_outcome outcome = {.model = model->name, .models = &view, .model_count = 1};
+	struct vac_outcome outcome = {.models = &view, .model_count = 1};
 
-	view_model(&view, model->name, model->dir, model);
+	/* By the name that it was asked by, which may be an alias. */
+	outcome.model = request->call.model ? request->call.model : model->name;
+	view_model(&view, &request->server->catalog, model->name, model->dir, model);
 	outcome.total_ns = vac_now_ns() - request->arrived_ns;
 	if (model->resident_ns > request->queued_ns)
 		outcome.load_ns = model->resident_ns - request->queued_ns;
@@ -171,7 +184,7 @@ static void answer_list(struct vac_request *request, struct vac_model_entry *ent
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {
-		view_model(&views[i], entries[i].name, entries[i].dir,
+		view_model(&views[i], &server->catalog, entries[i].name, entries[i].dir,
 			   vac_registry_find(&server->registry, entries[i].name));
 		view_plan(server, &views[i]);
 	}
@@ -196,7 +209,7 @@ static void list(struct vac_request *request, bool may_wait)
 	bool missing = false;
 	size_t count;
 
-	if (vac_model_list(&server->dirs, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
+	if (vac_catalog_list(&server->catalog, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
@@ -225,10 +238,10 @@ void vac_views_list(struct vac_request *request)
 
 /* ---- PLAN ---- */
 
-static void answer_plan(struct vac_request *request, const char *dir,
+static void answer_plan(struct vac_request *request, const char *name, const char *dir,
 			const struct vac_plan_entry *entry)
 {
-	const char *name = request->call.model;
+	struct vac_server *server = request->server;
 	struct vac_model_view view;
 	struct vac_outcome outcome = {.model = name, .models = &view, .model_count = 1};
 
@@ -238,16 +251,16 @@ static void answer_plan(struct vac_request *request, const char *dir,
 	}
 	/* A checkpoint that cannot be planned is that call's error, not a view. */
 	outcome.error = entry->error;
-	view_model(&view, name, dir, vac_registry_find(&request->server->registry, name));
+	view_model(&view, &server->catalog, name, dir, vac_registry_find(&server->registry, name));
 	view_info(&view, &entry->info);
 	vac_dispatch_answer(request, &outcome);
 }
 
 /* The same as for a load; finishes the request when there is no such device. */
-static bool find_plan_key(struct vac_request *request, const char *dir, struct vac_plan_key *key)
+static bool find_plan_key(struct vac_request *request, const char *name, const char *dir,
+			  struct vac_plan_key *key)
 {
 	const struct vac_server *server = request->server;
-	const char *name = request->call.model;
 	struct vac_model_settings settings;
 	struct vac_error err;
 
@@ -262,29 +275,30 @@ static void plan_ready(struct vac_plan_wait *wait)
 {
 	struct vac_request *request = VAC_CONTAINER(wait, struct vac_request, plan_wait);
 	struct vac_server *server = request->server;
+	const char *name = vac_catalog_name(&server->catalog, request->call.model);
 	struct vac_plan_key key;
 	struct vac_error err;
 	char *dir;
 
-	if (vac_model_resolve(&server->dirs, request->call.model, false, &dir, &err) < 0) {
+	if (vac_catalog_resolve(&server->catalog, name, &dir, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	if (find_plan_key(request, dir, &key))
-		answer_plan(request, dir, vac_plans_peek(&server->plans, &key));
+	if (find_plan_key(request, name, dir, &key))
+		answer_plan(request, name, dir, vac_plans_peek(&server->plans, &key));
 	free(dir);
 }
 
-void vac_views_plan(struct vac_request *request, const char *dir)
+void vac_views_plan(struct vac_request *request, const char *name, const char *dir)
 {
 	const struct vac_plan_entry *entry;
 	struct vac_plan_key key;
 
-	if (!find_plan_key(request, dir, &key))
+	if (!find_plan_key(request, name, dir, &key))
 		return;
 	entry = vac_plans_get(&request->server->plans, &key);
 	if (entry)
-		answer_plan(request, dir, entry);
+		answer_plan(request, name, dir, entry);
 	else
 		vac_plans_wait(&request->server->plans, &request->plan_wait, plan_ready);
 }
@@ -298,7 +312,8 @@ static size_t view_active(const struct vac_server *server, struct vac_model_view
 
 	for (; model; model = model->next) {
 		if (model->active.list || model->set_aside)
-			view_model(&views[count++], model->name, model->dir, model);
+			view_model(&views[count++], &server->catalog, model->name, model->dir,
+				   model);
 	}
 	return count;
 }
