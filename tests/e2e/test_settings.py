@@ -226,3 +226,20 @@ def test_reload_moves_a_model_into_a_worker_of_its_own(fake, pool, tmp_path):  #
     after = models(server)
     assert after["b"]["worker_pid"] == shared != after["a"]["worker_pid"]
     assert [r["reason"] for r in server.receipts()] == ["settings"]
+
+
+def test_reload_with_another_path(fake, tmp_path):  # noqa: F811
+    path = conf(tmp_path, "")
+    server = fake("--config", path, "--keep-alive", "1h")
+    works(server)
+    place = server.log.parent / "models"
+    again(server, path, f"[model a]\npath = {place}/a\n")    # where it is already
+    time.sleep(0.1)
+    assert server.receipts() == [] and server.states() == {"a": "resident"}
+    again(server, path, f"[model a]\npath = {place}/b\n")
+    measure.wait_until(lambda: server.receipts(), 5, "the unload")
+    assert server.receipts()[0]["reason"] == "settings"
+    works(server)
+    assert events(server, "load") == ["load a", "load b"]
+    shown = {m["name"]: m["path"] for m in server.ok("GET", "/models")["models"]}
+    assert shown["a"].endswith("/b")
