@@ -46,10 +46,10 @@ static void test_unloads_and_plans_take_turns(void **state)
 	struct world *w = *state;
 	struct vac_model *a = resident(w, "a", "40,10,5"), *b = model_of(w, "b", "20,10,5");
 	struct vac_plan planned = plan_of(b);
-	struct call call = {0};
+	struct call calls[2] = {0};
 
 	w->plans_come_late = true;
-	submit(w, b, &call, 1);
+	submit(w, b, &calls[0], 1);
 	vac_registry_unload(&w->registry, a, VAC_UNLOAD_REQUEST, false, NULL);
 	pass(w, 50);
 	assert_string_equal(asked(w), "plan b;");
@@ -60,7 +60,7 @@ static void test_unloads_and_plans_take_turns(void **state)
 	pass(w, 50);
 	assert_string_equal(asked(w), "run 1;unload a request;");
 	b = model_of(w, "c", "20,10,5");
-	submit(w, b, &call, 2);
+	submit(w, b, &calls[1], 2);
 	pass(w, 50);
 	assert_string_equal(asked(w), "");
 	unloaded(w, a);

@@ -62,13 +62,13 @@ static void test_evictions_stay_on_their_device(void **state)
 {
 	struct world *w = *state;
 	struct vac_model *old, *other, *d, *e;
-	struct call call = {0};
+	struct call calls[2] = {0};
 
 	on_other(w, "other", "60,5,0");
 	other = resident(w, "other", "60,5,0"); /* the least recently used of all */
 	old = resident(w, "old", "60,5,0");
 	d = model_of(w, "d", "60,5,0");
-	submit(w, d, &call, 1);
+	submit(w, d, &calls[0], 1);
 	pass(w, 0);
 	assert_string_equal(asked(w), "unload old evicted;");
 	assert_int_equal(w->devices[0].evictions, 1);
@@ -78,7 +78,7 @@ static void test_evictions_stay_on_their_device(void **state)
 	assert_int_equal(other->state, VAC_REGISTRY_RESIDENT);
 	/* What can never fit is said with that device's name and option. */
 	e = on_other(w, "e", "101,5,0");
-	submit(w, e, &call, 2);
+	submit(w, e, &calls[1], 2);
 	assert_string_equal(asked(w), "fail 2;");
 	assert_non_null(strstr(w->last_error.message, "can never fit on other"));
 	assert_non_null(strstr(w->last_error.message, "--other"));
