@@ -76,8 +76,6 @@ struct vac_backend {
 	const char *name; /* "cpu" */
 	bool on_device;   /* regions are not host memory */
 	uint32_t default_batch_tokens;
-	/* What it computes in, the default first, then NULL. */
-	const char *const *dtypes;
 
 	int (*open)(uint32_t threads, struct vac_compute **out, struct vac_error *err);
 	void (*close)(struct vac_compute *c);

@@ -77,13 +77,20 @@ static int find_max_tokens(struct vac_model *model, const struct vac_st_config *
 	return 0;
 }
 
+/* What the engine's backend computes in. */
+static const char *dtype_of(const struct vac_engine *engine)
+{
+	(void)engine;
+	return "float32";
+}
+
 static void fill_info(struct vac_model *model)
 {
 	struct vac_model_info *info = &model->info;
 	const struct vac_network *network = model->network;
 	snprintf(info->architecture, sizeof(info->architecture), "%s",
 		 network->architecture->model_type);
-	snprintf(info->dtype, sizeof(info->dtype), "%s", model->dtype);
+	snprintf(info->dtype, sizeof(info->dtype), "%s", dtype_of(model->engine));
 	snprintf(info->pooling, sizeof(info->pooling), "%s", vac_pooling_name(model->head.pooling));
 	info->normalize = model->head.normalize;
 	info->hidden_size = network->hidden_size;
@@ -196,25 +203,6 @@ static int open_network(struct vac_model *model, struct vac_error *err)
 	return find_max_tokens(model, &st, err);
 }
 
-static int choose_dtype(struct vac_model *model, const char *wanted, struct vac_error *err)
-{
-	const struct vac_backend *backend = model->engine->backend;
-	char known[128] = "";
-	size_t at = 0;
-	for (const char *const *dtype = backend->dtypes; *dtype; dtype++) {
-		if (!wanted || !*wanted || strcmp(wanted, *dtype) == 0) {
-			model->dtype = *dtype;
-			return 0;
-		}
-		if (at + 4 < sizeof(known))
-			at += (size_t)snprintf(known + at, sizeof(known) - at, "%s%.24s",
-					       at ? ", " : "", *dtype);
-	}
-	return vac_fail(err, VAC_E_UNSUPPORTED,
-			"dtype %.24s: backend %s does not compute in it; it can: %s", wanted,
-			backend->name, known);
-}
-
 static int take_options(struct vac_model *model, const struct vac_model_options *options,
 			struct vac_error *err)
 {
@@ -226,7 +214,14 @@ static int take_options(struct vac_model *model, const struct vac_model_options 
 				options->max_batch_tokens, VAC_BATCH_MAX_TOKENS);
 	if (options && options->max_batch_tokens)
 		model->max_batch_tokens = options->max_batch_tokens;
-	return choose_dtype(model, options ? options->dtype : NULL, err);
+	if (!options || !options->dtype || !*options->dtype)
+		return 0;
+	if (strcmp(options->dtype, dtype_of(model->engine)) != 0)
+		return vac_fail(err, VAC_E_UNSUPPORTED,
+				"dtype: backend %s does not compute in %.24s; it can: %s",
+				model->engine->backend->name, options->dtype,
+				dtype_of(model->engine));
+	return 0;
 }
 
 /* Headers, config and tokenizer: all that a plan needs. */

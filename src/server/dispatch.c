@@ -200,6 +200,7 @@ static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *wait
 	struct vac_wire_task task = {
 		.model = model->wire_id,
 		.options = request->call.options,
+		.prompt = vac_wire_text(model->settings.prompt),
 		.input_count = (uint32_t)request->call.input_count,
 		.inputs = request->call.inputs,
 	};
@@ -214,6 +215,21 @@ static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *wait
 		return;
 	vac_dispatch_fail(request, &err, 0);
 	vac_registry_done(&server->registry, waiter, false);
+}
+
+/* The prompt is written before each text when the frame is: it is counted as what
+ * the request holds from now on. */
+static int hold_prompts(struct vac_request *request, const struct vac_model *model,
+			struct vac_error *err)
+{
+	const char *prompt = model->settings.prompt;
+	size_t texts = 0;
+
+	if (!prompt || request->call.kind != VAC_CALL_TASK)
+		return 0;
+	for (size_t i = 0; i < request->call.input_count; i++)
+		texts += request->call.inputs[i].ids == NULL;
+	return vac_http_hold(request, texts * strlen(prompt), err);
 }
 
 static void submit(struct vac_request *request, bool load_only)
@@ -236,6 +252,10 @@ static void submit(struct vac_request *request, bool load_only)
 	request->waiter.keep_alive_set = request->call.keep_alive_set;
 	request->waiter.keep_alive_ms = request->call.keep_alive_ms;
 	request->queued_ns = vac_now_ns();
+	if (hold_prompts(request, model, &err) < 0) {
+		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		return;
+	}
 	/* What is set aside stays so, however often it is asked for. */
 	if (vac_registry_submit(&server->registry, model, &request->waiter, &err) < 0)
 		vac_dispatch_fail(request, &err, model->set_aside ? 0 : retry_after(&err));
@@ -330,9 +350,17 @@ static void unload(struct vac_request *request, bool all)
 
 static void settings(void *ctx, const char *name, struct vac_model_settings *out)
 {
-	const struct vac_server *server = ctx;
+	struct vac_server *server = ctx;
+	const struct vac_server_model *model = vac_catalog_find(&server->catalog, name);
 
 	*out = *vac_catalog_settings(&server->catalog, name);
+	if (!model || !model->path || strcmp(model->name, name) != 0)
+		return;
+	/* A path that leads nowhere is told to whoever asks for the model. */
+	free(server->settings_dir);
+	server->settings_dir = NULL;
+	if (vac_catalog_resolve(&server->catalog, name, &server->settings_dir, NULL) == 0)
+		out->dir = server->settings_dir;
 }
 
 static int64_t now_ns(void *ctx)

@@ -29,6 +29,7 @@ struct request_watch; /* dispatch.c's */
 struct vac_server {
 	struct vac_server_options options;
 	struct vac_catalog catalog;
+	char *settings_dir; /* owned; of the settings that were asked for last */
 	struct vac_loop loop;
 	struct vac_http http;
 	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
@@ -91,6 +92,10 @@ struct vac_request {
 
 /* The request as api/ reads it; valid while the request lives. */
 void vac_http_describe(struct vac_request *request, struct vac_http_request *out);
+
+/* Counts memory of a request against max_pending_bytes until its reply is there;
+ * VAC_E_BUSY when that were too much. */
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err) VAC_MUST_CHECK;
 
 /* ---- dispatch.c ---- */
 

@@ -258,14 +258,11 @@ static size_t cpu_residue(const struct vac_compute *c, struct vac_residue *out, 
 	return 1;
 }
 
-static const char *const dtypes[] = {"float32", NULL};
-
 extern const struct vac_backend vac_backend_cpu;
 __attribute__((visibility("default"))) const struct vac_backend vac_backend_cpu = {
 	.name = "cpu",
 	.on_device = false,
 	.default_batch_tokens = 1024,
-	.dtypes = dtypes,
 	.open = cpu_open,
 	.close = cpu_close,
 	.description = cpu_description,

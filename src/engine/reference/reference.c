@@ -305,13 +305,10 @@ static size_t reference_residue(const struct vac_compute *c, struct vac_residue 
 	return 0;
 }
 
-static const char *const dtypes[] = {"float32", NULL};
-
 const struct vac_backend vac_backend_reference = {
 	.name = "reference",
 	.on_device = false,
 	.default_batch_tokens = 256,
-	.dtypes = dtypes,
 	.open = reference_open,
 	.close = reference_close,
 	.description = reference_description,
