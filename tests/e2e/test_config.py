@@ -370,3 +370,16 @@ def test_a_path_that_has_gone(start, conf, zoo, tmp_path):
     server.unload("far")
     reply = server.post("/v1/embeddings", {"model": "far", "input": "x"})
     assert reply.status == 404 and "model far" in reply.json["error"]["message"]
+
+
+def test_a_path_that_changes(start, conf, zoo):
+    path = conf(f"[model far]\npath = {zoo.path / 'tiny' / 'a'}\n")
+    server = start("--config", path)
+    first = server.embed("far", TEXTS)
+    assert first == server.embed("tiny/a", TEXTS)
+    conf(f"[model far]\npath = {zoo.path / 'tiny' / 'b'}\n")
+    assert reload(server)
+    second = server.embed("far", TEXTS)
+    assert second == server.embed("tiny/b", TEXTS) != first
+    # The one beside it was not touched.
+    assert ps(server)["tiny/a"]["requests"] == 1
