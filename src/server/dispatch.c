@@ -350,17 +350,9 @@ static void unload(struct vac_request *request, bool all)
 
 static void settings(void *ctx, const char *name, struct vac_model_settings *out)
 {
-	struct vac_server *server = ctx;
-	const struct vac_server_model *model = vac_catalog_find(&server->catalog, name);
+	const struct vac_server *server = ctx;
 
 	*out = *vac_catalog_settings(&server->catalog, name);
-	if (!model || !model->path || strcmp(model->name, name) != 0)
-		return;
-	/* A path that leads nowhere is told to whoever asks for the model. */
-	free(server->settings_dir);
-	server->settings_dir = NULL;
-	if (vac_catalog_resolve(&server->catalog, name, &server->settings_dir, NULL) == 0)
-		out->dir = server->settings_dir;
 }
 
 static int64_t now_ns(void *ctx)

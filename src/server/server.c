@@ -350,7 +350,6 @@ static void teardown(struct vac_server *server)
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
 	vac_catalog_free(&server->catalog);
-	free(server->settings_dir);
 	if (server->signals.fd >= 0)
 		close(server->signals.fd);
 	vac_loop_free(&server->loop);

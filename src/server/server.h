@@ -20,7 +20,7 @@
  * options are. */
 struct vac_server_model {
 	const char *name;
-	const char *path;           /* its directory; NULL: where models lie */
+	const char *path;           /* its directory; NULL: where models lie; as settings.dir */
 	const char *const *aliases; /* other names that requests may give it */
 	size_t alias_count;
 	struct vac_model_settings settings;

@@ -29,7 +29,6 @@ struct request_watch; /* dispatch.c's */
 struct vac_server {
 	struct vac_server_options options;
 	struct vac_catalog catalog;
-	char *settings_dir; /* owned; of the settings that were asked for last */
 	struct vac_loop loop;
 	struct vac_http http;
 	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
