@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -114,11 +115,17 @@ static void drain_over(struct vac_timer *timer)
 	vac_loop_stop(&server->loop);
 }
 
+static void reload(struct vac_server *server)
+{
+	vac_journal_reopen(&server->journal);
+	vac_access_reload(&server->access);
+}
+
 static void take_signal(struct vac_server *server, uint32_t number)
 {
 	switch (number) {
 	case SIGHUP:
-		vac_journal_reopen(&server->journal);
+		reload(server);
 		break;
 	case SIGCHLD:
 		vac_supervisor_reap(&server->supervisor);
@@ -149,6 +156,7 @@ static int64_t settle(void *ctx)
 {
 	struct vac_server *server = ctx;
 	int64_t wait_ns = vac_http_run(&server->http);
+
 
 	vac_supervisor_flush(&server->supervisor);
 	if (server->http.run_wanted)
@@ -301,6 +309,12 @@ static int start(struct vac_server *server, struct vac_error *err)
 	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
+	/* A client's; workers need none. */
+	unsetenv("VACATE_API_KEY");
+	rc = vac_access_open(&server->access, server->options.api_key_file,
+			     server->options.metrics_open, err);
+	if (rc < 0)
+		return rc;
 	rc = vac_receipts_init(&server->receipts, err);
 	if (rc == 0)
 		rc = vac_journal_open(&server->journal, server->options.journal, err);
@@ -311,19 +325,28 @@ static int start(struct vac_server *server, struct vac_error *err)
 	return rc;
 }
 
-static int announce(const struct vac_server *server, struct vac_error *err)
+/* "ready http://127.0.0.1:8321 unix:/run/vacate.sock" */
+static int announce(struct vac_server *server, struct vac_error *err)
 {
-	int fd = server->options.ready_fd, rc;
-	char line[128];
-	int n;
+	const struct vac_listeners *listeners = &server->http.listeners;
+	struct vac_buf line = VAC_BUF_INIT;
+	int fd = server->options.ready_fd, rc = 0;
 
-	vac_log(VAC_LOG_INFO, "ready %s", server->http.address);
-	if (fd < 0)
-		return 0;
-	n = snprintf(line, sizeof(line), "ready %s\n", server->http.address);
-	rc = vac_write_full(fd, line, (size_t)n);
-	close(fd);
-	return rc < 0 ? vac_fail_errno(err, -rc, "--ready-fd %d: cannot be written", fd) : 0;
+	vac_buf_puts(&line, "ready");
+	for (size_t i = 0; i < listeners->count; i++)
+		vac_buf_printf(&line, " %s", listeners->items[i].address);
+	vac_buf_puts(&line, "\n");
+	if (!vac_buf_ok(&line))
+		return vac_fail_nomem(err, "a line", line.bytes);
+	vac_log(VAC_LOG_INFO, "%.*s", (int)line.bytes - 1, (const char *)line.data);
+	if (fd >= 0) {
+		rc = vac_write_full(fd, line.data, line.bytes);
+		close(fd);
+	}
+	vac_buf_free(&line);
+	if (rc < 0)
+		return vac_fail_errno(err, -rc, "--ready-fd %d: cannot be written", fd);
+	return 0;
 }
 
 static void teardown(struct vac_server *server)
@@ -340,6 +363,7 @@ static void teardown(struct vac_server *server)
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
+	vac_access_close(&server->access);
 	if (server->signals.fd >= 0)
 		close(server->signals.fd);
 	vac_loop_free(&server->loop);

@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "base/modelpath.h"
+#include "server/access.h"
 #include "server/budget.h"
 #include "server/http.h"
 #include "server/journal.h"
@@ -29,6 +30,7 @@ struct vac_server {
 	struct vac_server_options options;
 	struct vac_model_dirs dirs;
 	struct vac_loop loop;
+	struct vac_access access;
 	struct vac_http http;
 	struct vac_budget budget;
 	struct vac_registry registry;
