@@ -13,6 +13,7 @@
 #include "server/journal.h"
 #include "server/loop.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "server/plans.h"
 #include "server/registry.h"
 #include "server/server.h"
@@ -32,6 +33,7 @@ struct vac_server {
 	struct vac_loop loop;
 	struct vac_access access;
 	struct vac_http http;
+	struct vac_notify notify;
 	struct vac_budget budget;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
@@ -42,6 +44,7 @@ struct vac_server {
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
 	struct vac_source signals; /* signalfd, owned */
+	uint64_t changes;          /* loads and unloads that the service manager knows of */
 	bool draining;             /* SIGTERM came */
 	bool gave_up;              /* the drain's limit is over */
 	bool aborted;              /* a second signal came */
