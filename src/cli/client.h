@@ -22,8 +22,8 @@ struct vac_client {
 
 /* Entries of a command's option table. */
 #define VAC_CLIENT_OPTIONS(client)                                                                 \
-	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321); unix:/PATH", \
-	 NULL, &(client).server},                                                                  \
+	{"server", "URL", "to ask, or unix:/PATH (else VACATE_SERVER, 127.0.0.1:8321)", NULL,      \
+	 &(client).server},                                                                        \
 		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,      \
 		 &(client).keys},                                                                  \
 		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
