@@ -54,6 +54,11 @@ int vac_client_find(const struct vac_command *command, const struct vac_client *
 		    struct vac_client_server *server);
 void vac_client_forget(struct vac_client_server *server);
 
+/* The whole of a command that has no options of its own but --server and the
+ * like: reads them and asks. As vac_client_ask(). */
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply);
+
 /* The named list of a reply, or NULL after complaining that it is not there. */
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name);
@@ -61,6 +66,8 @@ const json_t *vac_reply_list(const struct vac_command *command, const json_t *re
 const char *vac_reply_text(const json_t *object, const char *name);
 bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
+/* A number as text in to, NULL when absent. */
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
