@@ -561,6 +561,10 @@ static void log_mhd(void *ctx, const char *fmt, va_list ap)
 	n = strlen(text);
 	if (n > 0 && text[n - 1] == '\n')
 		text[n - 1] = '\0';
+	/* It treats connections that it is given as TCP; those over a Unix socket
+	 * have no such options, and need none. */
+	if (strncmp(text, "Setting TCP_", 12) == 0 || strncmp(text, "Failed to push", 14) == 0)
+		return;
 	/* Clients that reset or talk nonsense are no news. */
 	vac_log(VAC_LOG_DEBUG, "http: %s", text);
 }
