@@ -32,7 +32,8 @@ _vacate_values()
 
 	case $1 in
 	--models) COMPREPLY=($(compgen -d -- "$word")) ;;
-	--journal | --config) COMPREPLY=($(compgen -f -- "$word")) ;;
+	--allow-no-key | --metrics-open) COMPREPLY=($(compgen -W "yes no" -- "$word")) ;;
+	--journal | --config | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 	--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
 	--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
 	esac

@@ -160,6 +160,6 @@ const struct vac_command vac_command_serve = {
 		"vacate.conf(5).\n"
 		"A flag is stronger than the environment, and that than the file. SIGTERM ends\n"
 		"what runs, unloads what is loaded, and exits; a second one exits at once. SIGHUP\n"
-		"opens the journal anew and reads the file again.",
+		"opens the journal anew and reads the file and the API keys again.",
 	.run = run,
 };

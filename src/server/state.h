@@ -6,12 +6,14 @@
 #define VAC_SERVER_STATE_H
 
 #include "api/api.h"
+#include "server/access.h"
 #include "server/budget.h"
 #include "server/catalog.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "server/plans.h"
 #include "server/registry.h"
 #include "server/reload.h"
@@ -30,7 +32,9 @@ struct vac_server {
 	struct vac_server_options options;
 	struct vac_catalog catalog;
 	struct vac_loop loop;
+	struct vac_access access;
 	struct vac_http http;
+	struct vac_notify notify;
 	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
 	uint32_t device_count;
 	struct vac_registry registry;
@@ -43,6 +47,7 @@ struct vac_server {
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
 	struct vac_source signals; /* signalfd, owned */
+	uint64_t changes;          /* loads and unloads that the service manager knows of */
 	bool draining;             /* SIGTERM came */
 	bool gave_up;              /* the drain's limit is over */
 	bool aborted;              /* a second signal came */

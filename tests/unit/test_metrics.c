@@ -131,6 +131,7 @@ static void test_all(void **state)
 	server->devices[1].evictions = 3;
 	server->registry.models = &model;
 	server->journal.path = "journal";
+	server->access = (struct vac_access){.path = "keys", .missing = 3, .wrong = 4};
 	vac_metrics_reply(&server->metrics, 200);
 	vac_metrics_reply(&server->metrics, 99999); /* no such status: not counted */
 	vac_metrics_write(server, &buf);
@@ -144,6 +145,9 @@ static void test_all(void **state)
 	/* No budget, so none is told. */
 	assert_null(strstr((char *)buf.data, "vacate_budget_bytes{device=\"other\"}"));
 	assert_non_null(strstr((char *)buf.data, "\nvacate_evictions_total{device=\"other\"} 3\n"));
+	assert_non_null(strstr((char *)buf.data,
+			       "\nvacate_key_refusals_total{reason=\"missing\"} 3\n"
+			       "vacate_key_refusals_total{reason=\"wrong\"} 4\n"));
 	assert_int_equal(buf.data[buf.bytes - 2], '\n');
 	copy = strdup((char *)buf.data);
 	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
