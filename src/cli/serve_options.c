@@ -76,25 +76,22 @@ int vac_serve_flags(const struct vac_command *command, int argc, char **argv,
 int vac_serve_problems(const struct vac_command *command, const struct vac_config *config)
 {
 	const struct vac_problems *problems = &config->problems;
-	int rc = VAC_EXIT_OK;
 
 	for (size_t i = 0; i < problems->count; i++) {
 		const struct vac_problem *problem = &problems->items[i];
 
-		if (problem->line) {
+		if (problem->line)
 			vac_complain(command, "%s:%u: %s", config->path, problem->line,
 				     problem->message);
-			rc = VAC_EXIT_FAILED;
-		} else if (config->unreadable && i == 0) {
+		else if (config->unreadable && i == 0)
 			vac_complain(command, "%s", problem->message);
-			rc = VAC_EXIT_FAILED;
-		} else {
+		else
 			vac_usage_error(command, "%s", problem->message);
-			if (rc == VAC_EXIT_OK)
-				rc = VAC_EXIT_USAGE;
-		}
 	}
 	if (problems->omitted > 0)
 		vac_complain(command, "and %zu more", problems->omitted);
-	return rc;
+	/* A service manager that tries again what failed need not try these again. */
+	if (problems->count > 0)
+		return config->unreadable ? VAC_EXIT_FAILED : VAC_EXIT_USAGE;
+	return VAC_EXIT_OK;
 }

@@ -14,8 +14,9 @@ int vac_serve_flags(const struct vac_command *command, int argc, char **argv,
 		    struct vac_config_flag **flags, size_t *count);
 /* The rows of --help, without "--help" itself. */
 void vac_serve_help(void);
-/* Complains about every problem. VAC_EXIT_OK: there was none; VAC_EXIT_USAGE:
- * all are of flags and environment. */
+/* Complains about every problem. VAC_EXIT_OK: there was none; VAC_EXIT_FAILED:
+ * the file cannot be read; VAC_EXIT_USAGE: what it, a variable or a flag says is
+ * wrong. */
 int vac_serve_problems(const struct vac_command *command, const struct vac_config *config);
 
 #endif

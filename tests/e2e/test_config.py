@@ -169,7 +169,7 @@ def test_a_wrong_file_refuses_to_start(start, conf):
     path = conf("[server]\nmax_queue = 0\n\n[modell x]\n")
     with pytest.raises(harness.StartError) as failure:
         start("--config", path)
-    assert failure.value.returncode == 1
+    assert failure.value.returncode == 2
     lines = failure.value.stderr.splitlines()
     assert [line.split(": ")[1] for line in lines] == [f"{path}:2", f"{path}:4"]
     with pytest.raises(harness.StartError) as failure:
