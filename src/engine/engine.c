@@ -9,7 +9,7 @@
 #include "engine/internal.h"
 #include "memory/trim.h"
 
-#define MAX_THREADS      1024
+#define MAX_THREADS 1024
 
 static uint32_t allowed_cpus(void)
 {
@@ -30,7 +30,8 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 		return vac_fail(err, VAC_E_INVALID,
 				"%u threads and batches of %u tokens are asked for; the limits are "
 				"%u and %u",
-				threads, options->max_batch_tokens, MAX_THREADS, VAC_BATCH_MAX_TOKENS);
+				threads, options->max_batch_tokens, MAX_THREADS,
+				VAC_BATCH_MAX_TOKENS);
 	int rc = vac_backend_find(options->backend ? options->backend : "cpu", &backend, err);
 	if (rc < 0)
 		return rc;
