@@ -219,6 +219,11 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 {
 	const struct vac_api_route *route = call->route;
 	struct vac_error err = {0};
+	struct vac_render out = {.call = call,
+				 .outcome = outcome,
+				 .body = &reply->body,
+				 .reply = reply,
+				 .err = &err};
 
 	memset(reply, 0, sizeof(*reply));
 	if (outcome->error.code != VAC_OK) {
@@ -232,7 +237,7 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 	reply->tokenize_ns = outcome->tokenize_ns;
 	reply->queue_ns = outcome->queue_ns;
 	reply->compute_ns = outcome->compute_ns;
-	if (route->render(call, outcome, &reply->body, &err) == 0 && vac_buf_ok(&reply->body))
+	if (route->render(&out) == 0 && vac_buf_ok(&reply->body))
 		return;
 	reply->timed = false;
 	vac_buf_free(&reply->body);

@@ -279,6 +279,16 @@ int vac_read_bool(struct vac_parse *parse, bool *out)
 	return 0;
 }
 
+int vac_read_normalize(struct vac_parse *parse)
+{
+	bool on = false;
+	int rc = vac_read_bool(parse, &on);
+
+	if (rc == 0)
+		parse->call->options.normalize = on ? VAC_NORMALIZE_ON : VAC_NORMALIZE_OFF;
+	return rc;
+}
+
 int vac_read_truncate(struct vac_parse *parse)
 {
 	bool on = false;

@@ -47,6 +47,15 @@ struct vac_member {
 	bool required;
 };
 
+/* A reply while it is written. */
+struct vac_render {
+	const struct vac_call *call;
+	const struct vac_outcome *outcome;
+	struct vac_buf *body;    /* of the reply */
+	struct vac_reply *reply; /* status 200 and the route's content type stand in it */
+	struct vac_error *err;
+};
+
 struct vac_api_route {
 	const char *method; /* "GET" answers HEAD too */
 	const char *path;   /* one that ends in '/' and has a name: the rest is a model */
@@ -55,8 +64,7 @@ struct vac_api_route {
 	int (*parse)(struct vac_parse *parse);
 	/* A success; errors take the family's error(). May itself fail: returns a
 	 * negative errno with err set, and what it wrote is dropped. */
-	int (*render)(const struct vac_call *call, const struct vac_outcome *outcome,
-		      struct vac_buf *body, struct vac_error *err);
+	int (*render)(struct vac_render *out);
 	const char *content_type; /* NULL: application/json */
 	bool rest_is_model;       /* what follows path is a model's name */
 };
@@ -90,7 +98,8 @@ const char *vac_body_type_name(enum vac_json_type type);
 int vac_read_model(struct vac_parse *parse);
 int vac_read_keep_alive(struct vac_parse *parse);
 int vac_read_dimensions(struct vac_parse *parse);
-int vac_read_truncate(struct vac_parse *parse); /* bool -> options.truncation RIGHT or NONE */
+int vac_read_truncate(struct vac_parse *parse);  /* bool -> options.truncation RIGHT or NONE */
+int vac_read_normalize(struct vac_parse *parse); /* bool -> options.normalize ON or OFF */
 int vac_read_bool(struct vac_parse *parse, bool *out) VAC_MUST_CHECK;
 /* str | [str] | [int] | [[int]] and only str | [str] */
 int vac_read_inputs(struct vac_parse *parse);
@@ -102,5 +111,15 @@ int vac_set_model(struct vac_parse *parse, const char *name, size_t bytes) VAC_M
 /* Points inputs at their texts and ids; after all is read. */
 void vac_inputs_seal(struct vac_call *call);
 void vac_inputs_free(struct vac_call *call);
+
+/* --- replies that several families give (common.c) ----------------------------- */
+
+int vac_render_nothing(struct vac_render *out);                            /* no body */
+int vac_render_version(struct vac_render *out);                            /* {"version":"0.1.0"} */
+void vac_put_rows(struct vac_buf *buf, const struct vac_outcome *outcome); /* [[...],...] */
+void vac_error_plain(const struct vac_api_failure *failure, struct vac_buf *body); /* {"error"} */
+/* A family's status(): a text that is too long for the model is 400; 413 stays
+ * for what a request as a whole holds too much of. */
+int vac_status_long_text(const struct vac_api_failure *failure);
 
 #endif

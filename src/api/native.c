@@ -75,40 +75,37 @@ static int parse_unload(struct vac_parse *parse)
 	return 0;
 }
 
-static int render_models(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_models(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	struct vac_buf *body = out->body;
+
 	vac_buf_putc(body, '{');
-	vac_put_models(body, outcome);
+	vac_put_models(body, out->outcome);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_plan(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_plan(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+
 	if (outcome->model_count == 0)
-		return vac_fail(err, VAC_E_NOT_FOUND, "no model %.200s", call->model);
-	vac_put_model(body, &outcome->models[0]);
+		return vac_fail(out->err, VAC_E_NOT_FOUND, "no model %.200s", out->call->model);
+	vac_put_model(out->body, &outcome->models[0]);
 	return 0;
 }
 
-static int render_ps(const struct vac_call *call, const struct vac_outcome *outcome,
-		     struct vac_buf *body, struct vac_error *err)
+static int render_ps(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
-	vac_put_ps(body, outcome);
+	vac_put_ps(out->body, out->outcome);
 	return 0;
 }
 
-static int render_load(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_load(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"success\":true,\"model\":");
 	if (outcome->model_count > 0)
 		vac_put_model(body, &outcome->models[0]);
@@ -118,56 +115,29 @@ static int render_load(const struct vac_call *call, const struct vac_outcome *ou
 	return 0;
 }
 
-static int render_unload(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_unload(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"success\":true,");
-	vac_put_receipts(body, outcome);
+	vac_put_receipts(body, out->outcome);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_receipts(const struct vac_call *call, const struct vac_outcome *outcome,
-			   struct vac_buf *body, struct vac_error *err)
+static int render_receipts(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	struct vac_buf *body = out->body;
+
 	vac_buf_putc(body, '{');
-	vac_put_receipts(body, outcome);
+	vac_put_receipts(body, out->outcome);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_health(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_health(struct vac_render *out)
 {
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "{\"status\":\"ok\"}");
-	return 0;
-}
-
-static int render_version(const struct vac_call *call, const struct vac_outcome *outcome,
-			  struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "{\"version\":\"" VAC_VERSION "\"}");
-	return 0;
-}
-
-/* The server appends its text to the empty body. */
-static int render_metrics(const struct vac_call *call, const struct vac_outcome *outcome,
-			  struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)body;
-	(void)err;
+	vac_buf_puts(out->body, "{\"status\":\"ok\"}");
 	return 0;
 }
 
@@ -184,8 +154,9 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 
 static const struct vac_api_route routes[] = {
 	{"GET", "/healthz", VAC_CALL_HEALTH, NULL, render_health},
-	{"GET", "/version", VAC_CALL_VERSION, NULL, render_version},
-	{"GET", "/metrics", VAC_CALL_METRICS, NULL, render_metrics,
+	{"GET", "/version", VAC_CALL_VERSION, NULL, vac_render_version},
+	/* the server appends its text to the empty body */
+	{"GET", "/metrics", VAC_CALL_METRICS, NULL, vac_render_nothing,
 	 .content_type = "text/plain; version=0.0.4; charset=utf-8"},
 	{"GET", "/models", VAC_CALL_LIST, NULL, render_models},
 	{"GET", "/models/plan", VAC_CALL_PLAN, parse_plan, render_plan},

@@ -44,12 +44,12 @@ static int parse_embeddings(struct vac_parse *parse)
 	return rc;
 }
 
-static int render_embeddings(const struct vac_call *call, const struct vac_outcome *outcome,
-			     struct vac_buf *body, struct vac_error *err)
+static int render_embeddings(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
 	const size_t dimensions = outcome->dimensions;
 
-	(void)err;
 	vac_buf_puts(body, "{\"object\":\"list\",\"data\":[");
 	for (uint32_t row = 0; row < outcome->rows; row++) {
 		const float *vector = outcome->vectors + row * dimensions;
@@ -57,7 +57,7 @@ static int render_embeddings(const struct vac_call *call, const struct vac_outco
 		vac_buf_puts(body, row ? ",{\"object\":\"embedding\",\"index\":"
 				       : "{\"object\":\"embedding\",\"index\":");
 		vac_put_u64(body, row);
-		if (call->base64) {
+		if (out->call->base64) {
 			vac_buf_puts(body, ",\"embedding\":\"");
 			vac_put_base64_floats(body, vector, dimensions);
 			vac_buf_puts(body, "\"}");
@@ -68,7 +68,7 @@ static int render_embeddings(const struct vac_call *call, const struct vac_outco
 		}
 	}
 	vac_buf_puts(body, "],\"model\":");
-	vac_put_text(body, outcome->model ? outcome->model : call->model);
+	vac_put_text(body, outcome->model ? outcome->model : out->call->model);
 	vac_buf_puts(body, ",\"usage\":{\"prompt_tokens\":");
 	vac_put_u64(body, outcome->tokens);
 	vac_buf_puts(body, ",\"total_tokens\":");
@@ -86,11 +86,11 @@ static void put_model(struct vac_buf *body, const struct vac_model_view *model)
 	vac_buf_puts(body, ",\"owned_by\":\"vacate\"}");
 }
 
-static int render_models(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_models(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"object\":\"list\",\"data\":[");
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		if (i > 0)
@@ -102,28 +102,20 @@ static int render_models(const struct vac_call *call, const struct vac_outcome *
 }
 
 /* One of the list: asking for a plan would start a worker for a mere question. */
-static int render_model(const struct vac_call *call, const struct vac_outcome *outcome,
-			struct vac_buf *body, struct vac_error *err)
+static int render_model(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+
 	for (size_t i = 0; i < outcome->model_count; i++) {
-		if (strcmp(outcome->models[i].name, call->model) == 0) {
-			put_model(body, &outcome->models[i]);
+		if (strcmp(outcome->models[i].name, out->call->model) == 0) {
+			put_model(out->body, &outcome->models[i]);
 			return 0;
 		}
 	}
 	return vac_fail(
-		err, VAC_E_NOT_FOUND,
+		out->err, VAC_E_NOT_FOUND,
 		"The model '%.200s' does not exist here; GET /v1/models lists those that do",
-		call->model);
-}
-
-/* A text that is too long for the model is a plain 400 there; 413 stays for
- * what a request as a whole holds too much of. */
-static int status(const struct vac_api_failure *failure)
-{
-	if (failure->stage == VAC_STAGE_OUTCOME && failure->error->code == VAC_E_TOO_LARGE)
-		return 400;
-	return failure->status;
+		out->call->model);
 }
 
 static const char *code_name(const struct vac_api_failure *failure)
@@ -164,6 +156,6 @@ static const struct vac_api_route routes[] = {
 const struct vac_api_family vac_openai_family = {
 	.routes = routes,
 	.prefix = "/v1/",
-	.status = status,
+	.status = vac_status_long_text,
 	.error = error,
 };
