@@ -75,13 +75,47 @@ static int parse_unload(struct vac_parse *parse)
 	return 0;
 }
 
+/* The state as llama.cpp's router knows it. */
+static const char *router_state(enum vac_model_state state)
+{
+	switch (state) {
+	case VAC_MODEL_WAITING:
+	case VAC_MODEL_LOADING:
+		return "loading";
+	case VAC_MODEL_RESIDENT:
+	case VAC_MODEL_DRAINING: /* its memory is not back yet */
+		return "loaded";
+	case VAC_MODEL_ABSENT:
+	case VAC_MODEL_FAILED:
+		break;
+	}
+	return "unloaded";
+}
+
+/* Beside our own list stands the one that clients of that router read. */
+static void put_router_model(struct vac_buf *body, size_t index, const struct vac_model_view *model)
+{
+	vac_buf_puts(body, index ? ",{\"id\":" : "{\"id\":");
+	vac_put_text(body, model->name);
+	vac_buf_puts(body, ",\"object\":\"model\",\"created\":");
+	vac_put_i64(body, model->modified_s);
+	vac_buf_puts(body, ",\"owned_by\":\"vacate\",\"status\":{\"value\":");
+	vac_put_text(body, router_state(model->state));
+	if (model->state == VAC_MODEL_FAILED)
+		vac_buf_puts(body, ",\"failed\":true");
+	vac_buf_puts(body, "}}");
+}
+
 static int render_models(struct vac_render *out)
 {
 	struct vac_buf *body = out->body;
 
 	vac_buf_putc(body, '{');
 	vac_put_models(body, out->outcome);
-	vac_buf_putc(body, '}');
+	vac_buf_puts(body, ",\"object\":\"list\",\"data\":[");
+	for (size_t i = 0; i < out->outcome->model_count; i++)
+		put_router_model(body, i, &out->outcome->models[i]);
+	vac_buf_puts(body, "]}");
 	return 0;
 }
 

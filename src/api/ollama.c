@@ -321,7 +321,7 @@ static const struct vac_api_route routes[] = {
 	{"POST", "/api/embed", VAC_CALL_TASK, parse_embed, render_embed},
 	{"POST", "/api/embeddings", VAC_CALL_TASK, parse_embeddings, render_embeddings},
 	{"POST", "/api/generate", VAC_CALL_LOAD, parse_generate, render_generate},
-	{"GET", "/api/ps", VAC_CALL_PS, NULL, render_ps},
+	{"GET", "/api/ps", VAC_CALL_RUNNING, NULL, render_ps},
 	{"GET", "/api/tags", VAC_CALL_LIST, NULL, render_tags},
 	{"GET", "/api/version", VAC_CALL_VERSION, NULL, vac_render_version},
 	{0},

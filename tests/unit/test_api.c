@@ -268,7 +268,7 @@ static void plain_routes(void **state)
 		{"GET", "/health", NULL, NULL, VAC_CALL_HEALTH, NULL},
 		{"GET", "/", NULL, NULL, VAC_CALL_HEALTH, NULL},
 		{"HEAD", "/", NULL, NULL, VAC_CALL_HEALTH, NULL},
-		{"GET", "/api/ps", NULL, NULL, VAC_CALL_PS, NULL},
+		{"GET", "/api/ps", NULL, NULL, VAC_CALL_RUNNING, NULL},
 		{"GET", "/api/tags", NULL, NULL, VAC_CALL_LIST, NULL},
 		{"GET", "/api/version", NULL, NULL, VAC_CALL_VERSION, NULL},
 		{"GET", "/healthz", NULL, NULL, VAC_CALL_HEALTH, NULL},
