@@ -4,6 +4,7 @@
  * Any thread; no state.
  */
 #include "api/common.h"
+#include "api/document.h"
 
 #include <errno.h>
 #include <string.h>
@@ -175,6 +176,12 @@ static int render_health(struct vac_render *out)
 	return 0;
 }
 
+static int render_openapi(struct vac_render *out)
+{
+	vac_buf_put(out->body, vac_openapi, vac_openapi_bytes);
+	return 0;
+}
+
 static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 {
 	vac_buf_puts(body, "{\"error\":{\"code\":");
@@ -189,6 +196,7 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 static const struct vac_api_route routes[] = {
 	{"GET", "/healthz", VAC_CALL_HEALTH, NULL, render_health},
 	{"GET", "/version", VAC_CALL_VERSION, NULL, vac_render_version},
+	{"GET", "/openapi.json", VAC_CALL_VERSION, NULL, render_openapi},
 	/* the server appends its text to the empty body */
 	{"GET", "/metrics", VAC_CALL_METRICS, NULL, vac_render_nothing,
 	 .content_type = "text/plain; version=0.0.4; charset=utf-8"},
