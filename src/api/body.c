@@ -308,14 +308,31 @@ int vac_read_keep_alive(struct vac_parse *parse)
 	return 0;
 }
 
+bool vac_body_integer(const struct vac_parse *parse, enum vac_json_type type, int64_t least,
+		      int64_t most, int64_t *out)
+{
+	const struct vac_json *json = &parse->json;
+
+	/* 2^53: below it a double that looks like an integer is that integer. */
+	if (type == VAC_JSON_INTEGER)
+		*out = json->integer;
+	else if (type == VAC_JSON_NUMBER && fabs(json->number) <= 0x1p53 &&
+		 json->number == floor(json->number))
+		*out = (int64_t)json->number;
+	else
+		return false;
+	return *out >= least && *out <= most;
+}
+
 int vac_read_dimensions(struct vac_parse *parse)
 {
 	enum vac_json_type type = vac_json_next(&parse->json);
+	int64_t value;
 
-	if (type != VAC_JSON_INTEGER || parse->json.integer < 1 || parse->json.integer > INT32_MAX)
+	if (!vac_body_integer(parse, type, 1, INT32_MAX, &value))
 		return vac_body_fail(parse, VAC_E_INVALID,
 				     "dimensions: expected an integer of at least 1");
-	parse->call->options.dimensions = (uint32_t)parse->json.integer;
+	parse->call->options.dimensions = (uint32_t)value;
 	return 0;
 }
 

@@ -108,6 +108,11 @@ int vac_body_fail(struct vac_parse *parse, enum vac_error_code code, const char 
 /* "a string", "an array", ... of the last value, for messages. */
 const char *vac_body_type_name(enum vac_json_type type);
 
+/* The value that was read last is an integer between the two: *out. 3.0 is the
+ * integer 3, as JSON Schema and languages without integers have it. */
+bool vac_body_integer(const struct vac_parse *parse, enum vac_json_type type, int64_t least,
+		      int64_t most, int64_t *out) VAC_MUST_CHECK;
+
 int vac_read_model(struct vac_parse *parse);
 int vac_read_keep_alive(struct vac_parse *parse);
 int vac_read_dimensions(struct vac_parse *parse);

@@ -95,11 +95,11 @@ int vac_inputs_put_id(struct vac_parse *parse, int32_t id)
 
 int vac_inputs_id(struct vac_parse *parse, enum vac_json_type type, size_t index)
 {
-	const struct vac_json *json = &parse->json;
 	/* A token has at least one byte of text: the same limit holds. */
 	size_t limit = parse->request->limits.max_input_bytes;
+	int64_t id;
 
-	if (type != VAC_JSON_INTEGER || json->integer < 0 || json->integer > INT32_MAX)
+	if (!vac_body_integer(parse, type, 0, INT32_MAX, &id))
 		return vac_body_fail(
 			parse, VAC_E_INVALID,
 			"%s[%zu]: expected a token id, an integer from 0 to 2147483647",
@@ -107,7 +107,7 @@ int vac_inputs_id(struct vac_parse *parse, enum vac_json_type type, size_t index
 	if (index >= limit)
 		return vac_body_fail(parse, VAC_E_TOO_LARGE, "%s: has more than %zu token ids",
 				     place_of(parse, parse->call->input_count).text, limit);
-	return vac_inputs_put_id(parse, (int32_t)json->integer);
+	return vac_inputs_put_id(parse, (int32_t)id);
 }
 
 int vac_inputs_end_ids(struct vac_parse *parse, size_t count)

@@ -50,16 +50,16 @@ static int read_binary_output(struct vac_parse *parse)
 /* As Triton's clients send it; X-Request-Timeout goes before it. */
 static int read_timeout(struct vac_parse *parse)
 {
-	const struct vac_json *json = &parse->json;
 	enum vac_json_type type = vac_json_next(&parse->json);
+	int64_t us;
 
-	if (type != VAC_JSON_INTEGER || json->integer < 0)
+	if (!vac_body_integer(parse, type, 0, INT64_MAX, &us))
 		return vac_body_fail(parse, VAC_E_INVALID,
 				     "timeout: expected a number of microseconds, 0 for none");
-	if (parse->call->timeout_set || json->integer == 0)
+	if (parse->call->timeout_set || us == 0)
 		return 0;
 	parse->call->timeout_set = true;
-	parse->call->timeout_ms = json->integer / 1000 + (json->integer % 1000 != 0);
+	parse->call->timeout_ms = us / 1000 + (us % 1000 != 0);
 	return 0;
 }
 
@@ -67,12 +67,13 @@ static int read_binary_size(struct vac_parse *parse)
 {
 	struct vac_tensor *tensor = &infer_of(parse)->tensor;
 	enum vac_json_type type = vac_json_next(&parse->json);
+	int64_t bytes;
 
-	if (type != VAC_JSON_INTEGER || parse->json.integer < 0)
+	if (!vac_body_integer(parse, type, 0, INT64_MAX, &bytes))
 		return vac_body_fail(parse, VAC_E_INVALID,
 				     "binary_data_size: expected a number of bytes");
 	tensor->has_binary = true;
-	tensor->binary_bytes = (uint64_t)parse->json.integer;
+	tensor->binary_bytes = (uint64_t)bytes;
 	tensor->binary_at = parse->json.value_at;
 	return 0;
 }
@@ -182,6 +183,7 @@ static int read_shape(struct vac_parse *parse)
 	struct vac_tensor *tensor = &infer_of(parse)->tensor;
 	struct vac_json *json = &parse->json;
 	enum vac_json_type type = vac_json_next(json);
+	int64_t rows;
 
 	tensor->shape_at = json->value_at;
 	if (type != VAC_JSON_ARRAY_BEGIN)
@@ -191,11 +193,11 @@ static int read_shape(struct vac_parse *parse)
 		if (tensor->rank == 2)
 			return vac_body_fail(parse, VAC_E_INVALID,
 					     "shape: has more than 2 dimensions");
-		if (type != VAC_JSON_INTEGER || json->integer < 0)
+		if (!vac_body_integer(parse, type, 0, INT64_MAX, &rows))
 			return vac_body_fail(parse, VAC_E_INVALID,
 					     "shape[%d]: expected an integer of at least 0",
 					     tensor->rank);
-		tensor->shape[tensor->rank++] = (uint64_t)json->integer;
+		tensor->shape[tensor->rank++] = (uint64_t)rows;
 	}
 	if (tensor->rank == 0)
 		return vac_body_fail(parse, VAC_E_INVALID,

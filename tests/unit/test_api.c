@@ -88,8 +88,10 @@ static void openai_defaults(void **state)
 
 static void token_ids(void **state)
 {
-	struct vac_http_request request = help_request(
-		"POST", "/v1/embeddings", NULL, "{\"model\":\"m\",\"input\":[101,0,2147483647]}");
+	/* an integer may be written with a point or an exponent */
+	struct vac_http_request request =
+		help_request("POST", "/v1/embeddings", NULL,
+			     "{\"model\":\"m\",\"input\":[1.01e2,-0.0,2147483647]}");
 	struct vac_call call;
 
 	(void)state;
@@ -476,7 +478,7 @@ static void bad_members(void **state)
 		 "input[1]: expected a token id", "from 0 to 2147483647"},
 		{"/v1/embeddings", "{\"input\":[2147483648]}", 400, "input",
 		 "input[0]: expected a token id", NULL},
-		{"/v1/embeddings", "{\"input\":[1.0]}", 400, "input",
+		{"/v1/embeddings", "{\"input\":[1.5]}", 400, "input",
 		 "input[0]: expected a token id", NULL},
 		{"/v1/embeddings", "{\"input\":[99999999999999999999]}", 400, "input",
 		 "input[0]: expected a token id", NULL},

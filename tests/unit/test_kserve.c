@@ -215,7 +215,7 @@ static void texts(void **state)
 static void token_ids(void **state)
 {
 	static const char *const bodies[] = {
-		"{\"inputs\":[{\"name\":\"input_ids\",\"shape\":[2,3],\"datatype\":\"INT64\","
+		"{\"inputs\":[{\"name\":\"input_ids\",\"shape\":[2,3.0],\"datatype\":\"INT64\","
 		"\"data\":[[101,7,102],[0,1,2147483647]]}]}",
 		"{\"inputs\":[{\"name\":\"input_ids\",\"shape\":[2,3],\"datatype\":\"INT32\","
 		"\"data\":[101,7,102,0,1,2147483647]}]}",
@@ -483,7 +483,7 @@ static void bad_tensors(void **state)
 		 NULL},
 		{TENSOR("\"shape\":[1,-1]"), 400,
 		 "inputs[0].shape[1]: expected an integer of at least 0", "(line 1, column 24)"},
-		{TENSOR("\"shape\":[1.0]"), 400, "inputs[0].shape[0]: expected an integer", NULL},
+		{TENSOR("\"shape\":[1.5]"), 400, "inputs[0].shape[0]: expected an integer", NULL},
 		{TENSOR("\"shape\":[\"1\"]"), 400, "inputs[0].shape[0]: expected an integer", NULL},
 		{TENSOR("\"shape\":[99999999999999999999]"), 400,
 		 "inputs[0].shape[0]: expected an integer", NULL},
