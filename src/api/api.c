@@ -187,8 +187,9 @@ static int read_timeout(struct vac_parse *parse)
 
 	if (!text)
 		return 0;
+	/* What is more than a hundred years is no limit; what is negative is nonsense. */
 	if (vac_parse_duration_ms(text, &parse->call->timeout_ms) != 0 ||
-	    parse->call->timeout_ms <= 0)
+	    parse->call->timeout_ms == 0 || *text == '-')
 		return vac_fail(parse->err, VAC_E_INVALID,
 				"X-Request-Timeout: expected seconds or a duration such as 1.5s, "
 				"more than 0, not '%.32s'",

@@ -48,6 +48,13 @@ def narrowed(server):
     schemas["ModelName"] = {"type": "string", "enum": [MODEL]}
     schemas["TokenId"]["maximum"] = model["vocab_size"] - 1
     schemas["Dimensions"]["maximum"] = model["embedding_dimensions"]
+    # The body's model goes before the query's, which is not looked at then.
+    for path in ("/", "/embed"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        del body["schema"]["properties"]["model"]
+    # Without input nothing is computed and the model's width is not looked at.
+    ollama = document["paths"]["/api/embed"]["post"]["requestBody"]["content"]["application/json"]
+    del ollama["schema"]["properties"]["dimensions"]
     for name in ("Error", "OpenAIError", "TEIError", "PlainError", "Usage", "Plan", "Model",
                  "Receipt", "Receipts", "RouterModel", "OpenAIModel", "OllamaDetails",
                  "InferReply", "TensorMetadata"):
@@ -76,12 +83,12 @@ def schemathesis(server, tmp_path, *options):
 
 
 def test_the_server_answers_as_the_document_says(served, tmp_path):
-    schemathesis(served, tmp_path, "--max-examples", "15")
+    schemathesis(served, tmp_path, "--max-examples", "25")
 
 
 @pytest.mark.soak
 def test_the_server_answers_as_the_document_says_for_long(served, tmp_path):
-    schemathesis(served, tmp_path, "--max-examples", "1000", "--max-time", "900")
+    schemathesis(served, tmp_path, "--max-time", "600")
 
 
 def test_the_served_document_is_the_one_in_docs(shared):
