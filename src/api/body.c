@@ -347,6 +347,11 @@ int vac_read_bool(struct vac_parse *parse, bool *out)
 	return 0;
 }
 
+int vac_read_drop_cache(struct vac_parse *parse)
+{
+	return vac_read_bool(parse, &parse->call->drop_cache);
+}
+
 int vac_read_normalize(struct vac_parse *parse)
 {
 	bool on = false;

@@ -59,6 +59,9 @@ struct vac_render {
 	struct vac_error *err;
 };
 
+/* A table of members and how many it has, as two arguments. */
+#define VAC_MEMBERS(table) (table), sizeof(table) / sizeof((table)[0])
+
 struct vac_api_route {
 	const char *method; /* "GET" answers HEAD too, unless it changes something */
 	const char *path;   /* one that ends in '/': a model's name follows where it says so */
@@ -115,6 +118,7 @@ bool vac_body_integer(const struct vac_parse *parse, enum vac_json_type type, in
 
 int vac_read_model(struct vac_parse *parse);
 int vac_read_keep_alive(struct vac_parse *parse);
+int vac_read_drop_cache(struct vac_parse *parse);
 int vac_read_dimensions(struct vac_parse *parse);
 int vac_read_truncate(struct vac_parse *parse);  /* bool -> options.truncation RIGHT or NONE */
 int vac_read_normalize(struct vac_parse *parse); /* bool -> options.normalize ON or OFF */

@@ -10,8 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
-
 /* --- requests --------------------------------------------------------------------- */
 
 /* Else "no model a/versions/2" would leave the reader to find out why. */
@@ -48,30 +46,15 @@ static const struct vac_member load_parameters[] = {
 	{"config", refuse_config, false},
 };
 
-static int read_drop_cache(struct vac_parse *parse)
-{
-	return vac_read_bool(parse, &parse->call->drop_cache);
-}
-
 static const struct vac_member unload_parameters[] = {
-	{"drop_cache", read_drop_cache, false},
+	{"drop_cache", vac_read_drop_cache, false},
 };
 
 static int read_parameters(struct vac_parse *parse)
 {
-	const bool load = parse->call->kind == VAC_CALL_LOAD;
-	enum vac_json_type type = vac_json_next(&parse->json);
-	int rc;
-
-	if (type != VAC_JSON_OBJECT_BEGIN)
-		return vac_body_fail(parse, VAC_E_INVALID,
-				     "parameters: expected an object, found %s",
-				     vac_body_type_name(type));
-	parse->scalars_only = true;
-	rc = vac_body_members(parse, "parameters.", load ? load_parameters : unload_parameters,
-			      load ? COUNT(load_parameters) : COUNT(unload_parameters));
-	parse->scalars_only = false;
-	return rc;
+	if (parse->call->kind == VAC_CALL_LOAD)
+		return vac_kserve_parameters(parse, "parameters.", VAC_MEMBERS(load_parameters));
+	return vac_kserve_parameters(parse, "parameters.", VAC_MEMBERS(unload_parameters));
 }
 
 static const struct vac_member change_members[] = {
@@ -83,7 +66,7 @@ static int parse_change(struct vac_parse *parse)
 {
 	if (parse->request->body_bytes == 0)
 		return 0;
-	return vac_body_read(parse, change_members, COUNT(change_members));
+	return vac_body_read(parse, VAC_MEMBERS(change_members));
 }
 
 static int read_ready(struct vac_parse *parse)
@@ -99,7 +82,7 @@ static int parse_index(struct vac_parse *parse)
 {
 	if (parse->request->body_bytes == 0)
 		return 0;
-	return vac_body_read(parse, index_members, COUNT(index_members));
+	return vac_body_read(parse, VAC_MEMBERS(index_members));
 }
 
 /* --- replies ---------------------------------------------------------------------- */
@@ -134,10 +117,14 @@ static int render_model_ready(struct vac_render *out)
 	vac_put_text(out->body, model->name);
 	vac_buf_puts(out->body, ",\"ready\":");
 	vac_put_bool(out->body, ready);
-	if (!ready) {
-		vac_buf_puts(out->body, ",\"error\":\"the model is ");
-		vac_buf_puts(out->body, vac_model_state_name(model->state));
-		vac_buf_puts(out->body, "; a request for it, or /load, makes it ready\"");
+	if (!ready && model->reason) {
+		vac_buf_puts(out->body, ",\"error\":");
+		vac_put_text(out->body, model->reason);
+	} else if (!ready) {
+		vac_buf_printf(out->body,
+			       ",\"error\":\"the model is %s; a request for it, or /load, makes it "
+			       "ready\"",
+			       vac_model_state_name(model->state));
 	}
 	vac_buf_putc(out->body, '}');
 	return 0;

@@ -30,6 +30,9 @@ struct vac_tensor {
 
 /* POST .../infer into a task (kserve_infer.c). */
 int vac_kserve_parse_infer(struct vac_parse *parse);
+/* "parameters": an object of scalars; those that the table lacks are ignored. */
+int vac_kserve_parameters(struct vac_parse *parse, const char *place,
+			  const struct vac_member *members, size_t count) VAC_MUST_CHECK;
 /* The data of a tensor whose shape was checked becomes the call's inputs
  * (kserve_data.c). binary: what lies behind the JSON. */
 int vac_kserve_json_data(struct vac_parse *parse, const struct vac_tensor *tensor) VAC_MUST_CHECK;

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
-
 /* What a request says beside the call. */
 struct infer {
 	struct vac_tensor tensor;
@@ -104,9 +102,8 @@ static const struct vac_member output_parameters[] = {
 	{"shared_memory_region", refuse_memory, false},
 };
 
-/* An object of scalars. Those that nobody here knows are ignored. */
-static int read_parameters(struct vac_parse *parse, const char *place,
-			   const struct vac_member *members, size_t count)
+int vac_kserve_parameters(struct vac_parse *parse, const char *place,
+			  const struct vac_member *members, size_t count)
 {
 	enum vac_json_type type = vac_json_next(&parse->json);
 	int rc;
@@ -123,19 +120,18 @@ static int read_parameters(struct vac_parse *parse, const char *place,
 
 static int read_request_parameters(struct vac_parse *parse)
 {
-	return read_parameters(parse, "parameters.", request_parameters, COUNT(request_parameters));
+	return vac_kserve_parameters(parse, "parameters.", VAC_MEMBERS(request_parameters));
 }
 
 static int read_input_parameters(struct vac_parse *parse)
 {
-	return read_parameters(parse, "inputs[0].parameters.", input_parameters,
-			       COUNT(input_parameters));
+	return vac_kserve_parameters(parse, "inputs[0].parameters.", VAC_MEMBERS(input_parameters));
 }
 
 static int read_output_parameters(struct vac_parse *parse)
 {
-	return read_parameters(parse, "outputs[0].parameters.", output_parameters,
-			       COUNT(output_parameters));
+	return vac_kserve_parameters(parse, "outputs[0].parameters.",
+				     VAC_MEMBERS(output_parameters));
 }
 
 /* --- the input -------------------------------------------------------------------- */
@@ -162,14 +158,15 @@ static int read_datatype(struct vac_parse *parse)
 		[VAC_TENSOR_INT32] = "INT32",
 		[VAC_TENSOR_INT64] = "INT64",
 	};
+	const size_t count = sizeof(names) / sizeof(names[0]);
 	struct vac_tensor *tensor = &infer_of(parse)->tensor;
 	enum vac_json_type type = vac_json_next(&parse->json);
 	size_t i = 0;
 
 	tensor->type_at = parse->json.value_at;
-	while (type == VAC_JSON_STRING && i < COUNT(names) && !vac_json_is(&parse->json, names[i]))
+	while (type == VAC_JSON_STRING && i < count && !vac_json_is(&parse->json, names[i]))
 		i++;
-	if (type != VAC_JSON_STRING || i == COUNT(names))
+	if (type != VAC_JSON_STRING || i == count)
 		return vac_body_fail(
 			parse, VAC_E_INVALID,
 			"datatype: expected \"BYTES\" for texts, \"INT64\" or \"INT32\" "
@@ -256,7 +253,7 @@ static int read_inputs(struct vac_parse *parse)
 	int rc = read_only_object(parse,
 				  "input, \"" VAC_KSERVE_TEXT "\" or else \"" VAC_KSERVE_IDS
 				  "\"; its rows are the batch",
-				  input_members, COUNT(input_members), &found);
+				  VAC_MEMBERS(input_members), &found);
 
 	if (rc == 0 && !found)
 		rc = vac_body_fail(parse, VAC_E_INVALID,
@@ -319,8 +316,8 @@ static const struct vac_member output_members[] = {
 
 static int read_outputs(struct vac_parse *parse)
 {
-	return read_only_object(parse, "output, \"" VAC_KSERVE_OUTPUT "\"", output_members,
-				COUNT(output_members), &infer_of(parse)->output_named);
+	return read_only_object(parse, "output, \"" VAC_KSERVE_OUTPUT "\"",
+				VAC_MEMBERS(output_members), &infer_of(parse)->output_named);
 }
 
 static int read_id(struct vac_parse *parse)
@@ -415,7 +412,7 @@ int vac_kserve_parse_infer(struct vac_parse *parse)
 	parse->own = &infer;
 	parse->request = &json;
 	parse->call->options.task = VAC_TASK_EMBED;
-	rc = vac_body_read(parse, infer_members, COUNT(infer_members));
+	rc = vac_body_read(parse, VAC_MEMBERS(infer_members));
 	parse->place = "inputs[0].";
 	if (rc == 0)
 		rc = check_tensor(parse, &infer.tensor);

@@ -42,7 +42,7 @@ static const struct vac_member load_members[] = {
 
 static int parse_load(struct vac_parse *parse)
 {
-	return vac_body_read(parse, load_members, sizeof(load_members) / sizeof(load_members[0]));
+	return vac_body_read(parse, VAC_MEMBERS(load_members));
 }
 
 static int read_all(struct vac_parse *parse)
@@ -50,21 +50,15 @@ static int read_all(struct vac_parse *parse)
 	return vac_read_bool(parse, &parse->all);
 }
 
-static int read_drop_cache(struct vac_parse *parse)
-{
-	return vac_read_bool(parse, &parse->call->drop_cache);
-}
-
 static const struct vac_member unload_members[] = {
 	{"model", vac_read_model, false},
 	{"all", read_all, false},
-	{"drop_cache", read_drop_cache, false},
+	{"drop_cache", vac_read_drop_cache, false},
 };
 
 static int parse_unload(struct vac_parse *parse)
 {
-	int rc = vac_body_read(parse, unload_members,
-			       sizeof(unload_members) / sizeof(unload_members[0]));
+	int rc = vac_body_read(parse, VAC_MEMBERS(unload_members));
 
 	if (rc != 0)
 		return rc;

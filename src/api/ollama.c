@@ -60,7 +60,7 @@ static int parse_embed(struct vac_parse *parse)
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_ON;
 	call->options.truncation = VAC_TRUNCATE_RIGHT;
-	rc = vac_body_read(parse, embed_members, sizeof(embed_members) / sizeof(embed_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embed_members));
 	if (rc == 0 && call->input_count == 0)
 		load_or_unload(call);
 	return rc;
@@ -81,8 +81,7 @@ static int parse_embeddings(struct vac_parse *parse)
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_OFF;
 	call->options.truncation = VAC_TRUNCATE_RIGHT;
-	rc = vac_body_read(parse, embeddings_members,
-			   sizeof(embeddings_members) / sizeof(embeddings_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embeddings_members));
 	if (rc != 0)
 		return rc;
 	if (parse->has_inputs && !call->single) {
@@ -104,8 +103,7 @@ static const struct vac_member generate_members[] = {
 
 static int parse_generate(struct vac_parse *parse)
 {
-	int rc = vac_body_read(parse, generate_members,
-			       sizeof(generate_members) / sizeof(generate_members[0]));
+	int rc = vac_body_read(parse, VAC_MEMBERS(generate_members));
 
 	if (rc != 0)
 		return rc;

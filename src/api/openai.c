@@ -34,8 +34,7 @@ static int parse_embeddings(struct vac_parse *parse)
 	int rc;
 
 	parse->call->options.task = VAC_TASK_EMBED;
-	rc = vac_body_read(parse, embeddings_members,
-			   sizeof(embeddings_members) / sizeof(embeddings_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embeddings_members));
 	if (rc == 0 && parse->call->input_count == 0) {
 		parse->param = "input";
 		rc = vac_fail(parse->err, VAC_E_INVALID,

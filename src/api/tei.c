@@ -46,7 +46,7 @@ static int parse_embed(struct vac_parse *parse)
 
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_ON;
-	rc = vac_body_read(parse, embed_members, sizeof(embed_members) / sizeof(embed_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embed_members));
 	if (rc != 0)
 		return rc;
 	if (call->input_count == 0) {

@@ -148,6 +148,7 @@ def test_a_model_that_cannot_be_served_says_why(start, tmp_path):
     assert reply.status == 422 and "gpt_bigcode" in reply.json["error"]
     reply = server.get("/v2/models/odd/ready")
     assert reply.status == 503 and reply.json["ready"] is False
+    assert "gpt_bigcode" in reply.json["error"]
     (index,) = server.ok("POST", "/v2/repository/index", {})
     assert index["state"] == "UNAVAILABLE" and "gpt_bigcode" in index["reason"]
 

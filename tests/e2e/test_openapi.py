@@ -119,10 +119,10 @@ def test_the_examples_work(served):
         assert reply.status == 200, f"{method} {path}: {reply}"
 
 
-def test_every_operation_that_takes_a_body_has_an_example():
+def test_every_body_has_an_example():
     document = json.loads(DOCUMENT.read_text(encoding="utf-8"))
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            for media in operation.get("requestBody", {}).get("content", {}).values():
-                assert {"example", "examples"} & set(media) or "schema" not in media or \
-                    "properties" not in json.dumps(media), path
+            if "requestBody" in operation:
+                media = operation["requestBody"]["content"]["application/json"]
+                assert "example" in media or media["examples"], path

@@ -29,16 +29,6 @@ static struct vac_http_request ask(const char *method, const char *path, const c
 	return request;
 }
 
-static void parse_ok(const struct vac_http_request *request, struct vac_call *call)
-{
-	struct vac_reply reply;
-
-	if (vac_api_parse(request, call, &reply) != 0)
-		fail_msg("%s %s refused with %d: %.*s", request->path,
-			 request->body ? request->body : "", reply.status, (int)reply.body.bytes,
-			 (const char *)reply.body.data);
-}
-
 /* Refused with that status, {"error": message}, and all parts in the message. */
 static void refused(const struct vac_http_request *request, int status, const char *part,
 		    const char *part2)
@@ -63,13 +53,6 @@ static void refused(const struct vac_http_request *request, int status, const ch
 			 status, part, part2 ? part2 : "");
 	json_decref(json);
 	vac_reply_free(&reply);
-}
-
-static void assert_text(const struct vac_input *input, const char *text, size_t bytes)
-{
-	assert_null(input->ids);
-	assert_int_equal(input->text_bytes, bytes);
-	assert_memory_equal(input->text, text, bytes);
 }
 
 /* --- paths ------------------------------------------------------------------------ */
@@ -118,7 +101,7 @@ static void names_in_paths(void **state)
 						      cases[i].kind == VAC_CALL_TASK ? body : NULL);
 		struct vac_call call;
 
-		parse_ok(&request, &call);
+		help_parse(&request, &call);
 		if (call.kind != cases[i].kind)
 			fail_msg("%s: %d", cases[i].path, call.kind);
 		if (cases[i].model)
@@ -197,11 +180,11 @@ static void texts(void **state)
 		struct vac_http_request request = ask("POST", INFER, NULL, bodies[i]);
 		struct vac_call call;
 
-		parse_ok(&request, &call);
+		help_parse(&request, &call);
 		assert_int_equal(call.input_count, 3);
-		assert_text(&call.inputs[0], "a\0b", 3);
-		assert_text(&call.inputs[1], "", 0);
-		assert_text(&call.inputs[2], "\xc3\xa9", 2);
+		help_text(&call.inputs[0], "a\0b", 3);
+		help_text(&call.inputs[1], "", 0);
+		help_text(&call.inputs[2], "\xc3\xa9", 2);
 		assert_int_equal(call.options.task, VAC_TASK_EMBED);
 		assert_int_equal(call.options.normalize, VAC_NORMALIZE_MODEL);
 		assert_int_equal(call.options.truncation, VAC_TRUNCATE_NONE);
@@ -227,7 +210,7 @@ static void token_ids(void **state)
 		struct vac_http_request request = ask("POST", INFER, NULL, bodies[i]);
 		struct vac_call call;
 
-		parse_ok(&request, &call);
+		help_parse(&request, &call);
 		assert_int_equal(call.input_count, 2);
 		for (size_t row = 0; row < 2; row++) {
 			assert_int_equal(call.inputs[row].id_count, 3);
@@ -251,7 +234,7 @@ static void parameters(void **state)
 	struct vac_call call;
 
 	(void)state;
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_int_equal(call.keep_alive_ms, 600000);
 	assert_int_equal(call.options.normalize, VAC_NORMALIZE_OFF);
 	assert_int_equal(call.options.truncation, VAC_TRUNCATE_RIGHT);
@@ -264,7 +247,7 @@ static void parameters(void **state)
 	vac_call_free(&call);
 
 	request.ctx = (void *)(uintptr_t)header;
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_int_equal(call.timeout_ms, 7000); /* the header goes before it */
 	vac_call_free(&call);
 
@@ -274,7 +257,7 @@ static void parameters(void **state)
 		      "[{\"name\":\"embedding\",\"parameters\":{\"binary_data\":false}}],"
 		      "\"inputs\":[{\"name\":\"text\",\"shape\":[1],\"datatype\":\"BYTES\","
 		      "\"data\":[\"x\"]}]}");
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_false(call.binary);
 	assert_false(call.timeout_set);
 	vac_call_free(&call);
@@ -317,12 +300,12 @@ static void binary_texts(void **state)
 	(void)state;
 	make_binary(&made, BINARY("text", "[3,1]", "BYTES", "18"),
 		    "\3\0\0\0a\0b\0\0\0\0\3\0\0\0\xc3\xa9!", 18);
-	parse_ok(&made.request, &call);
+	help_parse(&made.request, &call);
 	vac_buf_free(&made.body);
 	assert_int_equal(call.input_count, 3);
-	assert_text(&call.inputs[0], "a\0b", 3);
-	assert_text(&call.inputs[1], "", 0);
-	assert_text(&call.inputs[2], "\xc3\xa9!", 3);
+	help_text(&call.inputs[0], "a\0b", 3);
+	help_text(&call.inputs[1], "", 0);
+	help_text(&call.inputs[2], "\xc3\xa9!", 3);
 	vac_call_free(&call);
 }
 
@@ -343,7 +326,7 @@ static void binary_ids(void **state)
 			make_binary(&made, BINARY("input_ids", "[2,2]", "INT64", "32"), wide, 32);
 		else
 			make_binary(&made, BINARY("input_ids", "[2,2]", "INT32", "16"), narrow, 16);
-		parse_ok(&made.request, &call);
+		help_parse(&made.request, &call);
 		vac_buf_free(&made.body);
 		assert_int_equal(call.input_count, 2);
 		assert_int_equal(call.inputs[0].id_count, 2);
@@ -592,7 +575,7 @@ static void repository_bodies(void **state)
 
 	(void)state;
 	request = ask("POST", load, NULL, "{\"parameters\":{\"keep_alive\":-1}}");
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_true(call.keep_alive_set && call.keep_alive_ms < 0);
 	vac_call_free(&call);
 	request = ask("POST", load, NULL, "{\"parameters\":{\"config\":\"{}\"}}");
@@ -603,11 +586,11 @@ static void repository_bodies(void **state)
 	refused(&request, 400, "a value was expected", "(line 1, column 1)");
 	request = ask("POST", unload, NULL,
 		      "{\"parameters\":{\"unload_dependents\":false,\"drop_cache\":true}}");
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_true(call.drop_cache);
 	vac_call_free(&call);
 	request = ask("POST", "/v2/repository/index", NULL, "{\"ready\":true}");
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	assert_true(call.ready_only);
 	vac_call_free(&call);
 	request = ask("POST", "/v2/repository/index", NULL, "{\"ready\":1}");
@@ -628,7 +611,7 @@ static void autoload(void **state)
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
 		pairs[1] = taken[i].value;
 		request = ask("POST", INFER, pairs, "{" GOOD "}");
-		parse_ok(&request, &call);
+		help_parse(&request, &call);
 		assert_int_equal(call.no_autoload, taken[i].off);
 		vac_call_free(&call);
 	}
@@ -637,7 +620,7 @@ static void autoload(void **state)
 	refused(&request, 400, "autoload: expected true, 1, false or 0, not 'no'", NULL);
 	/* of what loads nothing by itself it is not asked */
 	request = ask("GET", "/v2/models/m", pairs, NULL);
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	vac_call_free(&call);
 }
 
@@ -653,7 +636,7 @@ static void render(const char *method, const char *path, const char *const *pair
 	struct vac_http_request request = ask(method, path, pairs, body);
 	struct vac_call call;
 
-	parse_ok(&request, &call);
+	help_parse(&request, &call);
 	vac_api_render(&call, outcome, reply);
 	assert_true(vac_buf_ok(&reply->body));
 	vac_call_free(&call);
