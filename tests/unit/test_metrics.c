@@ -128,6 +128,7 @@ static void test_all(void **state)
 	assert_non_null(server);
 	server->registry.models = &model;
 	server->journal.path = "journal";
+	server->access = (struct vac_access){.path = "keys", .missing = 3, .wrong = 4};
 	vac_metrics_reply(&server->metrics, 200);
 	vac_metrics_reply(&server->metrics, 99999); /* no such status: not counted */
 	vac_metrics_write(server, &buf);
@@ -136,6 +137,9 @@ static void test_all(void **state)
 	assert_non_null(
 		strstr((char *)buf.data, "\nvacate_loads_total{model=\"org/\\\"x\\\"\\n\"} 2\n"));
 	assert_non_null(strstr((char *)buf.data, "\nvacate_http_replies_total{code=\"200\"} 1\n"));
+	assert_non_null(strstr((char *)buf.data,
+			       "\nvacate_key_refusals_total{reason=\"missing\"} 3\n"
+			       "vacate_key_refusals_total{reason=\"wrong\"} 4\n"));
 	assert_int_equal(buf.data[buf.bytes - 2], '\n');
 	copy = strdup((char *)buf.data);
 	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
