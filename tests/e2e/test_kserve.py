@@ -1,5 +1,6 @@
 """Triton's own HTTP client, unchanged, against the Open Inference Protocol; and
 what that client does not ask."""
+import concurrent.futures
 import http.client
 import json
 import struct
@@ -9,6 +10,7 @@ import measure
 import numpy
 import pytest
 import tritonclient.http as triton
+from test_supervisor import fake  # noqa: F401
 from tritonclient.utils import InferenceServerException
 
 TEXTS = ["The harbour is quiet.", "Ein Leuchtturm am Meer \u2014 \U0001f4a1", ""]
@@ -199,21 +201,20 @@ def test_probes_neither_load_nor_keep_a_model(start):
     assert time.monotonic() - began > 0.3
 
 
-def test_readiness_ends_with_the_server(start):
+def test_readiness_ends_with_the_server(fake):  # noqa: F811
     """A kept connection still gets an answer while the server drains."""
-    server = start()
+    server = fake(words="slow-task-700")
     kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    busy = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     kept.request("GET", "/v2/health/ready")
     assert kept.getresponse().read() == b'{"ready":true}'
-    server.embed("big/a", ["x"])
-    busy.request("POST", "/v1/embeddings", json.dumps(
-        {"model": "big/a", "input": ["sea " * 120] * 300}))
-    time.sleep(0.1)
-    server.process.terminate()
-    time.sleep(0.1)
-    kept.request("GET", "/v2/health/ready")
-    reply = kept.getresponse()
-    assert reply.status == 503 and "shutting down" in json.loads(reply.read())["error"]
-    assert busy.getresponse().status == 200
+    server.load("a")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        busy = pool.submit(server.ask)
+        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        server.process.terminate()
+        measure.wait_until(lambda: "no more connections" in server.stderr(), 5, "the drain")
+        kept.request("GET", "/v2/health/ready")
+        reply = kept.getresponse()
+        assert reply.status == 503 and "shutting down" in json.loads(reply.read())["error"]
+        assert busy.result().status == 200
     assert server.process.wait(30) == 0

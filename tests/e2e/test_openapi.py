@@ -6,23 +6,32 @@ import pathlib
 import subprocess
 import sys
 
-import harness
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 DOCUMENT = HERE.parent.parent / "docs" / "openapi.json"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"    # of the document's examples
+KEY = "0123456789abcdef-a-key-for-tests"
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 SEED = "20260131"
 AUTOLOAD = {"$ref": "#/components/parameters/Autoload"}
 
 
 @pytest.fixture
-def served(start, zoo, tmp_path):
+def models(zoo, tmp_path):
     """One small model under the name that the examples use."""
     place = tmp_path / "models" / MODEL
     place.parent.mkdir(parents=True)
     place.symlink_to(zoo.path / "tiny" / "a")
-    return start("--keep-alive", "-1", models=tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def guarded(start, models, tmp_path):
+    """A server that wants a key, so that 401 is tested, too."""
+    (tmp_path / "keys").write_text(KEY + "\n")
+    (tmp_path / "keys").chmod(0o600)
+    return start("--keep-alive", "-1", "--api-key-file", tmp_path / "keys", models=models)
 
 
 def close(schema):
@@ -41,8 +50,9 @@ def close(schema):
 def narrowed(server):
     """The served document with the limits of the one model that is there, and
     without what depends on the moment."""
-    document = server.ok("GET", "/openapi.json")
-    model = server.ok("GET", f"/models/plan?model={MODEL}")
+    document = server.ok("GET", "/openapi.json", headers=WITH_KEY)
+    model = server.ok("GET", f"/models/plan?model={MODEL}", headers=WITH_KEY)
+    document["security"].remove({})    # this server wants one
     components = document["components"]
     schemas = components["schemas"]
     schemas["ModelName"] = {"type": "string", "enum": [MODEL]}
@@ -73,7 +83,7 @@ def schemathesis(server, tmp_path, *options):
     (tmp_path / "openapi.json").write_text(json.dumps(narrowed(server)))
     command = [sys.executable, "-m", "schemathesis.cli", "--no-color",
                "--config-file", str(HERE / "schemathesis.toml"), "run",
-               str(tmp_path / "openapi.json"), "--url", server.url, "--seed", SEED,
+               str(tmp_path / "openapi.json"), "--url", server.url, "-H", f"Authorization: Bearer {KEY}", "--seed", SEED,
                "--generation-database", "none", *options]
     done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.STDOUT, env=dict(os.environ, COLUMNS="100"))
@@ -82,13 +92,13 @@ def schemathesis(server, tmp_path, *options):
     return done.stdout
 
 
-def test_the_server_answers_as_the_document_says(served, tmp_path):
-    schemathesis(served, tmp_path, "--max-examples", "25")
+def test_the_server_answers_as_the_document_says(guarded, tmp_path):
+    schemathesis(guarded, tmp_path, "--max-examples", "25")
 
 
 @pytest.mark.soak
-def test_the_server_answers_as_the_document_says_for_long(served, tmp_path):
-    schemathesis(served, tmp_path, "--max-time", "600")
+def test_the_server_answers_as_the_document_says_for_long(guarded, tmp_path):
+    schemathesis(guarded, tmp_path, "--max-time", "600")
 
 
 def test_the_served_document_is_the_one_in_docs(shared):
@@ -109,7 +119,8 @@ def examples():
                 yield method.upper(), path.replace("{model}", MODEL), body
 
 
-def test_the_examples_work(served):
+def test_the_examples_work(start, models):
+    served = start("--keep-alive", "-1", models=models)
     for method, path, body in examples():
         if path == "/models/plan":
             path += f"?model={MODEL}"
