@@ -83,7 +83,7 @@ class Server:
         for directory in [models] if isinstance(models, (str, os.PathLike)) else models:
             command += ["--models", str(directory)]
         command += [str(option) for option in options]
-        full_env = dict(os.environ, HF_HUB_CACHE="/nonexistent")
+        full_env = dict(os.environ, HF_HUB_CACHE="/nonexistent", VACATE_CONFIG="none")
         full_env.update(env or {})
         with open(self.stderr_path, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,

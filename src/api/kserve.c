@@ -114,7 +114,7 @@ static int render_model_ready(struct vac_render *out)
 
 	out->reply->status = ready ? 200 : 503;
 	vac_buf_puts(out->body, "{\"name\":");
-	vac_put_text(out->body, model->name);
+	vac_put_text(out->body, out->call->model); /* perhaps an alias */
 	vac_buf_puts(out->body, ",\"ready\":");
 	vac_put_bool(out->body, ready);
 	if (!ready && model->reason) {
@@ -135,7 +135,7 @@ static int render_metadata(struct vac_render *out)
 	const struct vac_model_view *model = &out->outcome->models[0];
 
 	vac_buf_puts(out->body, "{\"name\":");
-	vac_put_text(out->body, model->name);
+	vac_put_text(out->body, out->call->model); /* perhaps an alias */
 	vac_buf_puts(out->body,
 		     ",\"versions\":[\"" VAC_KSERVE_VERSION "\"],"
 		     "\"platform\":\"vacate_safetensors\",\"inputs\":[{\"name\":\"" VAC_KSERVE_TEXT
@@ -229,6 +229,17 @@ static const char *state_reason(const struct vac_model_view *model)
 	}
 }
 
+static void put_index(struct vac_buf *body, const struct vac_model_view *model, const char *name)
+{
+	vac_buf_puts(body, "{\"name\":");
+	vac_put_text(body, name);
+	vac_buf_puts(body, ",\"version\":\"" VAC_KSERVE_VERSION "\",\"state\":");
+	vac_put_text(body, state_name(model->state));
+	vac_buf_puts(body, ",\"reason\":");
+	vac_put_text(body, state_reason(model));
+	vac_buf_putc(body, '}');
+}
+
 static int render_index(struct vac_render *out)
 {
 	const struct vac_outcome *outcome = out->outcome;
@@ -240,14 +251,14 @@ static int render_index(struct vac_render *out)
 
 		if (out->call->ready_only && model->state != VAC_MODEL_RESIDENT)
 			continue;
-		vac_buf_puts(out->body, first ? "{\"name\":" : ",{\"name\":");
+		if (!first)
+			vac_buf_putc(out->body, ',');
 		first = false;
-		vac_put_text(out->body, model->name);
-		vac_buf_puts(out->body, ",\"version\":\"" VAC_KSERVE_VERSION "\",\"state\":");
-		vac_put_text(out->body, state_name(model->state));
-		vac_buf_puts(out->body, ",\"reason\":");
-		vac_put_text(out->body, state_reason(model));
-		vac_buf_putc(out->body, '}');
+		put_index(out->body, model, model->name);
+		for (size_t j = 0; j < model->alias_count; j++) {
+			vac_buf_putc(out->body, ',');
+			put_index(out->body, model, model->aliases[j]);
+		}
 	}
 	vac_buf_putc(out->body, ']');
 	return 0;

@@ -92,6 +92,8 @@ static void put_router_model(struct vac_buf *body, size_t index, const struct va
 {
 	vac_buf_puts(body, index ? ",{\"id\":" : "{\"id\":");
 	vac_put_text(body, model->name);
+	vac_buf_puts(body, ",\"aliases\":");
+	vac_put_aliases(body, model);
 	vac_buf_puts(body, ",\"object\":\"model\",\"created\":");
 	vac_put_i64(body, model->modified_s);
 	vac_buf_puts(body, ",\"owned_by\":\"vacate\",\"status\":{\"value\":");

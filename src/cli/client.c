@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+
 /* Seconds as text -> milliseconds. */
 static int parse_timeout(const struct vac_command *command, const char *text, int64_t *ms)
 {
@@ -235,6 +237,42 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number)
 bool vac_reply_flag(const json_t *object, const char *name)
 {
 	return json_is_true(json_object_get(object, name));
+}
+
+char *vac_reply_texts(const json_t *object, const char *name)
+{
+	struct vac_buf joined = VAC_BUF_INIT;
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, name), i, item)
+	{
+		if (!json_is_string(item))
+			continue;
+		if (joined.bytes > 0)
+			vac_buf_puts(&joined, ", ");
+		vac_buf_puts(&joined, json_string_value(item));
+	}
+	if (joined.bytes > 0)
+		vac_buf_putc(&joined, '\0');
+	if (!vac_buf_ok(&joined) || joined.bytes == 0) {
+		vac_buf_free(&joined);
+		return NULL;
+	}
+	return (char *)joined.data;
+}
+
+bool vac_reply_any_texts(const json_t *objects, const char *name)
+{
+	const json_t *object;
+	size_t i;
+
+	json_array_foreach(objects, i, object)
+	{
+		if (json_array_size(json_object_get(object, name)) > 0)
+			return true;
+	}
+	return false;
 }
 
 const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])

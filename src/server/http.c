@@ -335,22 +335,29 @@ static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
 	return *end == '\0' || errno == ERANGE;
 }
 
-static bool hold(struct vac_request *request, size_t bytes)
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err)
 {
 	struct vac_http *http = &request->server->http;
-	struct vac_error err;
+	size_t most = request->server->options.max_pending_bytes;
 
-	if (bytes > request->server->options.max_pending_bytes - http->held_bytes) {
-		vac_fail(&err, VAC_E_BUSY,
-			 "requests of %zu bytes are in work already, which is near the most; try "
-			 "again soon or raise --max-pending",
-			 http->held_bytes);
-		refuse(request, &err, 1);
-		return false;
-	}
+	if (http->held_bytes > most || bytes > most - http->held_bytes)
+		return vac_fail(err, VAC_E_BUSY,
+				"requests of %zu bytes are in work already, which is near the "
+				"most; try again soon or raise --max-pending",
+				http->held_bytes);
 	http->held_bytes += bytes;
 	request->held_bytes += bytes;
-	return true;
+	return 0;
+}
+
+static bool hold(struct vac_request *request, size_t bytes)
+{
+	struct vac_error err;
+
+	if (vac_http_hold(request, bytes, &err) == 0)
+		return true;
+	refuse(request, &err, 1);
+	return false;
 }
 
 static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,

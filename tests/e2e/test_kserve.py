@@ -218,3 +218,21 @@ def test_readiness_ends_with_the_server(fake):  # noqa: F811
         assert reply.status == 503 and "shutting down" in json.loads(reply.read())["error"]
         assert busy.result().status == 200
     assert server.process.wait(30) == 0
+
+
+def test_aliases(start, tmp_path):
+    """The answer carries the name that was asked for."""
+    (tmp_path / "vacate.conf").write_text("[model tiny/a]\nalias = org/alias\n")
+    server = start("--config", tmp_path / "vacate.conf")
+    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        assert client.get_model_metadata("org/alias")["name"] == "org/alias"
+        client.load_model("org/alias")
+        assert client.is_model_ready("org/alias") and client.is_model_ready("tiny/a")
+        reply = client.infer("org/alias", text_input(TEXTS))
+        assert reply.get_response()["model_name"] == "org/alias"
+        difference = reply.as_numpy("embedding") - expected(server, TEXTS)
+        assert numpy.abs(difference).max() <= TOLERANCE
+        ready = server.ok("POST", "/v2/repository/index", {"ready": True})
+        assert {model["name"] for model in ready} == {"tiny/a", "org/alias"}
+        assert server.post("/api/models/unload/org/alias", None).body == b"OK"
+        assert not client.is_model_ready("tiny/a")

@@ -730,6 +730,11 @@ static void model_replies(void **state)
 	assert_reply("POST", index, NULL, &outcome, 200, "[]");
 }
 
+/* Clients choose from it: an alias has an entry of its own. */
+#define ALIASES                                                                                    \
+	"{\"name\":\"org/x\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"},"              \
+	"{\"name\":\"y\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}"
+
 static void index_reply(void **state)
 {
 	struct vac_model_view models[] = {
@@ -739,21 +744,27 @@ static void index_reply(void **state)
 	};
 	struct vac_outcome outcome = {.models = models, .model_count = 6};
 	static const char index[] = "/v2/repository/index";
+	static const char *const aliases[] = {"org/x", "y"};
 
 	(void)state;
 	models[5].reason = "no config.json";
-	assert_reply("POST", index, "{}", &outcome, 200,
-		     "[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"},"
-		     "{\"name\":\"b\",\"version\":\"1\",\"state\":\"UNAVAILABLE\",\"reason\":"
-		     "\"unloaded\"},"
-		     "{\"name\":\"c\",\"version\":\"1\",\"state\":\"LOADING\",\"reason\":"
-		     "\"waits for room in memory\"},"
-		     "{\"name\":\"d\",\"version\":\"1\",\"state\":\"LOADING\",\"reason\":\"\"},"
-		     "{\"name\":\"e\",\"version\":\"1\",\"state\":\"UNLOADING\",\"reason\":\"\"},"
-		     "{\"name\":\"f\",\"version\":\"1\",\"state\":\"UNAVAILABLE\",\"reason\":"
-		     "\"no config.json\"}]");
-	assert_reply("POST", index, "{\"ready\":true}", &outcome, 200,
-		     "[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}]");
+	models[0].aliases = aliases;
+	models[0].alias_count = 2;
+	assert_reply(
+		"POST", index, "{}", &outcome, 200,
+		"[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}," ALIASES
+		",{\"name\":\"b\",\"version\":\"1\",\"state\":\"UNAVAILABLE\",\"reason\":"
+		"\"unloaded\"},"
+		"{\"name\":\"c\",\"version\":\"1\",\"state\":\"LOADING\",\"reason\":"
+		"\"waits for room in memory\"},"
+		"{\"name\":\"d\",\"version\":\"1\",\"state\":\"LOADING\",\"reason\":\"\"},"
+		"{\"name\":\"e\",\"version\":\"1\",\"state\":\"UNLOADING\",\"reason\":\"\"},"
+		"{\"name\":\"f\",\"version\":\"1\",\"state\":\"UNAVAILABLE\",\"reason\":"
+		"\"no config.json\"}]");
+	assert_reply(
+		"POST", index, "{\"ready\":true}", &outcome, 200,
+		"[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\"}," ALIASES
+		"]");
 }
 
 static void running_reply(void **state)
@@ -800,10 +811,13 @@ static void router_list(void **state)
 		struct vac_model_view models[] = {view("x", cases[i].state),
 						  view("y", cases[i].state)};
 		struct vac_outcome outcome = {.models = models, .model_count = 2};
-		struct vac_reply reply;
+		static const char *const aliases[] = {"z"};
 		const json_t *data, *second, *status;
+		struct vac_reply reply;
 		json_t *json;
 
+		models[1].aliases = aliases;
+		models[1].alias_count = 1;
 		render("GET", "/models", no_pairs, NULL, &outcome, &reply);
 		json = help_json(&reply);
 		data = json_object_get(json, "data");
@@ -813,6 +827,9 @@ static void router_list(void **state)
 		assert_int_equal(json_array_size(json_object_get(json, "models")), 2);
 		assert_int_equal(json_array_size(data), 2);
 		assert_string_equal(json_string_value(json_object_get(second, "id")), "y");
+		assert_string_equal(
+			json_string_value(json_array_get(json_object_get(second, "aliases"), 0)),
+			"z");
 		assert_string_equal(json_string_value(json_object_get(status, "value")),
 				    cases[i].value);
 		assert_int_equal(json_is_true(json_object_get(status, "failed")),
