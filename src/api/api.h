@@ -44,6 +44,7 @@ enum vac_call_kind {
 	VAC_CALL_PS,       /* models that are loading, resident or draining; workers */
 	VAC_CALL_RECEIPTS, /* newest first; limit */
 	VAC_CALL_METRICS,  /* the server writes Prometheus text itself */
+	VAC_CALL_EVENTS,   /* a stream that the server writes; model: only of that one */
 	VAC_CALL_HEALTH,
 	VAC_CALL_VERSION,
 };

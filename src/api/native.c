@@ -160,8 +160,8 @@ static int render_version(const struct vac_call *call, const struct vac_outcome 
 	return 0;
 }
 
-/* The server appends its text to the empty body. */
-static int render_metrics(const struct vac_call *call, const struct vac_outcome *outcome,
+/* The server writes the text itself. */
+static int render_nothing(const struct vac_call *call, const struct vac_outcome *outcome,
 			  struct vac_buf *body, struct vac_error *err)
 {
 	(void)call;
@@ -185,11 +185,15 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 static const struct vac_api_route routes[] = {
 	{"GET", "/healthz", VAC_CALL_HEALTH, NULL, render_health},
 	{"GET", "/version", VAC_CALL_VERSION, NULL, render_version},
-	{"GET", "/metrics", VAC_CALL_METRICS, NULL, render_metrics,
+	{"GET", "/metrics", VAC_CALL_METRICS, NULL, render_nothing,
 	 .content_type = "text/plain; version=0.0.4; charset=utf-8"},
 	{"GET", "/models", VAC_CALL_LIST, NULL, render_models},
 	{"GET", "/models/plan", VAC_CALL_PLAN, parse_plan, render_plan},
 	{"GET", "/models/ps", VAC_CALL_PS, NULL, render_ps},
+	{"GET", "/models/events", VAC_CALL_EVENTS, vac_query_model, render_nothing,
+	 .content_type = "text/event-stream"},
+	{"GET", "/models/sse", VAC_CALL_EVENTS, vac_query_model, render_nothing,
+	 .content_type = "text/event-stream"},
 	{"POST", "/models/load", VAC_CALL_LOAD, parse_load, render_load},
 	{"POST", "/models/unload", VAC_CALL_UNLOAD, parse_unload, render_unload},
 	{"GET", "/receipts", VAC_CALL_RECEIPTS, parse_receipts, render_receipts},

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "cli/cli.h"
+#include "server/journal.h"
 #include "server/server.h"
 
 #define MAX_MODEL_DIRS 64
@@ -53,7 +54,11 @@ static const struct setting {
 	 AT(request_timeout_ms)},
 	{"threads", "N", "of a worker's compute team (as many as CPUs)", COUNT, AT(threads)},
 	{"backend", "NAME", "cpu, or reference (plain C, slow)", BACKEND, AT(backend)},
-	{"journal", "FILE", "append each receipt there, one JSON object a line", TEXT, AT(journal)},
+	{"journal", "FILE", "append receipts, evictions, refusals: a JSON object a line", TEXT,
+	 AT(journal)},
+	{"journal-max", "SIZE", "of that file, then it is rotated (16MiB); 0: never", BYTES,
+	 AT(journal_max_bytes)},
+	{"journal-keep", "N", "rotated files: FILE.1 is the newest (4)", COUNT, AT(journal_keep)},
 	{"max-connections", "N", "open at once (2048)", COUNT, AT(max_connections)},
 	{"max-queue", "N", "requests that wait for one model (1024)", COUNT, AT(max_queue)},
 	{"max-body", "BYTES", "of one request (16MiB)", BYTES, AT(max_body_bytes)},
@@ -295,6 +300,9 @@ static int check(const struct vac_command *command, const struct vac_server_opti
 		return vac_usage_error(command, "a timeout must be longer than nothing");
 	if (o->request_timeout_ms == 0)
 		return vac_usage_error(command, "--timeout 0 would let no request be answered");
+	if (o->journal_keep > VAC_JOURNAL_MAX_KEPT)
+		return vac_usage_error(command, "--journal-keep takes a number up to %u, not %u",
+				       VAC_JOURNAL_MAX_KEPT, o->journal_keep);
 	if (o->min_resident_ms < 0 || o->turn_ms < 0)
 		return vac_usage_error(command,
 				       "--min-resident and --turn take no negative time; a model "

@@ -349,6 +349,7 @@ const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.finish = finish_waiter,
 	.died = vac_unload_died,
 	.wake_at = wake_at,
+	.noted = vac_tell,
 	.forget = vac_load_forget,
 };
 
@@ -433,6 +434,9 @@ static void carry_out(struct vac_request *request)
 		break;
 	case VAC_CALL_METRICS:
 		answer_metrics(request);
+		break;
+	case VAC_CALL_EVENTS:
+		vac_http_open_stream(request);
 		break;
 	case VAC_CALL_HEALTH:
 	case VAC_CALL_VERSION:

@@ -127,7 +127,7 @@ static void test_all(void **state)
 			&(struct vac_size){.is_share = true, .share = 0.25}, measure, NULL);
 	assert_non_null(server);
 	server->registry.models = &model;
-	server->journal.path = "journal";
+	server->journal.options.path = "journal";
 	vac_metrics_reply(&server->metrics, 200);
 	vac_metrics_reply(&server->metrics, 99999); /* no such status: not counted */
 	vac_metrics_write(server, &buf);
