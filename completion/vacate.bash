@@ -38,7 +38,8 @@ _vacate()
 	if [[ $previous == --* ]] && _vacate_takes_value "$command" "$previous"; then
 		case $previous in
 		--models) COMPREPLY=($(compgen -d -- "$word")) ;;
-		--journal) COMPREPLY=($(compgen -f -- "$word")) ;;
+		--allow-no-key | --metrics-open) COMPREPLY=($(compgen -W "yes no" -- "$word")) ;;
+		--journal | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 		--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
 		--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
 		esac

@@ -128,6 +128,8 @@ static int status(const struct vac_api_failure *failure)
 
 static const char *code_name(const struct vac_api_failure *failure)
 {
+	if (failure->status == 401)
+		return "invalid_api_key";
 	if (failure->error->code == VAC_E_NOT_FOUND)
 		return failure->stage == VAC_STAGE_ROUTE ? "unknown_url" : "model_not_found";
 	if (failure->error->code == VAC_E_BUSY)

@@ -7,20 +7,25 @@
 
 #include <jansson.h>
 
+#include "base/keyfile.h"
 #include "cli/cli.h"
 #include "cli/format.h"
+#include "cli/http_client.h"
 #include "cli/table.h"
 
 struct vac_client {
 	bool json;           /* --json: the server's words, unchanged */
 	const char *server;  /* --server, else VACATE_SERVER, else the default */
 	const char *timeout; /* --timeout, else the command's own */
+	const char *keys;    /* --api-key-file: its first key is sent */
 };
 
 /* Entries of a command's option table. */
 #define VAC_CLIENT_OPTIONS(client)                                                                 \
-	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321)", NULL,       \
-	 &(client).server},                                                                        \
+	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321); unix:/PATH", \
+	 NULL, &(client).server},                                                                  \
+		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,      \
+		 &(client).keys},                                                                  \
 		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
 		 &(client).timeout},                                                               \
 	{                                                                                          \
@@ -38,6 +43,16 @@ struct vac_client {
 int vac_client_ask(const struct vac_command *command, const struct vac_client *client,
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply);
+
+/* Finds out which server is asked, and with which key. VAC_CONTINUE, or the exit
+ * code after a complaint. vac_client_forget() wipes the key. */
+struct vac_client_server {
+	struct vac_http_url url;
+	struct vac_keys keys;
+};
+int vac_client_find(const struct vac_command *command, const struct vac_client *client,
+		    struct vac_client_server *server);
+void vac_client_forget(struct vac_client_server *server);
 
 /* The named list of a reply, or NULL after complaining that it is not there. */
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,

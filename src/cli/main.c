@@ -26,9 +26,10 @@ static void print_help(FILE *file)
 		      "  --help     this text; `vacate COMMAND --help` tells more\n"
 		      "  --version  the version\n\n"
 		      "Environment:\n"
-		      "  VACATE_SERVER  the server to ask, like --server\n"
-		      "  NO_COLOR       no colours\n"
-		      "  COLUMNS        width of tables where output is not a terminal\n\n"
+		      "  VACATE_SERVER   the server to ask, like --server\n"
+		      "  VACATE_API_KEY  the key to send to it\n"
+		      "  NO_COLOR        no colours\n"
+		      "  COLUMNS         width of tables where output is not a terminal\n\n"
 		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
 		      "4 no such model, 5 no room for it now.\n");
 }

@@ -17,7 +17,7 @@
 #define MAX_MODEL_DIRS 64
 #define MAX_PINS       256
 
-enum kind { TEXT, COUNT, PORT, BYTES, SIZE, TIME, DIRS, PIN, BACKEND, LEVEL, DESCRIPTOR };
+enum kind { TEXT, COUNT, PORT, BYTES, SIZE, TIME, DIRS, PIN, BACKEND, LEVEL, DESCRIPTOR, SWITCH };
 
 /* What is being filled. */
 struct serve {
@@ -37,8 +37,14 @@ static const struct setting {
 	enum kind kind;
 	size_t at; /* offset into struct serve; COUNT: a uint32_t, BYTES: a size_t, TIME: ms */
 } settings[] = {
-	{"host", "ADDRESS", "to listen on (127.0.0.1)", TEXT, AT(host)},
+	{"host", "ADDRESSES", "to listen on: 127.0.0.1,unix:/PATH (127.0.0.1)", TEXT, AT(host)},
 	{"port", "N", "to listen on (8321); 0: any free one", PORT, AT(port)},
+	{"api-key-file", "FILE", "of keys, one a line; a request needs one of them", TEXT,
+	 AT(api_key_file)},
+	{"allow-no-key", "YESNO", "whether other machines may ask without a key (no)", SWITCH,
+	 AT(allow_no_key)},
+	{"metrics-open", "YESNO", "whether GET /metrics needs no key (no)", SWITCH,
+	 AT(metrics_open)},
 	{"models", "DIRS", "where models lie besides the HuggingFace cache (a:b); may be repeated",
 	 DIRS, 0},
 	{"keep-alive", "TIME", "an idle model stays so long (5m); -1: for ever", TIME,
@@ -108,6 +114,19 @@ static bool parse_bytes(const char *text, size_t *out)
 	return true;
 }
 
+static bool parse_switch(const char *text, bool *out)
+{
+	static const char *const words[] = {"yes", "no", "true", "false", "1", "0"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(text, words[i]) == 0) {
+			*out = i % 2 == 0;
+			return true;
+		}
+	}
+	return false;
+}
+
 static const char *add_dirs(struct serve *serve, const char *text)
 {
 	char *copy = strdup(text), *rest = copy, *dir;
@@ -164,6 +183,8 @@ static const char *set(struct serve *serve, const struct setting *setting, const
 			return "takes the number of an open descriptor";
 		*(int *)(void *)base = (int)number;
 		return NULL;
+	case SWITCH:
+		return parse_switch(text, (bool *)(void *)base) ? NULL : "takes yes or no";
 	case BYTES:
 		return parse_bytes(text, (size_t *)(void *)base)
 			       ? NULL
@@ -343,6 +364,8 @@ const struct vac_command vac_command_serve = {
 	.summary = "Serves models over HTTP: loads them on demand, unloads them when idle",
 	.details = "Every option may also be given in the environment: --keep-alive as\n"
 		   "VACATE_KEEP_ALIVE, and so on. SIGTERM ends what runs, unloads what is loaded,\n"
-		   "and exits; a second one exits at once. SIGHUP opens the journal anew.",
+		   "and exits; a second one exits at once. SIGHUP opens the journal anew and reads "
+		   "the\n"
+		   "API keys again.",
 	.run = run,
 };

@@ -110,6 +110,24 @@ static void one(struct vac_buf *buf, const char *name, const char *type, const c
 
 /* ---- what the server knows ---- */
 
+static void put_access(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_access *access = &server->access;
+
+	if (!access->path)
+		return;
+	vac_metrics_head(buf, "vacate_key_refusals_total", "counter",
+			 "Requests refused for having no API key, or one that is not known.");
+	vac_metrics_sample(buf, "vacate_key_refusals_total", "reason", "missing",
+			   (double)access->missing);
+	vac_metrics_sample(buf, "vacate_key_refusals_total", "reason", "wrong",
+			   (double)access->wrong);
+	one(buf, "vacate_keys", "gauge", "API keys that are taken.", (double)access->keys.count);
+	one(buf, "vacate_key_reload_errors_total", "counter",
+	    "Times that the file of keys was read again and was of no use.",
+	    (double)access->keep_olds);
+}
+
 static void put_http(const struct vac_server *server, struct vac_buf *buf)
 {
 	const struct vac_metrics *m = &server->metrics;
@@ -131,6 +149,7 @@ static void put_http(const struct vac_server *server, struct vac_buf *buf)
 	    server->http.request_count);
 	one(buf, "vacate_http_held_bytes", "gauge", "Request bodies held in memory now.",
 	    (double)server->http.held_bytes);
+	put_access(server, buf);
 }
 
 static double count_state(const struct vac_server *server, enum vac_registry_state state)

@@ -16,7 +16,7 @@
 
 /* Times in milliseconds. vac_server_defaults() fills everything. */
 struct vac_server_options {
-	const char *host; /* an address, or "localhost" */
+	const char *host; /* addresses, names, unix:/PATH; separated by commas */
 	uint16_t port;    /* 0: any free one */
 	const char *const *model_dirs;
 	size_t model_dir_count;
@@ -46,7 +46,10 @@ struct vac_server_options {
 	int64_t hello_timeout_ms;   /* for a worker to say HELLO */
 	int64_t heartbeat_ms;       /* between PINGs of a worker that has work */
 	int64_t silence_timeout_ms; /* until a worker that says nothing is killed */
-	int ready_fd;               /* gets "ready http://HOST:PORT\n" and is closed; -1: none */
+	int ready_fd;               /* gets "ready ADDRESS...\n" and is closed; -1: none */
+	const char *api_key_file;   /* NULL: anybody may ask */
+	bool allow_no_key;          /* listen to other machines although there are no keys */
+	bool metrics_open;          /* GET /metrics needs no key */
 };
 
 void vac_server_defaults(struct vac_server_options *options);

@@ -7,12 +7,14 @@
 
 #include "api/api.h"
 #include "base/modelpath.h"
+#include "server/access.h"
 #include "server/budget.h"
 #include "server/events.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "server/plans.h"
 #include "server/registry.h"
 #include "server/sampler.h"
@@ -32,7 +34,9 @@ struct vac_server {
 	struct vac_server_options options;
 	struct vac_model_dirs dirs;
 	struct vac_loop loop;
+	struct vac_access access;
 	struct vac_http http;
+	struct vac_notify notify;
 	struct vac_budget budget;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
@@ -47,6 +51,7 @@ struct vac_server {
 	struct vac_timer events_timer; /* streams that are silent, or that end */
 	bool streams_end;              /* nothing happens any more */
 	struct vac_source signals;     /* signalfd, owned */
+	uint64_t changes;              /* loads and unloads that the service manager knows of */
 	bool draining;                 /* SIGTERM came */
 	bool gave_up;                  /* the drain's limit is over */
 	bool aborted;                  /* a second signal came */

@@ -117,7 +117,8 @@ def test_completes_commands_and_options():
     assert complete("un") == ["unload"]
     assert complete("--v") == ["--version"]
     assert complete("unload", "--d") == ["--drop-cache"]
-    assert set(complete("unload", "--")) == {"--all", "--drop-cache", "--server", "--timeout",
+    assert set(complete("unload", "--")) == {"--all", "--drop-cache", "--server",
+                                             "--api-key-file", "--timeout",
                                              "--json", "--help"}
     assert complete("nonsense", "--") == []
 
