@@ -370,6 +370,8 @@ int vac_http_request(const struct vac_http_url *url, const char *method, const c
 	if (fd < 0)
 		return fd;
 	rc = receive(fd, url, timeout_ms, deadline_ns, beside, response, err);
+	if (beside)
+		beside->over(beside);
 	close(fd);
 	return rc;
 }

@@ -36,6 +36,7 @@ struct vac_http_beside {
 	int every_ms; /* between two ticks */
 	void (*ready)(struct vac_http_beside *beside);
 	void (*tick)(struct vac_http_beside *beside);
+	void (*over)(struct vac_http_beside *beside); /* the reply is there, or never comes */
 };
 
 /* Sends one request and reads the whole reply. target begins with '/'; body

@@ -51,7 +51,6 @@ static void describe(const struct vac_load_watch *watch, char *to, size_t room)
 	char a[VAC_TEXT_BYTES], b[VAC_TEXT_BYTES];
 	int64_t ms = (vac_now_ns() - watch->stage_ns) / NS_PER_MS;
 
-	to[0] = '\0';
 	if (strcmp(watch->stage, "planned") == 0)
 		snprintf(to, room, "planned, %s",
 			 vac_format_signed_bytes(a, watch->planned_bytes, 0));
@@ -67,6 +66,8 @@ static void describe(const struct vac_load_watch *watch, char *to, size_t room)
 			 vac_format_signed_bytes(b, watch->total_bytes, 0));
 	else if (strcmp(watch->stage, "loading") == 0)
 		snprintf(to, room, "loading");
+	else /* nothing was said yet: its plan is being made */
+		snprintf(to, room, "waiting %s", vac_format_ms(b, ms));
 }
 
 /* ---- shown ---- */
@@ -101,10 +102,8 @@ static void draw(struct vac_load_watch *watch)
 	rest = vac_text_columns(text) + 2 + (bar ? BAR_LEAST + 3 : 0);
 	name_columns = rest + 12 < width ? width - rest : 12;
 	name = vac_text_fit(watch->name, name_columns);
-	if (!name || !text[0]) {
-		free(name);
+	if (!name)
 		return;
-	}
 	vac_buf_printf(&line, "%s: ", name);
 	rest = vac_text_columns(name) + 2 + vac_text_columns(text);
 	if (bar && rest < width)
@@ -123,9 +122,8 @@ static void say(struct vac_load_watch *watch)
 	char text[256];
 
 	describe(watch, text, sizeof(text));
-	if (text[0])
-		(void)vac_print_line(&terminal, "%s: %s%s", watch->name,
-				     watch->total_bytes > 0 ? "loading, " : "", text);
+	(void)vac_print_line(&terminal, "%s: %s%s", watch->name,
+			     watch->total_bytes > 0 ? "loading, " : "", text);
 }
 
 static struct vac_load_watch *watch_of(struct vac_http_beside *beside)
@@ -158,6 +156,11 @@ static void ready(struct vac_http_beside *beside)
 	tick(beside);
 }
 
+static void over(struct vac_http_beside *beside)
+{
+	vac_progress_end(&watch_of(beside)->progress);
+}
+
 /* ---- interruptions ---- */
 
 /* Leaves a clean line behind, and ends as if nobody had asked. */
@@ -183,7 +186,8 @@ int vac_load_watch_begin(struct vac_load_watch *watch, const struct vac_command 
 	*watch = (struct vac_load_watch){
 		.name = name,
 		.started_ns = vac_now_ns(),
-		.beside = {.fd = -1, .every_ms = TICK_MS, .ready = ready, .tick = tick},
+		.beside =
+			{.fd = -1, .every_ms = TICK_MS, .ready = ready, .tick = tick, .over = over},
 	};
 	watch->stage_ns = watch->said_ns = watch->started_ns;
 	vac_progress_start(&watch->progress, name);
@@ -209,7 +213,6 @@ void vac_load_watch_end(struct vac_load_watch *watch)
 {
 	if (signal(SIGINT, SIG_DFL) == SIG_IGN)
 		signal(SIGINT, SIG_IGN);
-	vac_progress_end(&watch->progress);
 	vac_http_stream_close(&watch->stream);
 	vac_client_forget(&watch->server);
 }

@@ -26,7 +26,7 @@ struct vac_load_watch {
  * the exit code after a complaint about the client's options. */
 int vac_load_watch_begin(struct vac_load_watch *watch, const struct vac_command *command,
 			 const struct vac_client *client, const char *name);
-/* Clears the line. Not after begin() has failed. */
+/* The line was cleared when the reply came. Not after begin() has failed. */
 void vac_load_watch_end(struct vac_load_watch *watch);
 
 #endif

@@ -20,6 +20,8 @@
 #define NS_PER_MS INT64_C(1000000)
 /* For the last events to reach a slow client when the server ends. */
 #define LAST_MS 1000
+/* Of a client's socket; the kernel takes it twice. */
+#define SEND_BUFFER_BYTES (32 << 10)
 
 /* ---- bytes ---- */
 
@@ -54,6 +56,18 @@ static void wake(struct vac_stream *stream)
 	resume(VAC_CONTAINER(stream, struct vac_request, stream));
 }
 
+/* What the kernel holds for a client that does not read is memory, too: left to
+ * itself it lets it grow to megabytes. */
+static void bound_send_buffer(struct vac_request *request)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	int bytes = SEND_BUFFER_BYTES;
+
+	if (info)
+		setsockopt(info->connect_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 int vac_http_send_stream(struct vac_request *request)
 {
 	struct MHD_Response *response = MHD_create_response_from_callback(
@@ -67,6 +81,7 @@ int vac_http_send_stream(struct vac_request *request)
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 	/* Proxies of nginx's kind would gather it. */
 	MHD_add_response_header(response, "X-Accel-Buffering", "no");
+	bound_send_buffer(request);
 	vac_metrics_reply(&request->server->metrics, 200);
 	rc = MHD_queue_response(request->mhd, 200, response);
 	MHD_destroy_response(response);
