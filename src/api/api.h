@@ -86,6 +86,8 @@ const char *vac_model_state_name(enum vac_model_state state); /* "absent", ... *
 struct vac_model_view {
 	const char *name;
 	const char *path;
+	const char *const *aliases; /* other names that requests may give it */
+	size_t alias_count;
 	enum vac_model_state state;
 	const char *reason; /* FAILED: why; else NULL */
 	const char *device; /* NULL while absent */

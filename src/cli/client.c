@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+
 /* Seconds as text -> milliseconds. */
 static int parse_timeout(const struct vac_command *command, const char *text, int64_t *ms)
 {
@@ -186,6 +188,20 @@ out:
 	return rc;
 }
 
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply)
+{
+	struct vac_client client = {0};
+	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
+	struct vac_arguments arguments = {0};
+	int rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]),
+				   &arguments, argc, argv);
+
+	if (rc != VAC_CONTINUE)
+		return rc;
+	return vac_client_ask(command, &client, "GET", target, NULL, VAC_ASK_TIMEOUT_S, reply);
+}
+
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name)
 {
@@ -222,6 +238,52 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number)
 bool vac_reply_flag(const json_t *object, const char *name)
 {
 	return json_is_true(json_object_get(object, name));
+}
+
+char *vac_reply_texts(const json_t *object, const char *name)
+{
+	struct vac_buf joined = VAC_BUF_INIT;
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, name), i, item)
+	{
+		if (!json_is_string(item))
+			continue;
+		if (joined.bytes > 0)
+			vac_buf_puts(&joined, ", ");
+		vac_buf_puts(&joined, json_string_value(item));
+	}
+	if (joined.bytes > 0)
+		vac_buf_putc(&joined, '\0');
+	if (!vac_buf_ok(&joined) || joined.bytes == 0) {
+		vac_buf_free(&joined);
+		return NULL;
+	}
+	return (char *)joined.data;
+}
+
+bool vac_reply_any_texts(const json_t *objects, const char *name)
+{
+	const json_t *object;
+	size_t i;
+
+	json_array_foreach(objects, i, object)
+	{
+		if (json_array_size(json_object_get(object, name)) > 0)
+			return true;
+	}
+	return false;
+}
+
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
+{
+	int64_t number;
+
+	if (!vac_reply_number(object, name, &number))
+		return NULL;
+	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
+	return to;
 }
 
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])

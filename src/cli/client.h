@@ -23,8 +23,8 @@ struct vac_client {
 
 /* Entries of a command's option table. */
 #define VAC_CLIENT_OPTIONS(client)                                                                 \
-	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321); unix:/PATH", \
-	 NULL, &(client).server},                                                                  \
+	{"server", "URL", "to ask, or unix:/PATH (else VACATE_SERVER, 127.0.0.1:8321)", NULL,      \
+	 &(client).server},                                                                        \
 		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,      \
 		 &(client).keys},                                                                  \
 		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
@@ -55,6 +55,11 @@ int vac_client_find(const struct vac_command *command, const struct vac_client *
 		    struct vac_client_server *server);
 void vac_client_forget(struct vac_client_server *server);
 
+/* The whole of a command that has no options of its own but --server and the
+ * like: reads them and asks. As vac_client_ask(). */
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply);
+
 /* The named list of a reply, or NULL after complaining that it is not there. */
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name);
@@ -62,6 +67,12 @@ const json_t *vac_reply_list(const struct vac_command *command, const json_t *re
 const char *vac_reply_text(const json_t *object, const char *name);
 bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
+/* Texts of a list, joined by ", " (caller frees); NULL: there is none. */
+char *vac_reply_texts(const json_t *object, const char *name);
+/* Some object of the list has such a list that is not empty. */
+bool vac_reply_any_texts(const json_t *objects, const char *name);
+/* A number as text in to, NULL when absent. */
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);

@@ -302,7 +302,7 @@ int vac_stream_open(struct vac_stream *stream, struct vac_events *events,
 		goto err;
 	}
 	stream->events = events;
-	vac_list_append(&events->streams, &stream->link);
+	vac_list_prepend(&events->streams, &stream->link);
 	return 0;
 err:
 	free(stream->only);

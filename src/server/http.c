@@ -334,22 +334,29 @@ static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
 	return *end == '\0' || errno == ERANGE;
 }
 
-static bool hold(struct vac_request *request, size_t bytes)
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err)
 {
 	struct vac_http *http = &request->server->http;
-	struct vac_error err;
+	size_t most = request->server->options.max_pending_bytes;
 
-	if (bytes > request->server->options.max_pending_bytes - http->held_bytes) {
-		vac_fail(&err, VAC_E_BUSY,
-			 "requests of %zu bytes are in work already, which is near the most; try "
-			 "again soon or raise --max-pending",
-			 http->held_bytes);
-		refuse(request, &err, 1);
-		return false;
-	}
+	if (http->held_bytes > most || bytes > most - http->held_bytes)
+		return vac_fail(err, VAC_E_BUSY,
+				"requests of %zu bytes are in work already, which is near the "
+				"most; try again soon or raise --max-pending",
+				http->held_bytes);
 	http->held_bytes += bytes;
 	request->held_bytes += bytes;
-	return true;
+	return 0;
+}
+
+static bool hold(struct vac_request *request, size_t bytes)
+{
+	struct vac_error err;
+
+	if (vac_http_hold(request, bytes, &err) == 0)
+		return true;
+	refuse(request, &err, 1);
+	return false;
 }
 
 static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,
@@ -570,6 +577,10 @@ static void log_mhd(void *ctx, const char *fmt, va_list ap)
 	n = strlen(text);
 	if (n > 0 && text[n - 1] == '\n')
 		text[n - 1] = '\0';
+	/* It treats connections that it is given as TCP; those over a Unix socket
+	 * have no such options, and need none. */
+	if (strncmp(text, "Setting TCP_", 12) == 0 || strncmp(text, "Failed to push", 14) == 0)
+		return;
 	/* Clients that reset or talk nonsense are no news. */
 	vac_log(VAC_LOG_DEBUG, "http: %s", text);
 }

@@ -128,8 +128,12 @@ int vac_http_streams_init(struct vac_server *server)
 void vac_http_open_stream(struct vac_request *request)
 {
 	struct vac_server *server = request->server;
+	const char *name = request->call.model;
 	struct vac_error err;
 
+	/* Events know a model by its own name. */
+	if (name)
+		name = vac_catalog_name(&server->catalog, name);
 	if (server->draining) {
 		vac_fail(&err, VAC_E_GONE, "the server is shutting down");
 		vac_dispatch_fail(request, &err, 1);
@@ -140,7 +144,7 @@ void vac_http_open_stream(struct vac_request *request)
 	    vac_stream_open(&request->stream, &server->events,
 			    strcmp(request->path, "/models/sse") == 0 ? VAC_STREAM_LLAMA_CPP
 								      : VAC_STREAM_NATIVE,
-			    request->call.model, wake, &err) < 0) {
+			    name, wake, &err) < 0) {
 		vac_dispatch_fail(request, &err, 5);
 		return;
 	}

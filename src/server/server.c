@@ -51,6 +51,8 @@ void vac_server_defaults(struct vac_server_options *options)
 		.request_timeout_ms = 5 * 60 * 1000,
 		.ram = {.is_share = true, .share = 0.8},
 		.headroom = {.is_share = true, .share = 0.05},
+		.log_level = VAC_LOG_INFO,
+		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000},
 		.ready_fd = -1,
 	};
 }
@@ -128,6 +130,7 @@ static void reload(struct vac_server *server)
 		vac_notify_reloading(&server->notify);
 	vac_journal_reopen(&server->journal);
 	vac_access_reload(&server->access);
+	vac_reload(server);
 	/* Once it is stopping, it is not ready any more. */
 	if (!server->draining)
 		vac_notify_ready(&server->notify);
@@ -227,7 +230,8 @@ static void stop_empty_workers(struct vac_server *server)
 		if (!worker->plan_only && worker->state <= VAC_WORKER_READY &&
 		    worker->exchange_count == 0 &&
 		    vac_registry_models_on(&server->registry, worker) == 0 &&
-		    !vac_registry_load_waits(&server->registry, worker))
+		    !vac_registry_load_waits(&server->registry, worker, worker->device,
+					     worker->owner))
 			vac_worker_stop(worker);
 	}
 }
@@ -294,8 +298,9 @@ static int open_signals(struct vac_server *server, struct vac_error *err)
 	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
 }
 
-/* What of the workers is in no file; statm is quick, and some pages off. */
-static void measure_room(void *ctx, struct vac_budget_room *out)
+/* Of "cpu": what of its workers is in no file; statm is quick, and some pages
+ * off. */
+static void measure_cpu(void *ctx, struct vac_budget_room *out)
 {
 	const struct vac_server *server = ctx;
 	const struct vac_worker *worker = server->supervisor.workers;
@@ -305,12 +310,21 @@ static void measure_room(void *ctx, struct vac_budget_room *out)
 	for (; worker; worker = worker->next) {
 		uint64_t bytes;
 
-		if (worker->plan_only)
+		if (worker->plan_only || strcmp(worker->device, "cpu") != 0)
 			continue;
 		/* One that is gone holds nothing. */
 		if (vac_meter_anon(worker->pid, &bytes) == 0)
 			out->held_bytes += bytes;
 	}
+}
+
+static void add_devices(struct vac_server *server)
+{
+	const struct vac_server_options *options = &server->options;
+	struct vac_device *cpu = &server->devices[server->device_count++];
+
+	vac_device_init(cpu, "cpu", "--ram");
+	vac_device_limit(cpu, false, &options->ram, &options->headroom, measure_cpu, server);
 }
 
 static void init_parts(struct vac_server *server)
@@ -326,25 +340,18 @@ static void init_parts(struct vac_server *server)
 	};
 
 	struct vac_registry_options models = {
-		.keep_alive_ms = options->keep_alive_ms,
+		.defaults = options->model_defaults,
 		.max_queue = options->max_queue,
 		.turn_ms = options->turn_ms,
-		.min_resident_ms = options->min_resident_ms,
-		.pins = options->pins,
-		.pin_count = options->pin_count,
 	};
 
-	server->dirs = (struct vac_model_dirs){.dirs = options->model_dirs,
-					       .dir_count = options->model_dir_count,
-					       .hub_cache = options->hub_cache};
 	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
 	server->supervisor.gone = vac_dispatch_worker_gone;
 	server->supervisor.ctx = server;
-	vac_budget_init(&server->budget, VAC_SERVER_DEVICE, false, &options->ram,
-			&options->headroom, measure_room, server);
+	add_devices(server);
 	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
-			  &server->budget);
-	vac_plans_init(&server->plans, &server->supervisor, VAC_SERVER_DEVICE);
+			  server->devices, server->device_count);
+	vac_plans_init(&server->plans, &server->supervisor);
 	server->loop.settle = settle;
 	server->loop.settle_ctx = server;
 }
@@ -374,7 +381,9 @@ static int start(struct vac_server *server, struct vac_error *err)
 			     server->options.metrics_open, err);
 	if (rc < 0)
 		return rc;
-	rc = vac_receipts_init(&server->receipts, err);
+	rc = vac_catalog_init(&server->catalog, &server->options, err);
+	if (rc == 0)
+		rc = vac_receipts_init(&server->receipts, err);
 	if (rc == 0)
 		rc = vac_journal_open(&server->journal,
 				      &(struct vac_journal_options){
@@ -429,6 +438,7 @@ static void teardown(struct vac_server *server)
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
+	vac_catalog_free(&server->catalog);
 	vac_access_close(&server->access);
 	vac_notify_close(&server->notify);
 	if (server->signals.fd >= 0)
@@ -444,7 +454,7 @@ int vac_server_run(const struct vac_server_options *options, struct vac_error *e
 	if (!server)
 		return vac_fail_nomem(err, "the server", sizeof(*server));
 	server->options = *options;
-	server->started_wall_ns = vac_wall_ns();
+	server->started_wall_ns = server->reload.succeeded_wall_ns = vac_wall_ns();
 	server->signals.fd = server->loop.epoll_fd = server->journal.fd = server->notify.fd = -1;
 	prepare_process();
 	rc = start(server, err);

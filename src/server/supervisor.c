@@ -72,6 +72,7 @@ static void free_worker(struct vac_worker *worker)
 	vac_timer_close(supervisor->loop, &worker->timer);
 	vac_buf_free(&worker->in);
 	vac_buf_free(&worker->out);
+	free(worker->owner);
 	free(worker);
 }
 
@@ -104,7 +105,7 @@ static int watch(struct vac_worker *worker, struct vac_error *err)
 }
 
 static struct vac_worker *start(struct vac_supervisor *supervisor, const char *device,
-				bool plan_only, struct vac_error *err)
+				const char *owner, bool plan_only, struct vac_error *err)
 {
 	struct vac_spawn_options options = {.device = device,
 					    .backend = supervisor->options.backend,
@@ -113,8 +114,13 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	struct vac_worker_process process;
 	struct vac_worker *worker = calloc(1, sizeof(*worker));
 
-	if (!worker || vac_timer_open(supervisor->loop, &worker->timer, timer_fired) < 0) {
+	if (worker && owner)
+		worker->owner = strdup(owner);
+	if (!worker || (owner && !worker->owner) ||
+	    vac_timer_open(supervisor->loop, &worker->timer, timer_fired) < 0) {
 		vac_fail_nomem(err, "a worker's record", sizeof(*worker));
+		if (worker)
+			free(worker->owner);
 		free(worker);
 		return NULL;
 	}
@@ -142,20 +148,32 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	}
 	supervisor->starts++;
 	arm(worker, supervisor->options.hello_timeout_ms);
-	vac_log(VAC_LOG_INFO, "worker %d for %s started%s", (int)worker->pid, device,
-		plan_only ? " (plans only)" : "");
+	vac_log(VAC_LOG_INFO, "worker %d for %s started%s%s", (int)worker->pid, device,
+		plan_only ? " (plans only)"
+		: owner   ? ", of its own, for model "
+			  : "",
+		owner ? owner : "");
 	return worker;
 }
 
+static bool serves(const struct vac_worker *worker, const char *device, const char *owner,
+		   bool plan_only)
+{
+	if (worker->state > VAC_WORKER_READY || worker->plan_only != plan_only ||
+	    strcmp(worker->device, device) != 0)
+		return false;
+	return owner && worker->owner ? strcmp(worker->owner, owner) == 0
+				      : !owner && !worker->owner;
+}
+
 struct vac_worker *vac_supervisor_worker(struct vac_supervisor *supervisor, const char *device,
-					 bool plan_only, struct vac_error *err)
+					 const char *owner, bool plan_only, struct vac_error *err)
 {
 	for (struct vac_worker *worker = supervisor->workers; worker; worker = worker->next) {
-		if (worker->plan_only == plan_only && strcmp(worker->device, device) == 0 &&
-		    worker->state <= VAC_WORKER_READY)
+		if (serves(worker, device, owner, plan_only))
 			return worker;
 	}
-	return start(supervisor, device, plan_only, err);
+	return start(supervisor, device, owner, plan_only, err);
 }
 
 /* ---- the watch ---- */

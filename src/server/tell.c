@@ -48,9 +48,7 @@ static void describe_loading(const struct vac_model *model, struct vac_event *ev
 static bool describe(const struct vac_model *model, struct vac_event *event,
 		     struct vac_event_more *more)
 {
-	*event = (struct vac_event){.model = model->name,
-				    .device = model->budget ? model->budget->device
-							    : VAC_SERVER_DEVICE};
+	*event = (struct vac_event){.model = model->name, .device = model->device->name};
 	*more = (struct vac_event_more){.wall_ns = vac_wall_ns(), .state = true};
 	switch (model->state) {
 	case VAC_REGISTRY_LOADING:
