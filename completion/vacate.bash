@@ -35,6 +35,7 @@ _vacate_values()
 	--allow-no-key | --metrics-open) COMPREPLY=($(compgen -W "yes no" -- "$word")) ;;
 	--journal | --config | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 	--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
+	--model) COMPREPLY=($(compgen -W "$(_vacate_models)" -- "$word")) ;;
 	--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
 	esac
 }

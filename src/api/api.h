@@ -44,8 +44,9 @@ enum vac_call_kind {
 	VAC_CALL_SHOW,     /* one model as LIST shows it; its plan only if it is known */
 	VAC_CALL_PS,       /* models that are loading, resident or draining; workers */
 	VAC_CALL_RUNNING,  /* the models of PS alone: no process is measured for it */
-	VAC_CALL_RECEIPTS, /* newest first; limit */
+	VAC_CALL_RECEIPTS, /* newest first; limit, since */
 	VAC_CALL_METRICS,  /* the server writes Prometheus text itself */
+	VAC_CALL_EVENTS,   /* a stream that the server writes; model: only of that one */
 	VAC_CALL_HEALTH,   /* alive, whatever else */
 	VAC_CALL_READY,    /* fails while the server is shutting down */
 	VAC_CALL_VERSION,  /* or anything else that is always the same */
@@ -67,6 +68,7 @@ struct vac_call {
 	bool no_autoload; /* TASK on a model that is not loaded: refused, not loaded */
 	bool drop_cache;  /* UNLOAD */
 	size_t limit;     /* RECEIPTS; 0: all kept */
+	int64_t since_wall_ns; /* RECEIPTS: none that is older */
 	/* for the family's own rendering */
 	bool base64;
 	bool binary;     /* vectors as they lie in memory, behind the JSON */
@@ -189,6 +191,10 @@ int vac_api_status(enum vac_error_code code);
  * more than a hundred years. Units ns, us, ms, s, m, h, d; plain numbers are
  * seconds (Ollama's rule); more than nothing is at least 1 ms. -EINVAL else. */
 int vac_parse_duration_ms(const char *text, int64_t *ms) VAC_MUST_CHECK;
+
+/* "1h" (a duration, that long before now) or "2026-01-31T12:00:00Z" (RFC 3339,
+ * from 1970 to 2261) -> nanoseconds since 1970. -EINVAL else. */
+int vac_parse_since(const char *text, int64_t now_wall_ns, int64_t *wall_ns) VAC_MUST_CHECK;
 
 /* One receipt as a JSON object on one line, as the journal keeps it. */
 void vac_receipt_json(struct vac_buf *buf, const struct vac_receipt *receipt);

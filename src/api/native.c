@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 static int parse_plan(struct vac_parse *parse)
 {
 	int rc = vac_query_model(parse);
@@ -18,12 +20,24 @@ static int parse_plan(struct vac_parse *parse)
 	return rc;
 }
 
-static int parse_receipts(struct vac_parse *parse)
+static const char *query(const struct vac_parse *parse, const char *name)
 {
 	const struct vac_http_request *request = parse->request;
-	const char *text = request->query ? request->query(request->ctx, "limit") : NULL;
+
+	return request->query ? request->query(request->ctx, name) : NULL;
+}
+
+static int parse_receipts(struct vac_parse *parse)
+{
+	const char *text = query(parse, "since");
 	size_t limit = 0;
 
+	if (text && vac_parse_since(text, vac_wall_ns(), &parse->call->since_wall_ns) != 0)
+		return vac_fail(parse->err, VAC_E_INVALID,
+				"since: expected a duration such as 1h, or a time such as "
+				"2026-01-31T12:00:00Z, not '%.64s'",
+				text);
+	text = query(parse, "limit");
 	if (!text)
 		return 0;
 	if (*text == '\0' || strlen(text) > 9 || text[strspn(text, "0123456789")] != '\0')
@@ -199,6 +213,10 @@ static const struct vac_api_route routes[] = {
 	{"GET", "/models", VAC_CALL_LIST, NULL, render_models},
 	{"GET", "/models/plan", VAC_CALL_PLAN, parse_plan, render_plan},
 	{"GET", "/models/ps", VAC_CALL_PS, NULL, render_ps},
+	{"GET", "/models/events", VAC_CALL_EVENTS, vac_query_model, vac_render_nothing,
+	 .content_type = "text/event-stream"},
+	{"GET", "/models/sse", VAC_CALL_EVENTS, vac_query_model, vac_render_nothing,
+	 .content_type = "text/event-stream"},
 	{"POST", "/models/load", VAC_CALL_LOAD, parse_load, render_load},
 	{"POST", "/models/unload", VAC_CALL_UNLOAD, parse_unload, render_unload},
 	{"GET", "/receipts", VAC_CALL_RECEIPTS, parse_receipts, render_receipts},

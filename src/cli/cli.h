@@ -41,6 +41,7 @@ extern const struct vac_command vac_command_load;
 extern const struct vac_command vac_command_unload;
 extern const struct vac_command vac_command_ps;
 extern const struct vac_command vac_command_receipts;
+extern const struct vac_command vac_command_events;
 extern const struct vac_command vac_command_run;
 extern const struct vac_command vac_command_serve;
 extern const struct vac_command vac_command_config;

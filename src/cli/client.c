@@ -173,7 +173,8 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 			goto out;
 		}
 	}
-	if (vac_http_request(&server.url, method, target, text, timeout_ms, &response, &err) != 0) {
+	if (vac_http_request(&server.url, method, target, text, timeout_ms, client->beside,
+			     &response, &err) != 0) {
 		vac_complain(command, "%s", err.message);
 		rc = vac_exit_of(err.code);
 	} else {

@@ -14,10 +14,11 @@
 #include "cli/table.h"
 
 struct vac_client {
-	bool json;           /* --json: the server's words, unchanged */
-	const char *server;  /* --server, else VACATE_SERVER, else the default */
-	const char *timeout; /* --timeout, else the command's own */
-	const char *keys;    /* --api-key-file: its first key is sent */
+	bool json;                      /* --json: the server's words, unchanged */
+	const char *server;             /* --server, else VACATE_SERVER, else the default */
+	const char *timeout;            /* --timeout, else the command's own */
+	const char *keys;               /* --api-key-file: its first key is sent */
+	struct vac_http_beside *beside; /* done while the reply is waited for; NULL: nothing */
 };
 
 /* Entries of a command's option table. */

@@ -16,6 +16,7 @@
 #include "base/modelpath.h"
 #include "base/quote.h"
 #include "cli/conf_file.h"
+#include "server/journal.h"
 
 #define NO_FILE "none"
 /* Token ids grow twofold on their way into a frame of at most 64 MiB. */
@@ -455,8 +456,10 @@ static void check_together(struct vac_config *config)
 {
 	const struct vac_server_options *o = &config->options;
 	char body_label[VAC_VARIABLE_BYTES], pending_label[VAC_VARIABLE_BYTES];
+	char keep_label[VAC_VARIABLE_BYTES];
 	const struct vac_config_value *body = value_of(config, "max-body", body_label);
 	const struct vac_config_value *pending = value_of(config, "max-pending", pending_label);
+	const struct vac_config_value *keep = value_of(config, "journal-keep", keep_label);
 
 	if (o->max_body_bytes > MOST_BODY_BYTES)
 		vac_problem_add(&config->problems, body->line, "%s takes 1 to 32MiB, not %zu bytes",
@@ -466,6 +469,9 @@ static void check_together(struct vac_config *config)
 				"%s (%zu bytes) is less than %s (%zu bytes): no request of that "
 				"size would be taken",
 				pending_label, o->max_pending_bytes, body_label, o->max_body_bytes);
+	if (o->journal_keep > VAC_JOURNAL_MAX_KEPT)
+		vac_problem_add(&config->problems, keep->line, "%s takes at most %u files, not %u",
+				keep_label, VAC_JOURNAL_MAX_KEPT, o->journal_keep);
 }
 
 static struct vac_config *make(struct vac_error *err)

@@ -257,8 +257,35 @@ static int send_all(int fd, const struct vac_buf *buf, int64_t deadline_ns)
 	return 0;
 }
 
+/* The same for a reply, and what is to be done meanwhile. */
+static int wait_for_reply(int fd, int64_t deadline_ns, struct vac_http_beside *beside)
+{
+	int64_t tick_ns = beside ? vac_now_ns() + beside->every_ms * NS_PER_MS : 0;
+
+	while (beside) {
+		struct pollfd pfds[2] = {{.fd = fd, .events = POLLIN},
+					 {.fd = beside->fd, .events = POLLIN}};
+		int64_t now_ns = vac_now_ns();
+
+		if (deadline_ns != 0 && now_ns >= deadline_ns)
+			return -ETIMEDOUT;
+		if (now_ns >= tick_ns) {
+			beside->tick(beside);
+			tick_ns = now_ns + beside->every_ms * NS_PER_MS;
+		}
+		if (poll(pfds, 2, beside->every_ms) < 0 && errno != EINTR)
+			return -errno;
+		if (beside->fd >= 0 && pfds[1].revents)
+			beside->ready(beside);
+		if (pfds[0].revents)
+			return 0;
+	}
+	return wait_for(fd, POLLIN, deadline_ns);
+}
+
 static int receive(int fd, const struct vac_http_url *url, int64_t timeout_ms, int64_t deadline_ns,
-		   struct vac_http_response *response, struct vac_error *err)
+		   struct vac_http_beside *beside, struct vac_http_response *response,
+		   struct vac_error *err)
 {
 	struct vac_http_parser parser;
 	int rc = 0;
@@ -268,7 +295,7 @@ static int receive(int fd, const struct vac_http_url *url, int64_t timeout_ms, i
 		uint8_t data[READ_BYTES];
 		ssize_t n;
 
-		rc = wait_for(fd, POLLIN, deadline_ns);
+		rc = wait_for_reply(fd, deadline_ns, beside);
 		if (rc != 0) {
 			rc = fail_transfer(url, -rc, timeout_ms, err);
 			break;
@@ -289,21 +316,19 @@ static int receive(int fd, const struct vac_http_url *url, int64_t timeout_ms, i
 	return rc < 0 ? rc : 0;
 }
 
-int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
-		     const char *body, int64_t timeout_ms, struct vac_http_response *response,
-		     struct vac_error *err)
+int vac_http_send(const struct vac_http_url *url, const char *method, const char *target,
+		  const char *accept, const char *body, int64_t timeout_ms, struct vac_error *err)
 {
 	int64_t deadline_ns = timeout_ms > 0 ? vac_now_ns() + timeout_ms * NS_PER_MS : 0;
 	bool brackets = strchr(url->host, ':') != NULL;
 	struct vac_buf request = VAC_BUF_INIT;
 	int fd = -1, rc;
 
-	*response = (struct vac_http_response){0};
 	vac_buf_printf(&request,
 		       "%s %s%s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUser-Agent: vacate/" VAC_VERSION
-		       "\r\nAccept: application/json\r\nConnection: close\r\n",
+		       "\r\nAccept: %s\r\nConnection: close\r\n",
 		       method, url->prefix, target, brackets ? "[" : "", url->host,
-		       brackets ? "]" : "", url->port);
+		       brackets ? "]" : "", url->port, accept);
 	if (url->key)
 		vac_buf_printf(&request, "Authorization: Bearer %s\r\n", url->key);
 	if (body)
@@ -322,15 +347,32 @@ int vac_http_request(const struct vac_http_url *url, const char *method, const c
 	rc = send_all(fd, &request, deadline_ns);
 	/* A server that refuses early answers and closes while we still send:
 	 * its answer says more than our broken pipe. */
-	if (rc != 0 && rc != -EPIPE && rc != -ECONNRESET) {
+	if (rc != 0 && rc != -EPIPE && rc != -ECONNRESET)
 		rc = fail_transfer(url, -rc, timeout_ms, err);
-		goto out;
-	}
-	rc = receive(fd, url, timeout_ms, deadline_ns, response, err);
+	else
+		rc = 0;
 out:
-	if (fd >= 0)
+	if (rc < 0 && fd >= 0)
 		close(fd);
 	vac_buf_free(&request);
+	return rc < 0 ? rc : fd;
+}
+
+int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
+		     const char *body, int64_t timeout_ms, struct vac_http_beside *beside,
+		     struct vac_http_response *response, struct vac_error *err)
+{
+	int64_t deadline_ns = timeout_ms > 0 ? vac_now_ns() + timeout_ms * NS_PER_MS : 0;
+	int fd, rc;
+
+	*response = (struct vac_http_response){0};
+	fd = vac_http_send(url, method, target, "application/json", body, timeout_ms, err);
+	if (fd < 0)
+		return fd;
+	rc = receive(fd, url, timeout_ms, deadline_ns, beside, response, err);
+	if (beside)
+		beside->over(beside);
+	close(fd);
 	return rc;
 }
 

@@ -24,14 +24,29 @@ struct vac_http_url {
 int vac_http_url_parse(const char *text, struct vac_http_url *url,
 		       struct vac_error *err) VAC_MUST_CHECK;
 
+/* Connects and sends one request; the reply can be read from the (non-blocking)
+ * descriptor that is returned. */
+int vac_http_send(const struct vac_http_url *url, const char *method, const char *target,
+		  const char *accept, const char *body, int64_t timeout_ms,
+		  struct vac_error *err) VAC_MUST_CHECK;
+
+/* What is done while a reply is waited for. */
+struct vac_http_beside {
+	int fd;       /* watched for bytes to read; -1: none (any more) */
+	int every_ms; /* between two ticks */
+	void (*ready)(struct vac_http_beside *beside);
+	void (*tick)(struct vac_http_beside *beside);
+	void (*over)(struct vac_http_beside *beside); /* the reply is there, or never comes */
+};
+
 /* Sends one request and reads the whole reply. target begins with '/'; body
- * may be NULL. timeout_ms covers everything, 0: no limit (connecting has a
- * limit of its own). Errors: VAC_E_GONE nobody answers there, VAC_E_TIMEOUT,
- * VAC_E_CORRUPT not HTTP, VAC_E_TOO_LARGE. response is freed by the caller
- * with vac_http_response_free, also after an error. */
+ * and beside may be NULL. timeout_ms covers everything, 0: no limit (connecting
+ * has a limit of its own). Errors: VAC_E_GONE nobody answers there,
+ * VAC_E_TIMEOUT, VAC_E_CORRUPT not HTTP, VAC_E_TOO_LARGE. response is freed by
+ * the caller with vac_http_response_free, also after an error. */
 int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
-		     const char *body, int64_t timeout_ms, struct vac_http_response *response,
-		     struct vac_error *err) VAC_MUST_CHECK;
+		     const char *body, int64_t timeout_ms, struct vac_http_beside *beside,
+		     struct vac_http_response *response, struct vac_error *err) VAC_MUST_CHECK;
 
 /* Appends text with everything but unreserved characters as %XX. */
 void vac_http_escape(struct vac_buf *buf, const char *text);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/buf.h"
+#include "cli/load_watch.h"
 
 /* "start 20 ms, open 1 ms, ..." of the stages that took time. */
 static void put_stages(struct vac_buf *buf, const json_t *stages)
@@ -52,6 +53,25 @@ static int print_model(const struct vac_command *command, const json_t *model, c
 	return rc;
 }
 
+static int ask(const struct vac_command *command, struct vac_client *client, const char *name,
+	       const json_t *body, json_t **reply)
+{
+	struct vac_load_watch watch;
+	int rc;
+
+	if (!client->json) {
+		rc = vac_load_watch_begin(&watch, command, client, name);
+		if (rc != VAC_CONTINUE)
+			return rc;
+		client->beside = &watch.beside;
+	}
+	rc = vac_client_ask(command, client, "POST", "/models/load", body, VAC_MOVE_TIMEOUT_S,
+			    reply);
+	if (!client->json)
+		vac_load_watch_end(&watch);
+	return rc;
+}
+
 static int run(const struct vac_command *command, int argc, char **argv)
 {
 	struct vac_client client = {0};
@@ -71,8 +91,7 @@ static int run(const struct vac_command *command, int argc, char **argv)
 	body = json_pack("{s:s, s:s*}", "model", name, "keep_alive", keep_alive);
 	if (!body)
 		return vac_usage_error(command, "the model's name or DURATION is not UTF-8");
-	rc = vac_client_ask(command, &client, "POST", "/models/load", body, VAC_MOVE_TIMEOUT_S,
-			    &reply);
+	rc = ask(command, &client, name, body, &reply);
 	json_decref(body);
 	if (rc != VAC_CONTINUE)
 		return rc;

@@ -3,11 +3,13 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/format.h"
+#include "cli/table.h"
 
 #define FIRST_AFTER_NS INT64_C(500000000)
 #define EVERY_NS       INT64_C(100000000)
@@ -21,7 +23,7 @@ void vac_progress_start(struct vac_progress *progress, const char *what)
 	progress->started_ns = vac_now_ns();
 }
 
-static bool due(struct vac_progress *progress)
+bool vac_progress_due(struct vac_progress *progress)
 {
 	int64_t now = vac_now_ns();
 
@@ -38,7 +40,7 @@ void vac_progress_bytes(struct vac_progress *progress, uint64_t done, uint64_t t
 	char bar[BAR_COLUMNS + 1], a[VAC_TEXT_BYTES], b[VAC_TEXT_BYTES];
 	size_t filled;
 
-	if (total == 0 || !due(progress))
+	if (total == 0 || !vac_progress_due(progress))
 		return;
 	if (done > total)
 		done = total;
@@ -55,12 +57,25 @@ void vac_progress_count(struct vac_progress *progress, uint64_t done, const char
 {
 	double seconds;
 
-	if (!due(progress))
+	if (!vac_progress_due(progress))
 		return;
 	seconds = (double)(progress->drawn_ns - progress->started_ns) / 1e9;
 	fprintf(stderr, "\r\033[K%s: %" PRIu64 " %s, %.0f a second", progress->what, done, units,
 		(double)done / seconds);
 	fflush(stderr);
+}
+
+void vac_progress_text(struct vac_progress *progress, const char *text)
+{
+	/* One column stays free: some terminals wrap a line that is full. */
+	char *fitted = vac_text_fit(text, vac_terminal_of(stderr).width - 1);
+
+	if (!fitted)
+		return;
+	fprintf(stderr, "\r\033[K%s", fitted);
+	fflush(stderr);
+	free(fitted);
+	progress->drawn = true;
 }
 
 void vac_progress_end(struct vac_progress *progress)

@@ -21,6 +21,10 @@ void vac_progress_start(struct vac_progress *progress, const char *what);
 /* total 0: unknown, done is shown as a count of units. */
 void vac_progress_bytes(struct vac_progress *progress, uint64_t done, uint64_t total);
 void vac_progress_count(struct vac_progress *progress, uint64_t done, const char *units);
+/* It is time to draw. */
+bool vac_progress_due(struct vac_progress *progress);
+/* Draws any text, due or not; what is too long for the terminal loses its middle. */
+void vac_progress_text(struct vac_progress *progress, const char *text);
 /* Clears the line. */
 void vac_progress_end(struct vac_progress *progress);
 

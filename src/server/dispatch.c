@@ -400,6 +400,7 @@ const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.finish = finish_waiter,
 	.died = vac_unload_died,
 	.wake_at = wake_at,
+	.noted = vac_tell,
 	.forget = vac_load_forget,
 };
 
@@ -494,6 +495,9 @@ static void carry_out(struct vac_request *request)
 		break;
 	case VAC_CALL_METRICS:
 		answer_metrics(request);
+		break;
+	case VAC_CALL_EVENTS:
+		vac_http_open_stream(request);
 		break;
 	case VAC_CALL_READY:
 		if (request->server->draining) {

@@ -85,6 +85,8 @@ static void client_left(struct vac_source *source, uint32_t events)
 	connection->left = true;
 	if (!connection->request || connection->request->stage <= VAC_REQUEST_REFUSED) {
 		give_time(connection, LEFT_MS);
+	} else if (connection->request->stage == VAC_REQUEST_STREAMING) {
+		vac_http_stream_left(connection->request);
 	} else if (connection->request->stage == VAC_REQUEST_WORKING) {
 		vac_fail(&why, VAC_E_CANCELLED, "the client closed its side of the connection");
 		vac_dispatch_abandon(connection->request, &why);
@@ -451,6 +453,11 @@ static enum MHD_Result complete(struct vac_request *request)
 	}
 	if (request->stage == VAC_REQUEST_DONE)
 		return send_reply(request);
+	if (request->stage == VAC_REQUEST_STREAMING) {
+		if (connection->left)
+			vac_http_stream_left(request);
+		return vac_http_send_stream(request) == MHD_YES ? MHD_YES : MHD_NO;
+	}
 	assert(request->stage == VAC_REQUEST_WORKING);
 	if (request->timeout_ms > 0)
 		vac_timer_set(&request->server->loop, &connection->timer,
@@ -489,6 +496,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 	case VAC_REQUEST_DONE:
 		return send_reply(request);
 	case VAC_REQUEST_WORKING:
+	case VAC_REQUEST_STREAMING:
 		break;
 	}
 	return MHD_YES;
@@ -510,6 +518,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 	request->connection->request = NULL;
 	give_time(request->connection, http->server->options.idle_timeout_ms);
 	vac_dispatch_release(request);
+	vac_stream_close(&request->stream);
 	drop_body(request);
 	vac_reply_free(&request->reply);
 	if (request->prev)

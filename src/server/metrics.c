@@ -246,12 +246,35 @@ static void put_unloads(const struct vac_server *server, struct vac_buf *buf)
 	one(buf, "vacate_unaccounted_bytes_total", "counter",
 	    "Bytes that a ledger said went and the measurement did not see go.",
 	    (double)m->unaccounted_bytes);
-	if (!server->journal.path)
+}
+
+static void put_events(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_journal *j = &server->journal;
+	const struct vac_events *e = &server->events;
+
+	one(buf, "vacate_event_streams", "gauge", "Clients that listen to events now.",
+	    e->streams.count);
+	one(buf, "vacate_events_total", "counter", "Events told while somebody listened.",
+	    (double)e->told);
+	one(buf, "vacate_event_streams_lost_total", "counter",
+	    "Times that a client was too slow for the events and was told the state anew.",
+	    (double)e->lost);
+	if (!j->options.path)
 		return;
-	one(buf, "vacate_journal_lines_total", "counter", "Receipts written to the journal.",
-	    (double)server->journal.lines);
+	one(buf, "vacate_journal_lines_total", "counter", "Lines written to the journal.",
+	    (double)j->lines);
 	one(buf, "vacate_journal_errors_total", "counter",
-	    "Receipts that could not be written to the journal.", (double)server->journal.errors);
+	    "Times that the journal could not be written; what was to be waits in memory.",
+	    (double)j->errors);
+	one(buf, "vacate_journal_dropped_total", "counter",
+	    "Lines given up, since too many waited for the journal.", (double)j->dropped);
+	one(buf, "vacate_journal_pending_bytes", "gauge", "Bytes that wait for the journal.",
+	    (double)j->pending.bytes);
+	one(buf, "vacate_journal_rotations_total", "counter",
+	    "Files of the journal that were full.", (double)j->rotations);
+	one(buf, "vacate_journal_rotation_errors_total", "counter",
+	    "Times that a full file could not be rotated.", (double)j->rotation_errors);
 }
 
 struct device_metric {
@@ -410,6 +433,7 @@ void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
 	put_http(server, buf);
 	put_models(server, buf);
 	put_unloads(server, buf);
+	put_events(server, buf);
 	put_devices(server, buf);
 	put_workers(server, buf);
 	vac_reload_metrics(server, buf);

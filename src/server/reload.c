@@ -24,6 +24,8 @@ static int follow(struct vac_server *server, const struct vac_server_options *op
 	registry->options.defaults = options->model_defaults;
 	registry->options.max_queue = options->max_queue;
 	registry->options.turn_ms = options->turn_ms;
+	server->journal.options.max_bytes = options->journal_max_bytes;
+	server->journal.options.keep = options->journal_keep;
 	return vac_registry_reconfigure(registry, err);
 }
 

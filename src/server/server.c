@@ -46,6 +46,8 @@ void vac_server_defaults(struct vac_server_options *options)
 		.heartbeat_ms = 5 * 1000,
 		.silence_timeout_ms = 30 * 1000,
 		.turn_ms = 1000,
+		.journal_max_bytes = (size_t)16 << 20,
+		.journal_keep = 4,
 		.request_timeout_ms = 5 * 60 * 1000,
 		.ram = {.is_share = true, .share = 0.8},
 		.headroom = {.is_share = true, .share = 0.05},
@@ -61,8 +63,10 @@ static bool replies_are_out(const struct vac_server *server)
 {
 	const struct vac_request *request = server->http.requests;
 
-	/* A request that is still arriving is not waited for. */
-	while (request && request->stage == VAC_REQUEST_READING)
+	/* A request that is still arriving is not waited for, and a stream of
+	 * events tells what the others wait for. */
+	while (request &&
+	       (request->stage == VAC_REQUEST_READING || request->stage == VAC_REQUEST_STREAMING))
 		request = request->next;
 	return request == NULL;
 }
@@ -99,6 +103,8 @@ static void give_up_requests(struct vac_server *server)
 		next = request->next;
 		if (request->stage == VAC_REQUEST_WORKING)
 			vac_dispatch_abandon(request, &why);
+		else if (request->stage == VAC_REQUEST_STREAMING)
+			vac_http_stream_left(request);
 	}
 }
 
@@ -207,11 +213,12 @@ static int64_t settle(void *ctx)
 	tell_changes(server);
 
 	vac_supervisor_flush(&server->supervisor);
-	if (server->http.run_wanted)
-		wait_ns = 0;
-	if (server->draining && drained(server))
-		vac_loop_stop(&server->loop);
-	return wait_ns;
+	if (server->draining && drained(server)) {
+		vac_http_end_streams(server);
+		if (!vac_events_wanted(&server->events))
+			vac_loop_stop(&server->loop);
+	}
+	return server->http.run_wanted ? 0 : wait_ns;
 }
 
 /* A worker that was started for a load that failed holds nothing: it goes. */
@@ -358,7 +365,8 @@ static int start(struct vac_server *server, struct vac_error *err)
 	if (rc < 0)
 		return rc;
 	if (vac_timer_open(&server->loop, &server->registry_timer, registry_due) < 0 ||
-	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
+	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0 ||
+	    vac_http_streams_init(server) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
 	/* Before any worker is started, which would inherit its variables. */
@@ -377,7 +385,12 @@ static int start(struct vac_server *server, struct vac_error *err)
 	if (rc == 0)
 		rc = vac_receipts_init(&server->receipts, err);
 	if (rc == 0)
-		rc = vac_journal_open(&server->journal, server->options.journal, err);
+		rc = vac_journal_open(&server->journal,
+				      &(struct vac_journal_options){
+					      .path = server->options.journal,
+					      .max_bytes = server->options.journal_max_bytes,
+					      .keep = server->options.journal_keep},
+				      err);
 	if (rc == 0)
 		rc = open_signals(server, err);
 	if (rc == 0)
@@ -419,6 +432,7 @@ static void teardown(struct vac_server *server)
 		vac_http_run(&server->http);
 	}
 	vac_http_stop(&server->http);
+	vac_events_free(&server->events);
 	vac_supervisor_free(&server->supervisor);
 	vac_registry_free(&server->registry);
 	vac_plans_free(&server->plans);

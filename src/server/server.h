@@ -36,7 +36,9 @@ struct vac_server_options {
 	int64_t keep_alive_ms;      /* negative: for ever; 0: unload when all is answered */
 	const char *backend;        /* NULL: the worker's default */
 	uint32_t threads;           /* of a worker; 0: as many as CPUs are allowed */
-	const char *journal;        /* file for receipts; NULL: none */
+	const char *journal;        /* file for what happens; NULL: none */
+	size_t journal_max_bytes;   /* of that file, before it is rotated; 0: never */
+	uint32_t journal_keep;      /* rotated files */
 	uint32_t max_connections;   /* more wait in the system's queue */
 	uint32_t max_queue;         /* calls that wait for or run on one model */
 	struct vac_size ram;        /* that models may take, as planned */

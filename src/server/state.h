@@ -9,6 +9,7 @@
 #include "server/access.h"
 #include "server/budget.h"
 #include "server/catalog.h"
+#include "server/events.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
@@ -16,9 +17,11 @@
 #include "server/notify.h"
 #include "server/plans.h"
 #include "server/registry.h"
+#include "server/sampler.h"
 #include "server/reload.h"
 #include "server/server.h"
 #include "server/supervisor.h"
+#include "server/tell.h"
 #include "server/unload.h"
 
 struct request_watch; /* dispatch.c's */
@@ -41,24 +44,29 @@ struct vac_server {
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;
 	struct vac_journal journal;
+	struct vac_events events;
+	struct vac_sampler refused; /* REFUSED events that are told */
 	struct vac_metrics metrics;
 	struct vac_receipts receipts;
 	struct vac_reload reload;
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
-	struct vac_source signals; /* signalfd, owned */
-	uint64_t changes;          /* loads and unloads that the service manager knows of */
-	bool draining;             /* SIGTERM came */
-	bool gave_up;              /* the drain's limit is over */
-	bool aborted;              /* a second signal came */
+	struct vac_timer events_timer; /* streams that are silent, or that end */
+	bool streams_end;              /* nothing happens any more */
+	struct vac_source signals;     /* signalfd, owned */
+	uint64_t changes;              /* loads and unloads that the service manager knows of */
+	bool draining;                 /* SIGTERM came */
+	bool gave_up;                  /* the drain's limit is over */
+	bool aborted;                  /* a second signal came */
 	int64_t started_wall_ns;
 };
 
 enum vac_request_stage {
-	VAC_REQUEST_READING, /* the body is arriving */
-	VAC_REQUEST_REFUSED, /* an error stands; what still arrives is thrown away */
-	VAC_REQUEST_WORKING, /* somebody will call vac_request_finish() */
-	VAC_REQUEST_DONE,    /* reply is filled */
+	VAC_REQUEST_READING,   /* the body is arriving */
+	VAC_REQUEST_REFUSED,   /* an error stands; what still arrives is thrown away */
+	VAC_REQUEST_WORKING,   /* somebody will call vac_request_finish() */
+	VAC_REQUEST_STREAMING, /* its reply has begun and goes on; http_stream.c's */
+	VAC_REQUEST_DONE,      /* reply is filled */
 };
 
 /* One HTTP request. Allocated when its head is there, freed when the reply has
@@ -88,6 +96,7 @@ struct vac_request {
 	struct vac_receipt *done_receipts; /* owned */
 	size_t done_receipt_count;
 	struct vac_plan_wait plan_wait; /* LIST, PLAN */
+	struct vac_stream stream;       /* EVENTS */
 	int64_t queued_ns;              /* given to the registry */
 	int64_t asked_ns;               /* given to the worker */
 };
@@ -100,6 +109,19 @@ void vac_http_describe(struct vac_request *request, struct vac_http_request *out
 /* Counts memory of a request against max_pending_bytes until its reply is there;
  * VAC_E_BUSY when that were too much. */
 int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err) VAC_MUST_CHECK;
+
+/* ---- http_stream.c ---- */
+
+int vac_http_streams_init(struct vac_server *server) VAC_MUST_CHECK;
+/* A request for EVENTS: it is STREAMING when this returns, or has failed. */
+void vac_http_open_stream(struct vac_request *request);
+/* Begins the reply of a request that is STREAMING; an enum MHD_Result. */
+int vac_http_send_stream(struct vac_request *request);
+/* Its client left, or is given up. */
+void vac_http_stream_left(struct vac_request *request);
+/* Nothing happens any more: streams end when all is told, slow ones a little
+ * later. May be called again and again. */
+void vac_http_end_streams(struct vac_server *server);
 
 /* ---- dispatch.c ---- */
 

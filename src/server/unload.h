@@ -17,6 +17,8 @@ struct vac_job {
 	struct vac_server *server;
 	struct vac_model *model;
 	struct vac_exchange exchange;
+	int64_t told_ns; /* tell.c's: when progress was told last, and what */
+	uint64_t told_bytes;
 	bool awaits_exit; /* SHUTDOWN was sent: the worker's end ends the unload */
 	struct vac_receipt receipt;
 };

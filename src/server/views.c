@@ -418,19 +418,24 @@ void vac_views_running(struct vac_request *request)
 void vac_views_receipts(struct vac_request *request)
 {
 	const struct vac_receipts *kept = &request->server->receipts;
-	size_t limit = request->call.limit, count = kept->count;
+	size_t limit = request->call.limit, most = kept->count, count = 0;
 	struct vac_receipt *receipts;
 	struct vac_outcome outcome = {0};
 
-	if (limit > 0 && limit < count)
-		count = limit;
-	receipts = calloc(count ? count : 1, sizeof(*receipts));
+	if (limit > 0 && limit < most)
+		most = limit;
+	receipts = calloc(most ? most : 1, sizeof(*receipts));
 	if (!receipts) {
 		fail_nomem(request);
 		return;
 	}
-	for (size_t i = 0; i < count; i++)
-		receipts[i] = *vac_receipts_get(kept, i);
+	/* All are looked at: the clock may have stepped between them. */
+	for (size_t i = 0; i < kept->count && count < most; i++) {
+		const struct vac_receipt *receipt = vac_receipts_get(kept, i);
+
+		if (receipt->wall_ns >= request->call.since_wall_ns)
+			receipts[count++] = *receipt;
+	}
 	outcome.receipts = receipts;
 	outcome.receipt_count = count;
 	vac_dispatch_answer(request, &outcome);

@@ -334,6 +334,7 @@ def test_plan_unknown(talking):
 def test_load(talking):
     done = vacate("load", MINILM, "--keep-alive", "1h30m", server=talking.url, columns=120)
     assert talking.asked == [
+        ("GET", f"/models/events?model={MINILM}", None),    # a server that has none does, too
         ("POST", "/models/load", {"model": MINILM, "keep_alive": "1h30m"})]
     assert done.stdout.splitlines() == [
         f"{MINILM}: resident on cpu", "  planned  91.0 MiB",

@@ -241,7 +241,8 @@ def test_journal_keeps_the_receipts(start, tmp_path):
     server = start("--journal", journal)
     server.embed("tiny/a", TEXTS)
     receipt = server.unload("tiny/a")
-    assert [json.loads(line) for line in journal.read_text().splitlines()] == [receipt]
+    assert [json.loads(line) for line in journal.read_text().splitlines()] == [
+        {"time": receipt["at"], "event": "receipt", **receipt}]
     server.embed("tiny/b", TEXTS)
     assert server.stop() == 0    # what is resident at the end is unloaded, with a receipt
     lines = [json.loads(line) for line in journal.read_text().splitlines()]

@@ -555,7 +555,8 @@ def test_journal(fake, tmp_path):
     measure.wait_until(journal.exists, 5, "the new journal")
     works(server)
     server.stop()
-    assert [json.loads(line) for line in (tmp_path / "old").read_text().splitlines()] == [receipt]
+    assert [json.loads(line) for line in (tmp_path / "old").read_text().splitlines()] == [
+        {"time": receipt["at"], "event": "receipt", **receipt}]
     (last,) = [json.loads(line) for line in journal.read_text().splitlines()]
     assert last["reason"] == "shutdown" and last["id"] == receipt["id"] + 1
 

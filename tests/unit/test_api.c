@@ -290,6 +290,7 @@ static void plain_routes(void **state)
 static void unload_and_receipt_options(void **state)
 {
 	static const char *const query[] = {"limit", "12", NULL};
+	static const char *const since[] = {"since", "2026-01-31T12:00:00Z", NULL};
 	struct vac_http_request request =
 		help_request("POST", "/models/unload", NULL, "{\"drop_cache\":true,\"all\":true}");
 	struct vac_call call;
@@ -301,7 +302,35 @@ static void unload_and_receipt_options(void **state)
 	request = help_request("GET", "/receipts", query, NULL);
 	help_parse(&request, &call);
 	assert_int_equal(call.limit, 12);
+	assert_int_equal(call.since_wall_ns, 0);
 	vac_call_free(&call);
+	request = help_request("GET", "/receipts", since, NULL);
+	help_parse(&request, &call);
+	assert_int_equal(call.limit, 0);
+	assert_int_equal(call.since_wall_ns, INT64_C(1769860800000000000));
+	vac_call_free(&call);
+}
+
+static void event_routes(void **state)
+{
+	static const char *const paths[] = {"/models/events", "/models/sse"};
+	static const char *const query[] = {"model", "org/name", NULL};
+	struct vac_call call;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct vac_http_request request = help_request("GET", paths[i], NULL, NULL);
+
+		help_parse(&request, &call);
+		assert_int_equal(call.kind, VAC_CALL_EVENTS);
+		assert_null(call.model);
+		vac_call_free(&call);
+		request = help_request("HEAD", paths[i], query, NULL);
+		help_parse(&request, &call);
+		assert_int_equal(call.kind, VAC_CALL_EVENTS);
+		assert_string_equal(call.model, "org/name");
+		vac_call_free(&call);
+	}
 }
 
 /* --- what is refused ---------------------------------------------------------------- */
@@ -582,6 +611,7 @@ static void bad_routes(void **state)
 	static const char *const empty_model[] = {"model", "", NULL};
 	static const char *const control_model[] = {"model", "a\tb", NULL};
 	static const char *const bad_limit[] = {"limit", "-1", NULL};
+	static const char *const bad_since[] = {"since", "-1h", NULL};
 	static const char *const huge_limit[] = {"limit", "9999999999", NULL};
 	static const struct {
 		const char *method, *path;
@@ -607,6 +637,9 @@ static void bad_routes(void **state)
 		{"GET", "/models/plan", control_model, 400, "control character 0x09", NULL},
 		{"GET", "/receipts", bad_limit, 400, "limit: expected a number", NULL},
 		{"GET", "/receipts", huge_limit, 400, "limit: expected a number", NULL},
+		{"GET", "/receipts", bad_since, 400, "since: expected a duration", NULL},
+		{"POST", "/models/events", NULL, 405, "use GET, HEAD", "GET, HEAD"},
+		{"GET", "/models/events", empty_model, 400, "model: is empty", NULL},
 	};
 
 	(void)state;
@@ -736,6 +769,7 @@ int main(void)
 		cmocka_unit_test(ollama_truncate_off),
 		cmocka_unit_test(plain_routes),
 		cmocka_unit_test(unload_and_receipt_options),
+		cmocka_unit_test(event_routes),
 		cmocka_unit_test(bad_json),
 		cmocka_unit_test(bad_members),
 		cmocka_unit_test(limits_of_one_input),

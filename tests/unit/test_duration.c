@@ -1,4 +1,4 @@
-/* test_duration.c - durations as people, Go and Ollama write them. */
+/* test_duration.c - durations as people, Go and Ollama write them, and moments. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,11 +70,90 @@ static void no_durations(void **state)
 	}
 }
 
+#define NOW_NS INT64_C(1800000000000000000)
+
+static void moments(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t wall_ns;
+	} cases[] = {
+		{"1970-01-01T00:00:00Z", INT64_C(0)},
+		{"2026-01-31T12:00:00Z", INT64_C(1769860800000000000)},
+		{"2026-11-21t10:20:30.123456z", INT64_C(1795256430123456000)},
+		{"2024-02-29 23:59:60Z", INT64_C(1709251200000000000)},
+		{"2000-02-29T00:00:00+00:00", INT64_C(951782400000000000)},
+		{"2026-01-01T00:30:00+01:00", INT64_C(1767223800000000000)},
+		{"2026-12-31T23:30:00-01:30", INT64_C(1798765200000000000)},
+		{"2100-03-01T00:00:00Z", INT64_C(4107542400000000000)},
+		{"2261-12-31T23:59:59.999999999Z", INT64_C(9214646399999999999)},
+		{"2026-01-31T12:00:00.1234567891234Z", INT64_C(1769860800123456789)},
+		{"1h", NOW_NS - INT64_C(3600000000000)},
+		{"45", NOW_NS - INT64_C(45000000000)},
+		{"37000d", 0}, /* more than a hundred years: all */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int64_t wall_ns = 4711;
+
+		if (vac_parse_since(cases[i].text, NOW_NS, &wall_ns) != 0)
+			fail_msg("%s is refused", cases[i].text);
+		if (wall_ns != cases[i].wall_ns)
+			fail_msg("%s: %lld ns", cases[i].text, (long long)wall_ns);
+	}
+}
+
+static void no_moments(void **state)
+{
+	static const char *const cases[] = {
+		"",
+		"-1h",
+		"-1",
+		"yesterday",
+		"2026-01-31",
+		"2026-01-31T12:00:00",
+		"2026-01-31T12:00Z",
+		"2026-02-29T00:00:00Z",
+		"1900-02-29T00:00:00Z",
+		"1969-12-31T23:59:59Z",
+		"2262-01-01T00:00:00Z",
+		"2026-13-01T00:00:00Z",
+		"2026-00-01T00:00:00Z",
+		"2026-01-32T00:00:00Z",
+		"2026-01-00T00:00:00Z",
+		"2026-01-31T24:00:00Z",
+		"2026-01-31T12:60:00Z",
+		"2026-01-31T12:00:61Z",
+		"2026-01-31T12:00:00.Z",
+		"2026-01-31T12:00:00+1:00",
+		"2026-01-31T12:00:00+24:00",
+		"2026-01-31T12:00:00+01:60",
+		"2026-01-31T12:00:00+0100",
+		"2026-01-31T12:00:00Z ",
+		"2026-01-31T12:00:00ZZ",
+		"26-01-31T12:00:00Z",
+		"2026-1-31T12:00:00Z",
+		"+2026-01-31T12:00:00Z",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int64_t wall_ns = 4711;
+
+		if (vac_parse_since(cases[i], NOW_NS, &wall_ns) != -EINVAL)
+			fail_msg("\"%s\" is taken for %lld ns", cases[i], (long long)wall_ns);
+		assert_int_equal(wall_ns, 4711);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(durations),
 		cmocka_unit_test(no_durations),
+		cmocka_unit_test(moments),
+		cmocka_unit_test(no_moments),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,7 +130,7 @@ static void test_all(void **state)
 	server->device_count = 2;
 	server->devices[1].evictions = 3;
 	server->registry.models = &model;
-	server->journal.path = "journal";
+	server->journal.options.path = "journal";
 	server->access = (struct vac_access){.path = "keys", .missing = 3, .wrong = 4};
 	vac_metrics_reply(&server->metrics, 200);
 	vac_metrics_reply(&server->metrics, 99999); /* no such status: not counted */

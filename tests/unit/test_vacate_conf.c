@@ -129,6 +129,7 @@ static const struct mistake mistakes[] = {
 	{"[server]\nmax_pending = 1MiB\nmax_body = 2MiB\n", 2, "less than max_body", "2097152"},
 	{"[server]\nmax_body = 2MiB\nmax_pending = 1MiB\n", 3, "less than max_body", "2097152"},
 	{"[server]\nmax_pending = 1MiB\n", 2, "less than --max-body", "16777216"},
+	{"[server]\njournal_keep = 1000\n", 2, "takes at most 999 files", "not 1000"},
 	{"[server]\nbackend = gpu\n", 2, "cpu or reference", "\"gpu\""},
 	{"[server]\nlog_level = loud\n", 2, "error, warn, info or debug", "\"loud\""},
 	{"[server]\nhost =\n", 2, "must not be empty", ""},
