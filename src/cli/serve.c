@@ -16,7 +16,7 @@
 #define MAX_MODEL_DIRS 64
 #define MAX_PINS       256
 
-enum kind { TEXT, COUNT, PORT, BYTES, SIZE, TIME, DIRS, PIN, BACKEND, LEVEL, DESCRIPTOR };
+enum kind { TEXT, COUNT, PORT, BYTES, SIZE, TIME, DIRS, PIN, BACKEND, SANDBOX, LEVEL, DESCRIPTOR };
 
 /* What is being filled. */
 struct serve {
@@ -53,6 +53,7 @@ static const struct setting {
 	 AT(request_timeout_ms)},
 	{"threads", "N", "of a worker's compute team (as many as CPUs)", COUNT, AT(threads)},
 	{"backend", "NAME", "cpu, or reference (plain C, slow)", BACKEND, AT(backend)},
+	{"sandbox", "MODE", "of workers: auto, require or off (auto)", SANDBOX, AT(sandbox)},
 	{"journal", "FILE", "append each receipt there, one JSON object a line", TEXT, AT(journal)},
 	{"max-connections", "N", "open at once (2048)", COUNT, AT(max_connections)},
 	{"max-queue", "N", "requests that wait for one model (1024)", COUNT, AT(max_queue)},
@@ -180,6 +181,10 @@ static const char *set(struct serve *serve, const struct setting *setting, const
 		return strcmp(text, "cpu") == 0 || strcmp(text, "reference") == 0
 			       ? NULL
 			       : "takes cpu or reference";
+	case SANDBOX:
+		return vac_sandbox_parse(text, (enum vac_sandbox_mode *)(void *)base) == 0
+			       ? NULL
+			       : "takes auto, require or off";
 	case LEVEL:
 		return vac_log_parse_level(text, &serve->level) == 0
 			       ? NULL

@@ -205,16 +205,13 @@ static void all_known(struct vac_plans *plans)
 static int ask(struct vac_plans *plans, struct vac_plan_entry *entry, struct vac_error *err)
 {
 	struct vac_wire_load load = {.dir = {entry->dir, (uint32_t)strlen(entry->dir)}};
-	struct vac_ask question;
 
 	plans->worker = vac_supervisor_worker(plans->supervisor, plans->device, true, err);
 	if (!plans->worker)
 		return -EIO;
 	plans->exchange.answer = answered;
 	plans->exchange.lost = lost;
-	question = vac_worker_begin(plans->worker);
-	vac_wire_put_load(&plans->worker->out, VAC_WIRE_PLAN, question.id, &load);
-	return vac_worker_commit(&question, &plans->exchange, err);
+	return vac_worker_ask_load(plans->worker, VAC_WIRE_PLAN, &load, &plans->exchange, err);
 }
 
 static struct vac_plan_entry *next_queued(const struct vac_plans *plans)

@@ -259,6 +259,8 @@ static void init_parts(struct vac_server *server)
 	struct vac_supervisor_options watch = {
 		.backend = options->backend,
 		.threads = options->threads,
+		.sandbox = options->sandbox,
+		.dirs = &server->dirs,
 		.hello_timeout_ms = options->hello_timeout_ms,
 		.heartbeat_ms = options->heartbeat_ms,
 		.silence_timeout_ms = options->silence_timeout_ms,

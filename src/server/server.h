@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/size.h"
+#include "wire/spawn.h"
 
 /* Times in milliseconds. vac_server_defaults() fills everything. */
 struct vac_server_options {
@@ -20,16 +21,17 @@ struct vac_server_options {
 	uint16_t port;    /* 0: any free one */
 	const char *const *model_dirs;
 	size_t model_dir_count;
-	const char *hub_cache;    /* NULL: as the environment says */
-	int64_t keep_alive_ms;    /* negative: for ever; 0: unload when all is answered */
-	const char *backend;      /* NULL: the worker's default */
-	uint32_t threads;         /* of a worker; 0: as many as CPUs are allowed */
-	const char *journal;      /* file for receipts; NULL: none */
-	uint32_t max_connections; /* more wait in the system's queue */
-	uint32_t max_queue;       /* calls that wait for or run on one model */
-	struct vac_size ram;      /* that models may take, as planned */
-	struct vac_size headroom; /* of free memory that no load may take */
-	const char *const *pins;  /* models that are never evicted */
+	const char *hub_cache;         /* NULL: as the environment says */
+	int64_t keep_alive_ms;         /* negative: for ever; 0: unload when all is answered */
+	const char *backend;           /* NULL: the worker's default */
+	uint32_t threads;              /* of a worker; 0: as many as CPUs are allowed */
+	enum vac_sandbox_mode sandbox; /* of the workers */
+	const char *journal;           /* file for receipts; NULL: none */
+	uint32_t max_connections;      /* more wait in the system's queue */
+	uint32_t max_queue;            /* calls that wait for or run on one model */
+	struct vac_size ram;           /* that models may take, as planned */
+	struct vac_size headroom;      /* of free memory that no load may take */
+	const char *const *pins;       /* models that are never evicted */
 	size_t pin_count;
 	int64_t min_resident_ms;    /* that a model has before it is evicted */
 	int64_t turn_ms;            /* that a busy model has before it makes way */

@@ -67,7 +67,7 @@ static void fill(struct worker *w)
 			lose(w, ENOMEM, "a request of the server");
 			return;
 		}
-		n = recv(w->options->fd, to, READ_BYTES, MSG_DONTWAIT);
+		n = vac_wire_receive(w->options->fd, to, READ_BYTES, MSG_DONTWAIT, &w->inbox);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -234,6 +234,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 	vac_engine_close(w.engine);
 	vac_buf_free(&w.in);
 	vac_buf_free(&w.out);
+	vac_wire_inbox_free(&w.inbox);
 	if (w.failure < 0 && err)
 		*err = w.error;
 	return w.failure;
