@@ -31,6 +31,7 @@ struct worker_task {
 struct worker {
 	const struct vac_worker_options *options;
 	struct vac_engine *engine;
+	char sandbox[160]; /* what confines it, in words */
 	struct worker_model *models;
 	struct worker_task *tasks;
 	struct vac_buf in, out;
