@@ -275,11 +275,15 @@ static void put_budget(struct vac_server *server, struct vac_buf *buf)
 static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 {
 	const struct vac_worker *worker = server->supervisor.workers;
-	double count = 0;
+	double count = 0, unconfined = 0;
 
-	for (; worker; worker = worker->next)
+	for (; worker; worker = worker->next) {
 		count++;
+		unconfined += worker->ready_ns != 0 && !vac_worker_is_confined(worker);
+	}
 	one(buf, "vacate_workers", "gauge", "Worker processes now.", count);
+	one(buf, "vacate_workers_without_sandbox", "gauge", "Of them, those that nothing confines.",
+	    unconfined);
 	one(buf, "vacate_worker_starts_total", "counter", "Worker processes started.",
 	    (double)server->supervisor.starts);
 	one(buf, "vacate_worker_deaths_total", "counter",
