@@ -148,6 +148,20 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 	return rc;
 }
 
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply)
+{
+	struct vac_client client = {0};
+	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
+	struct vac_arguments arguments = {0};
+	int rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]),
+				   &arguments, argc, argv);
+
+	if (rc != VAC_CONTINUE)
+		return rc;
+	return vac_client_ask(command, &client, "GET", target, NULL, VAC_ASK_TIMEOUT_S, reply);
+}
+
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name)
 {
@@ -184,6 +198,16 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number)
 bool vac_reply_flag(const json_t *object, const char *name)
 {
 	return json_is_true(json_object_get(object, name));
+}
+
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
+{
+	int64_t number;
+
+	if (!vac_reply_number(object, name, &number))
+		return NULL;
+	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
+	return to;
 }
 
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])

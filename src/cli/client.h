@@ -39,6 +39,11 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply);
 
+/* The whole of a command that has no options of its own but --server and the
+ * like: reads them and asks. As vac_client_ask(). */
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply);
+
 /* The named list of a reply, or NULL after complaining that it is not there. */
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name);
@@ -46,6 +51,8 @@ const json_t *vac_reply_list(const struct vac_command *command, const json_t *re
 const char *vac_reply_text(const json_t *object, const char *name);
 bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
+/* A number as text in to, NULL when absent. */
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);

@@ -48,16 +48,6 @@ static const struct vac_column process_columns[PROCESS_COUNT] = {
 	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
 };
 
-static const char *number_text(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
-{
-	int64_t number;
-
-	if (!vac_reply_number(object, name, &number))
-		return NULL;
-	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
-	return to;
-}
-
 /* "loading 45%", else the state as it is. */
 static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
@@ -86,8 +76,8 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_STATE] = state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
-	texts[COLUMN_WORKER] = number_text(model, "worker_pid", pid);
-	texts[COLUMN_REQUESTS] = number_text(model, "requests", requests);
+	texts[COLUMN_WORKER] = vac_reply_count(model, "worker_pid", pid);
+	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
 	texts[COLUMN_UNTIL] = vac_reply_ms(model, "expires_ms", until);
 	/* null says never, but only of a model that is there to stay. */
@@ -106,9 +96,9 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 	const char *texts[PROCESS_COUNT] = {NULL};
 
 	texts[PROCESS_ROLE] = role;
-	texts[PROCESS_PID] = number_text(process, "pid", pid);
+	texts[PROCESS_PID] = vac_reply_count(process, "pid", pid);
 	texts[PROCESS_DEVICE] = vac_reply_text(process, "device");
-	texts[PROCESS_MODELS] = number_text(process, "models", models);
+	texts[PROCESS_MODELS] = vac_reply_count(process, "models", models);
 	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
 	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
 	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
@@ -211,19 +201,11 @@ static int print_host(const struct vac_terminal *terminal, const json_t *host)
 
 static int run(const struct vac_command *command, int argc, char **argv)
 {
-	struct vac_client client = {0};
-	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
-	struct vac_arguments arguments = {0};
 	struct vac_terminal terminal;
 	const json_t *models;
 	json_t *reply;
-	int rc;
+	int rc = vac_client_get(command, argc, argv, "/models/ps", &reply);
 
-	rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]), &arguments,
-			       argc, argv);
-	if (rc != VAC_CONTINUE)
-		return rc;
-	rc = vac_client_ask(command, &client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S, &reply);
 	if (rc != VAC_CONTINUE)
 		return rc;
 	models = vac_reply_list(command, reply, "models");
