@@ -164,7 +164,7 @@ static int print_unconfined(const struct vac_terminal *terminal, const json_t *w
 	{
 		const char *sandbox = vac_reply_text(worker, "sandbox");
 		char pid[VAC_TEXT_BYTES];
-		const char *number = number_text(worker, "pid", pid);
+		const char *number = vac_reply_count(worker, "pid", pid);
 
 		const char *description = vac_reply_text(worker, "description");
 
