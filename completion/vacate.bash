@@ -40,6 +40,7 @@ _vacate()
 		--models) COMPREPLY=($(compgen -d -- "$word")) ;;
 		--journal) COMPREPLY=($(compgen -f -- "$word")) ;;
 		--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
+		--sandbox) COMPREPLY=($(compgen -W "auto require off" -- "$word")) ;;
 		--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
 		esac
 		return
