@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
 	COLUMN_NAME,
@@ -12,6 +13,7 @@ enum {
 	COLUMN_TOKENS,
 	COLUMN_ARCHITECTURE,
 	COLUMN_DTYPE,
+	COLUMN_ALIASES, /* only where there is one */
 	COLUMN_COUNT
 };
 
@@ -24,6 +26,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_TOKENS] = {.header = "TOKENS", .right = true, .rank = 3},
 	[COLUMN_ARCHITECTURE] = {.header = "ARCH", .rank = 4},
 	[COLUMN_DTYPE] = {.header = "DTYPE", .rank = 5},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6},
 };
 
 static void add_model(struct vac_table *table, const json_t *model)
@@ -31,6 +34,7 @@ static void add_model(struct vac_table *table, const json_t *model)
 	char ram[VAC_TEXT_BYTES], parameters[VAC_TEXT_BYTES], dimensions[VAC_TEXT_BYTES];
 	char tokens[VAC_TEXT_BYTES];
 	const char *texts[COLUMN_COUNT] = {NULL};
+	char *aliases = vac_reply_texts(model, "aliases");
 	int64_t count;
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
@@ -42,7 +46,9 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_TOKENS] = vac_reply_count(model, "max_tokens", tokens);
 	texts[COLUMN_ARCHITECTURE] = vac_reply_text(model, "architecture");
 	texts[COLUMN_DTYPE] = vac_reply_text(model, "dtype");
+	texts[COLUMN_ALIASES] = aliases;
 	vac_table_row(table, texts);
+	free(aliases);
 	vac_table_color(table, COLUMN_STATE, vac_state_color(texts[COLUMN_STATE]));
 }
 
@@ -59,7 +65,8 @@ static int print_models(const struct vac_command *command, const json_t *models)
 					  "it looks");
 		return VAC_EXIT_OK;
 	}
-	vac_table_init(&table, columns, COLUMN_COUNT);
+	vac_table_init(&table, columns,
+		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
 	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, &terminal);
 	vac_table_free(&table);

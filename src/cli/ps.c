@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -13,6 +14,7 @@ enum {
 	COLUMN_REQUESTS,
 	COLUMN_IDLE,
 	COLUMN_UNTIL,
+	COLUMN_ALIASES, /* only where there is one */
 	COLUMN_COUNT
 };
 
@@ -25,6 +27,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
 	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 5},
 };
 
 enum {
@@ -71,6 +74,7 @@ static void add_model(struct vac_table *table, const json_t *model)
 	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
 	const char *name = vac_reply_text(model, "state");
 	const char *texts[COLUMN_COUNT] = {NULL};
+	char *aliases = vac_reply_texts(model, "aliases");
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
 	texts[COLUMN_STATE] = state_text(model, state);
@@ -84,7 +88,9 @@ static void add_model(struct vac_table *table, const json_t *model)
 	if (name && strcmp(name, "resident") == 0 &&
 	    json_is_null(json_object_get(model, "expires_ms")))
 		texts[COLUMN_UNTIL] = "forever";
+	texts[COLUMN_ALIASES] = aliases;
 	vac_table_row(table, texts);
+	free(aliases);
 	vac_table_color(table, COLUMN_STATE, vac_state_color(name));
 }
 
@@ -114,7 +120,8 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 
 	if (json_array_size(models) == 0)
 		return vac_print_line(terminal, "no model is loaded");
-	vac_table_init(&table, columns, COLUMN_COUNT);
+	vac_table_init(&table, columns,
+		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
 	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);

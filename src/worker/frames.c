@@ -50,9 +50,17 @@ static void fill_model(struct vac_wire_model *out, const struct vac_plan *plan,
 	out->tasks = info->tasks;
 }
 
+static void copy_text(char *to, struct vac_wire_string text)
+{
+	memcpy(to, text.text, text.bytes);
+	to[text.bytes] = '\0';
+}
+
 /* What a PLAN or LOAD says, and the files that came with it. */
 struct source {
-	struct vac_wire_load load;
+	struct vac_wire_load load; /* points into the frame */
+	struct vac_model_options options;
+	char dtype[16];                /* what options point to */
 	char *dir;                     /* owned */
 	struct vac_handed_dir *handed; /* owned; NULL: the files are ours to open */
 };
@@ -109,8 +117,10 @@ static int read_source(struct worker *w, const void *payload, size_t bytes, stru
 		vac_wire_inbox_free(&w->inbox);
 		return vac_fail_nomem(err, "the path of a model", s->load.dir.bytes);
 	}
-	memcpy(s->dir, s->load.dir.text, s->load.dir.bytes);
-	s->dir[s->load.dir.bytes] = '\0';
+	copy_text(s->dir, s->load.dir);
+	copy_text(s->dtype, s->load.dtype);
+	s->options = (struct vac_model_options){.max_batch_tokens = s->load.max_batch_tokens,
+						.dtype = s->dtype};
 	return s->load.handed ? take_files(w, s, err) : 0;
 }
 
@@ -125,7 +135,7 @@ static void handle_plan(struct worker *w, uint64_t frame, const void *payload, s
 
 	if (rc == 0) {
 		worker_tell(w, frame, 0);
-		rc = vac_engine_plan(w->engine, source.dir, &plan, &info, &err);
+		rc = vac_engine_plan(w->engine, source.dir, &source.options, &plan, &info, &err);
 	}
 	if (rc < 0) {
 		reply_error(w, frame, &err);
@@ -165,7 +175,8 @@ static int start_load(struct worker *w, uint64_t frame, struct source *source,
 	if (!m)
 		return vac_fail_nomem(err, "a model's record", sizeof(*m));
 	worker_tell(w, frame, load->model);
-	rc = vac_model_begin_load(w->engine, load->model, source->dir, &m->model, err);
+	rc = vac_model_begin_load(w->engine, load->model, source->dir, &source->options, &m->model,
+				  err);
 	if (rc < 0) {
 		free(m);
 		return rc;

@@ -49,6 +49,7 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	case VAC_WIRE_LOAD:
 		if (vac_wire_get_load(payload, bytes, &load, &err) == 0) {
 			touch(load.dir.text, load.dir.bytes);
+			touch(load.dtype.text, load.dtype.bytes);
 			while (vac_wire_next_file(&load.files, &file))
 				touch(file.name.text, file.name.bytes);
 		}

@@ -80,17 +80,19 @@ static void hello_without_a_sandbox(void **state)
 	}
 }
 
-static void load_is_what_the_document_says(void **state)
+static void a_load_hands_files_over(void **state)
 {
 	static const uint8_t want[] = {
-		40, 0, 0, 0, 3,   0,   0,   0,   5,   0,   0,   0,   0,   0, 0, 0, /* header */
+		48, 0, 0, 0, 3,   0,   0,   0,   5,   0,   0,   0,   0,   0, 0, 0, /* header */
 		9,  0, 0, 0,                                                       /* model */
 		2,  0, 0, 0, '/', 'm',                                             /* dir */
-		1,                                                                 /* handed */
-		2,  0, 0, 0,                                                       /* files.count */
-		1,  8, 0, 0, 0,   'a', '/', 'b', '.', 'j', 's', 'o', 'n',          /* opened */
-		2,  6, 0, 0, 0,   'c', '.', 'j', 's', 'o', 'n',                    /* special */
-		0,                                                                 /* closes it */
+		0,  0, 0, 0,                                              /* max_batch_tokens */
+		0,  0, 0, 0,                                              /* dtype */
+		1,                                                        /* handed */
+		2,  0, 0, 0,                                              /* files.count */
+		1,  8, 0, 0, 0,   'a', '/', 'b', '.', 'j', 's', 'o', 'n', /* opened */
+		2,  6, 0, 0, 0,   'c', '.', 'j', 's', 'o', 'n',           /* special */
+		0,                                                        /* closes it */
 	};
 	struct vac_buf buf = VAC_BUF_INIT, list = VAC_BUF_INIT;
 	struct vac_wire_load load = {.model = 9, .dir = str("/m"), .handed = true, .file_count = 2};
@@ -124,17 +126,18 @@ static void load_is_what_the_document_says(void **state)
 
 static void a_wrong_list_of_files_is_refused(void **state)
 {
-	/* model 9, dir "/m", then handed at byte 10, count at 11, the one entry at 15 */
-	static const uint8_t good[24] = {9, 0, 0, 0, 2, 0, 0, 0, '/', 'm', 1,
-					 1, 0, 0, 0, 1, 1, 0, 0, 0,   'a'};
+	/* model 9, dir "/m", then max_batch_tokens and dtype to byte 18, handed there, count at
+	 * 19, the one entry at 23 */
+	static const uint8_t good[32] = {9, 0, 0, 0, 2, 0, 0, 0, '/', 'm', 0, 0, 0, 0,  0,
+					 0, 0, 0, 1, 1, 0, 0, 0, 1,   1,   0, 0, 0, 'a'};
 	static const struct {
 		size_t at;
 		uint8_t value;
 		const char *field;
 	} wrong[] = {
-		{10, 2, "handed"},        {10, 0, "files.count"}, {12, 0x11, "files.count"},
-		{15, 5, "files.state"},   {16, 0, "files.name"},  {16, 9, "files.name"},
-		{20, '\0', "files.name"}, {11, 3, "files.name"},
+		{18, 2, "handed"},        {18, 0, "files.count"}, {20, 0x11, "files.count"},
+		{23, 5, "files.state"},   {24, 0, "files.name"},  {24, 9, "files.name"},
+		{28, '\0', "files.name"}, {19, 3, "files.name"},
 	};
 	struct vac_wire_load back;
 	struct vac_error err;
@@ -202,6 +205,81 @@ static void a_task_is_what_the_document_says(void **state)
 	assert_memory_equal(back.inputs[0].text, "hi", 2);
 	assert_int_equal(back.inputs[1].id_count, 3);
 	assert_memory_equal(back.inputs[1].ids, ids, sizeof(ids));
+	vac_wire_task_free(&back);
+	vac_buf_free(&buf);
+}
+
+static void a_load_is_what_the_document_says(void **state)
+{
+	static const uint8_t want[] = {
+		32, 0, 0, 0, 3,   0,   0,   0,   5, 0, 0, 0, 0, 0, 0, 0, /* header */
+		7,  0, 0, 0,                                             /* model */
+		2,  0, 0, 0, '/', 'a',                                   /* dir */
+		0,  2, 0, 0,                                             /* max_batch_tokens */
+		4,  0, 0, 0, 'b', 'f', '1', '6',                         /* dtype */
+		0,                                                       /* handed */
+		0,  0, 0, 0,                                             /* files.count */
+		0,  0, 0, 0, 0,                                          /* closes it */
+	};
+	struct vac_wire_load load = {
+		.model = 7, .dir = str("/a"), .max_batch_tokens = 512, .dtype = str("bf16")};
+	struct vac_wire_load back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_put_load(&buf, VAC_WIRE_LOAD, 5, &load);
+	assert_true(vac_buf_ok(&buf));
+	assert_int_equal(buf.bytes, sizeof(want));
+	assert_memory_equal(buf.data, want, sizeof(want));
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 32, &back, &err), 0);
+	assert_int_equal(back.model, 7);
+	assert_string(back.dir, "/a");
+	assert_int_equal(back.max_batch_tokens, 512);
+	assert_string(back.dtype, "bf16");
+	/* Every shorter payload is refused. */
+	for (size_t cut = 0; cut < 27; cut++)
+		assert_int_equal(vac_wire_get_load(buf.data + 16, cut, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'files.count'"));
+	/* Neither string may end before its end. */
+	buf.data[16 + 19] = 0;
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 32, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'dtype'"));
+	vac_buf_free(&buf);
+	/* A directory may be long, a dtype not. */
+	load.dtype = str("float32_and_more");
+	vac_wire_put_load(&buf, VAC_WIRE_LOAD, 5, &load);
+	assert_int_equal(vac_wire_get_load(buf.data + 16, buf.bytes - 16, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'dtype'"));
+	vac_buf_free(&buf);
+}
+
+/* Before each text, and not before token ids. */
+static void prompts_stand_before_texts(void **state)
+{
+	static const int32_t ids[] = {101, 102};
+	struct vac_input inputs[3] = {{.text = "hi", .text_bytes = 2},
+				      {.ids = ids, .id_count = 2},
+				      {.text = "", .text_bytes = 0}};
+	struct vac_wire_task task = {.model = 7,
+				     .options = {.task = VAC_TASK_EMBED},
+				     .prompt = str("query: "),
+				     .input_count = 3,
+				     .inputs = inputs};
+	struct vac_wire_task back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_put_task(&buf, 1, &task);
+	assert_true(vac_buf_ok(&buf));
+	assert_int_equal(vac_wire_get_task(buf.data + 16, buf.bytes - 16, &back, &err), 0);
+	assert_int_equal(back.inputs[0].text_bytes, 9);
+	assert_memory_equal(back.inputs[0].text, "query: hi", 9);
+	assert_int_equal(back.inputs[1].id_count, 2);
+	assert_memory_equal(back.inputs[1].ids, ids, sizeof(ids));
+	assert_int_equal(back.inputs[2].text_bytes, 7);
+	assert_memory_equal(back.inputs[2].text, "query: ", 7);
 	vac_wire_task_free(&back);
 	vac_buf_free(&buf);
 }
@@ -402,10 +480,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hello_is_what_the_document_says),
 		cmocka_unit_test(hello_without_a_sandbox),
-		cmocka_unit_test(load_is_what_the_document_says),
+		cmocka_unit_test(a_load_hands_files_over),
 		cmocka_unit_test(a_wrong_list_of_files_is_refused),
 		cmocka_unit_test(another_version_is_refused_by_name),
 		cmocka_unit_test(a_task_is_what_the_document_says),
+		cmocka_unit_test(a_load_is_what_the_document_says),
+		cmocka_unit_test(prompts_stand_before_texts),
 		cmocka_unit_test(cut_tasks_are_refused),
 		cmocka_unit_test(a_count_that_cannot_be_true_allocates_nothing),
 		cmocka_unit_test(bad_headers_break_the_stream),
