@@ -43,7 +43,7 @@ struct vac_model {
 	uint32_t id;
 	enum vac_load_stage stage;
 	char *dir;
-	uint32_t max_batch_tokens; /* of a batch of more than one sequence */
+	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
 	struct vac_tokenizer_parsed *parsed;
 	size_t tokenizer_json_bytes;
