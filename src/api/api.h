@@ -119,6 +119,7 @@ struct vac_model_view {
 
 struct vac_worker_view {
 	const char *device, *description;
+	const char *sandbox; /* what confines it, in its words; NULL: it does not say */
 	pid_t pid;
 	uint32_t models;
 	struct vac_usage usage; /* valid when it was asked for */

@@ -188,6 +188,7 @@ void vac_put_ps(struct vac_buf *buf, const struct vac_outcome *outcome)
 
 		put_text_member(buf, i ? ",{\"device\":" : "{\"device\":", worker->device);
 		put_text_member(buf, ",\"description\":", worker->description);
+		put_text_member(buf, ",\"sandbox\":", worker->sandbox);
 		put_member_or_null(buf, ",\"pid\":", worker->pid > 0, (uint64_t)worker->pid);
 		put_member(buf, ",\"models\":", worker->models);
 		vac_buf_puts(buf, ",\"usage\":");

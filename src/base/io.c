@@ -1,13 +1,17 @@
 /* io.c - reading and writing whole ranges. Any thread. */
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/handed.h"
 
 int vac_pread_full(int fd, const char *path, void *to, size_t bytes, uint64_t offset,
 		   struct vac_error *err)
@@ -52,16 +56,59 @@ int vac_write_full(int fd, const void *from, size_t bytes)
 	return 0;
 }
 
-int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err)
+int vac_fstat(int fd, struct stat *st)
 {
-	struct stat st;
+#if defined(SYS_fstat) && (defined(__x86_64__) || defined(__aarch64__))
+	return (int)syscall(SYS_fstat, fd, st);
+#else
+	return fstat(fd, st);
+#endif
+}
+
+/* A descriptor of one's own to a file that was handed over; or why not. */
+static int open_handed(const char *path, bool there, enum vac_handed_state state, int fd,
+		       struct vac_error *err)
+{
+	int own;
+
+	if (!there)
+		return vac_fail_errno(err, ENOENT, "%s: cannot open", path);
+	if (state == VAC_HANDED_SPECIAL)
+		return vac_fail(err, VAC_E_INVALID, "%s: is not a regular file", path);
+	if (state == VAC_HANDED_OUTSIDE)
+		return vac_fail(err, VAC_E_INVALID,
+				"%s: is a link that leads out of the model's directory; put the "
+				"file there, or name the directory where it lies with --models",
+				path);
+	if (state != VAC_HANDED_OPEN)
+		return vac_fail_errno(err, EACCES, "%s: cannot open", path);
+	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return own >= 0 ? own : vac_fail_errno(err, errno, "%s: cannot open", path);
+}
+
+static int open_path(const char *path, struct vac_error *err)
+{
 	/* O_NONBLOCK: opening a fifo must not wait for a writer; it has no
 	 * effect on regular files. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+	return fd >= 0 ? fd : vac_fail_errno(err, errno, "%s: cannot open", path);
+}
+
+int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err)
+{
+	enum vac_handed_state state;
+	struct stat st;
+	bool there;
+	int fd;
+
+	if (vac_handed_find(path, &there, &state, &fd))
+		fd = open_handed(path, there, state, fd, err);
+	else
+		fd = open_path(path, err);
 	if (fd < 0)
-		return vac_fail_errno(err, errno, "%s: cannot open", path);
-	if (fstat(fd, &st) != 0) {
+		return fd;
+	if (vac_fstat(fd, &st) != 0) {
 		int saved = errno;
 
 		close(fd);
@@ -100,6 +147,34 @@ int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf, str
 	if (rc == 0)
 		vac_buf_advance(buf, (size_t)size);
 	return rc;
+}
+
+bool vac_file_exists(const char *path)
+{
+	enum vac_handed_state state;
+	struct stat st;
+	bool there;
+	int fd;
+
+	if (vac_handed_find(path, &there, &state, &fd))
+		return there;
+	return stat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+int vac_list_dir(const char *dir, void (*entry)(void *ctx, const char *name), void *ctx)
+{
+	struct dirent *at;
+	DIR *stream;
+
+	if (vac_handed_list(dir, entry, ctx))
+		return 0;
+	stream = opendir(dir);
+	if (!stream)
+		return -errno;
+	while ((at = readdir(stream)))
+		entry(ctx, at->d_name);
+	closedir(stream);
+	return 0;
 }
 
 char *vac_path_join(const char *dir, const char *name)

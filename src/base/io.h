@@ -1,10 +1,13 @@
 /*
  * io.h - reading and writing whole ranges, with EINTR and short counts
- * handled in one place. Any thread.
+ * handled in one place. Files of a model that were handed to this process are
+ * found without the system's help (handed.h). Any thread.
  */
 #ifndef VAC_BASE_IO_H
 #define VAC_BASE_IO_H
 
+#include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
@@ -26,6 +29,19 @@ int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf,
 /* Opens for reading, close-on-exec, regular files only (never blocks on a
  * fifo). Returns the descriptor or a negative errno with err set. */
 int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err) VAC_MUST_CHECK;
+
+/* True also for what exists but may not be read, so that opening it says why;
+ * a dangling symbolic link of the hub cache counts as missing. */
+bool vac_file_exists(const char *path);
+
+/* Calls entry with each name in a directory ("." and ".." may be among them),
+ * in any order. 0 or -errno. */
+int vac_list_dir(const char *dir, void (*entry)(void *ctx, const char *name),
+		 void *ctx) VAC_MUST_CHECK;
+
+/* fstat() by the system call that takes no path. The C library's may be built on
+ * one that does, which a sandboxed worker is not allowed. */
+int vac_fstat(int fd, struct stat *st) VAC_MUST_CHECK;
 
 /* "dir/name" into a new string (caller frees), NULL when out of memory. */
 char *vac_path_join(const char *dir, const char *name);

@@ -140,9 +140,8 @@ static const char *env_set(const char *name)
 	return value && *value ? value : NULL;
 }
 
-/* The hub cache's directory in the order that huggingface_hub uses. *out stays
- * NULL when nothing says where it is (no HOME either). */
-static int hub_cache_dir(const struct vac_model_dirs *where, char **out, struct vac_error *err)
+/* In the order that huggingface_hub uses. */
+int vac_model_hub_cache(const struct vac_model_dirs *where, char **out, struct vac_error *err)
 {
 	const char *value;
 
@@ -393,7 +392,7 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
 	}
-	rc = hub_cache_dir(where, &hub, err);
+	rc = vac_model_hub_cache(where, &hub, err);
 	if (rc == 0 && hub)
 		rc = hub_repo(hub, name, &repo, err);
 	if (rc != 0)
@@ -550,7 +549,7 @@ int vac_model_list(const struct vac_model_dirs *where, size_t limit, struct vac_
 			goto err;
 		merge_place(&list, old_count);
 	}
-	rc = hub_cache_dir(where, &hub, err);
+	rc = vac_model_hub_cache(where, &hub, err);
 	if (rc != 0)
 		goto err;
 	if (hub) {

@@ -30,6 +30,11 @@ bool vac_model_name_ok(const char *name);
 int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
 		      char **dir, struct vac_error *err) VAC_MUST_CHECK;
 
+/* The hub cache's directory (new string, caller frees); NULL when nothing says
+ * where it is (no HOME either). */
+int vac_model_hub_cache(const struct vac_model_dirs *where, char **out,
+			struct vac_error *err) VAC_MUST_CHECK;
+
 /* Everything that looks like a model (a directory with config.json) in those
  * places, sorted by name, without duplicates; at most limit entries. */
 struct vac_model_entry {

@@ -161,6 +161,32 @@ static int print_processes(const struct vac_terminal *terminal, const json_t *re
 	return rc;
 }
 
+/* Of workers that nothing confines. */
+static int print_unconfined(const struct vac_terminal *terminal, const json_t *workers)
+{
+	const json_t *worker;
+	size_t i;
+
+	json_array_foreach(workers, i, worker)
+	{
+		const char *sandbox = vac_reply_text(worker, "sandbox");
+		char pid[VAC_TEXT_BYTES];
+		const char *number = vac_reply_count(worker, "pid", pid);
+
+		const char *description = vac_reply_text(worker, "description");
+
+		/* One that starts has not said anything yet. */
+		if (!json_object_get(worker, "sandbox") || !description || !*description ||
+		    (sandbox && strncmp(sandbox, "none", 4) != 0))
+			continue;
+		if (vac_print_line(terminal, "worker %s runs without a sandbox: %s",
+				   number ? number : "-",
+				   sandbox ? sandbox : "it says nothing about one") != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int print_host(const struct vac_terminal *terminal, const json_t *host)
 {
 	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
@@ -201,6 +227,8 @@ static int run(const struct vac_command *command, int argc, char **argv)
 	fputc('\n', stdout);
 	if (rc == 0)
 		rc = print_processes(&terminal, reply);
+	if (rc == 0)
+		rc = print_unconfined(&terminal, json_object_get(reply, "workers"));
 	if (rc == 0)
 		rc = print_host(&terminal, json_object_get(reply, "host"));
 	json_decref(reply);

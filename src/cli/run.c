@@ -83,7 +83,8 @@ static void show_load(const struct vac_wire_progress *p, void *ctx)
 	vac_progress_bytes(&r->progress, p->done_bytes, p->total_bytes);
 }
 
-static int load(struct run *r, const char *dir, struct vac_error *err)
+static int load(struct run *r, const char *dir, const struct vac_model_dirs *where,
+		struct vac_error *err)
 {
 	struct vac_wire_load load = {.model = MODEL_ID, .dir = vac_wire_text(dir)};
 	struct vac_wire_header header;
@@ -92,8 +93,7 @@ static int load(struct run *r, const char *dir, struct vac_error *err)
 	int rc;
 
 	vac_progress_start(&r->progress, "loading");
-	vac_wire_put_load(&r->worker.out, VAC_WIRE_LOAD, r->next_task, &load);
-	rc = vac_client_send(&r->worker, err);
+	rc = vac_client_send_load(&r->worker, VAC_WIRE_LOAD, r->next_task, &load, where, err);
 	if (rc == 0)
 		rc = vac_client_wait(&r->worker, VAC_WIRE_LOADED, r->next_task, show_load, r,
 				     &header, &payload, err);
@@ -415,14 +415,14 @@ static void print_receipt(const struct run *r, bool as_json)
 }
 
 static int run(struct run *r, const struct vac_spawn_options *spawn, const char *dir,
-	       struct vac_error *err)
+	       const struct vac_model_dirs *where, struct vac_error *err)
 {
 	struct vac_error unload_err;
 	int rc = vac_client_start(&r->worker, spawn, err);
 
 	if (rc < 0)
 		return rc;
-	rc = load(r, dir, err);
+	rc = load(r, dir, where, err);
 	if (rc < 0)
 		return rc;
 	rc = answer_all(r, err);
@@ -460,7 +460,7 @@ static int parse_number(const struct vac_command *command, const char *option, c
 
 /* What the command line and the environment say. */
 struct settings {
-	const char *models, *backend, *threads, *dimensions;
+	const char *models, *backend, *threads, *dimensions, *sandbox;
 	bool json, no_truncate, drop_cache;
 };
 
@@ -472,6 +472,8 @@ static int parse_settings(const struct vac_command *command, struct settings *s,
 		 &s->models},
 		{"backend", "NAME", "cpu, or reference (plain C, slow)", NULL, &s->backend},
 		{"threads", "N", "of the compute team", NULL, &s->threads},
+		{"sandbox", "MODE", "of the worker: auto, require or off (auto)", NULL,
+		 &s->sandbox},
 		{"dimensions", "N", "keep the first N components of each vector", NULL,
 		 &s->dimensions},
 		{"no-truncate", NULL, "a text that is too long is an error", &s->no_truncate, NULL},
@@ -483,6 +485,7 @@ static int parse_settings(const struct vac_command *command, struct settings *s,
 	s->models = getenv("VACATE_MODELS");
 	s->backend = getenv("VACATE_BACKEND");
 	s->threads = getenv("VACATE_THREADS");
+	s->sandbox = getenv("VACATE_SANDBOX");
 	return vac_options_parse(command, options, sizeof(options) / sizeof(options[0]), arguments,
 				 argc, argv);
 }
@@ -492,6 +495,9 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	if (parse_number(r->command, "threads", s->threads, &spawn->threads) != 0 ||
 	    parse_number(r->command, "dimensions", s->dimensions, &r->options.dimensions) != 0)
 		return VAC_EXIT_USAGE;
+	if (s->sandbox && *s->sandbox && vac_sandbox_parse(s->sandbox, &spawn->sandbox) != 0)
+		return vac_usage_error(r->command, "--sandbox takes auto, require or off, not '%s'",
+				       s->sandbox);
 	spawn->backend = s->backend;
 	r->options.task = VAC_TASK_EMBED;
 	r->options.truncation = s->no_truncate ? VAC_TRUNCATE_NONE : VAC_TRUNCATE_RIGHT;
@@ -519,7 +525,7 @@ static int find_and_run(struct run *r, const struct settings *s,
 	where.dir_count = dirs.count;
 	rc = vac_model_resolve(&where, model, true, &dir, err);
 	if (rc == 0)
-		rc = run(r, spawn, dir, err);
+		rc = run(r, spawn, dir, &where, err);
 	vac_progress_end(&r->progress);
 	free(dir);
 	vac_dir_list_free(&dirs);

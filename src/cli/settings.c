@@ -14,6 +14,8 @@
 static const struct vac_choice backends = {{"cpu", "reference"}, "takes cpu or reference"};
 /* What the one backend that there is can do. */
 static const struct vac_choice devices = {{"cpu"}, "takes cpu, the only device there is"};
+static const struct vac_choice sandboxes = {{"auto", "require", "off"},
+					    "takes auto, require or off"};
 static const struct vac_choice dtypes = {{"float32"}, "takes float32"};
 
 const struct vac_setting vac_server_setting_table[] = {
@@ -47,6 +49,8 @@ const struct vac_setting vac_server_setting_table[] = {
 	 AT(threads)},
 	{"backend", "NAME", "cpu, or reference (plain C, slow)", VAC_SET_CHOICE, AT(backend),
 	 .choice = &backends},
+	{"sandbox", "MODE", "of workers: auto, require or off (auto)", VAC_SET_CHOICE, AT(sandbox),
+	 "auto", .choice = &sandboxes},
 	{"journal", "FILE", "append receipts, evictions, refusals: a JSON object a line",
 	 VAC_SET_FILE, AT(journal)},
 	{"journal-max", "BYTES", "of that file, then it is rotated (16MiB); 0: never",

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -22,13 +23,19 @@ static void reap(struct vac_worker_client *client)
 /* The socket broke: says how the worker ended. */
 static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
 {
+	siginfo_t info = {0};
+	char how[128];
+
+	if (client->exited)
+		return vac_fail(err, VAC_E_GONE, "the worker is gone");
+	while (waitid(P_PID, (id_t)client->process.pid, &info, WEXITED | WNOWAIT) < 0 &&
+	       errno == EINTR)
+		;
+	/* Before it is reaped: a zombie still has its name. */
+	vac_worker_describe_end(client->process.pid, info.si_code == CLD_EXITED, info.si_status,
+				how, sizeof(how));
 	reap(client);
-	if (WIFSIGNALED(client->exit_status))
-		return vac_fail(err, VAC_E_GONE, "the worker (pid %d) was killed by signal %d (%s)",
-				(int)client->process.pid, WTERMSIG(client->exit_status),
-				strsignal(WTERMSIG(client->exit_status)));
-	return vac_fail(err, VAC_E_GONE, "the worker (pid %d) ended with exit status %d",
-			(int)client->process.pid, WEXITSTATUS(client->exit_status));
+	return vac_fail(err, VAC_E_GONE, "the worker (pid %d) %s", (int)client->process.pid, how);
 }
 
 int vac_client_send(struct vac_worker_client *client, struct vac_error *err)
@@ -49,6 +56,42 @@ int vac_client_send(struct vac_worker_client *client, struct vac_error *err)
 	}
 	vac_buf_reset(&client->out);
 	return 0;
+}
+
+int vac_client_send_load(struct vac_worker_client *client, enum vac_wire_type type, uint64_t id,
+			 struct vac_wire_load *load, const struct vac_model_dirs *where,
+			 struct vac_error *err)
+{
+	char *dir = strndup(load->dir.text, load->dir.bytes);
+	struct vac_wire_files *files;
+	ssize_t n;
+	int rc;
+
+	if (!dir)
+		return vac_fail_nomem(err, "the path of a model", load->dir.bytes);
+	rc = vac_wire_files_open(dir, where, &files, err);
+	free(dir);
+	if (rc < 0)
+		return rc;
+	load->handed = true;
+	load->file_count = files->count;
+	load->files = (struct vac_wire_string){(const char *)files->list.data,
+					       (uint32_t)files->list.bytes};
+	vac_wire_put_load(&client->out, type, id, load);
+	load->files = (struct vac_wire_string){0};
+	if (!vac_buf_ok(&client->out)) {
+		vac_wire_files_free(files);
+		return vac_fail_nomem(err, "a frame to the worker", client->out.bytes);
+	}
+	do {
+		n = vac_wire_send_files(client->process.fd, client->out.data, client->out.bytes,
+					files, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	vac_wire_files_free(files);
+	if (n < 0)
+		return worker_gone(client, err);
+	vac_buf_consume(&client->out, (size_t)n);
+	return vac_client_send(client, err);
 }
 
 int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header *header,

@@ -6,6 +6,7 @@
 #define VAC_CLI_WORKER_CLIENT_H
 
 #include "memory/receipt.h"
+#include "wire/files.h"
 #include "wire/spawn.h"
 #include "wire/wire.h"
 
@@ -22,6 +23,10 @@ int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_op
 		     struct vac_error *err) VAC_MUST_CHECK;
 /* Sends what was encoded into client->out. */
 int vac_client_send(struct vac_worker_client *client, struct vac_error *err) VAC_MUST_CHECK;
+/* Sends a PLAN or LOAD and hands the model's files over with it. Fills load's files. */
+int vac_client_send_load(struct vac_worker_client *client, enum vac_wire_type type, uint64_t id,
+			 struct vac_wire_load *load, const struct vac_model_dirs *where,
+			 struct vac_error *err) VAC_MUST_CHECK;
 /* Waits for the next frame. The payload is valid until the next call. A worker
  * that ended is VAC_E_GONE, with how it ended in words. */
 int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header *header,

@@ -24,7 +24,7 @@ static uint32_t allowed_cpus(void)
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,
 		    struct vac_error *err)
 {
-	const struct vac_backend *backend;
+	const struct vac_backend *backend = options->found;
 	uint32_t threads = options->threads ? options->threads : allowed_cpus();
 	if (threads > MAX_THREADS || options->max_batch_tokens > VAC_BATCH_MAX_TOKENS)
 		return vac_fail(err, VAC_E_INVALID,
@@ -32,7 +32,9 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 				"%u and %u",
 				threads, options->max_batch_tokens, MAX_THREADS,
 				VAC_BATCH_MAX_TOKENS);
-	int rc = vac_backend_find(options->backend ? options->backend : "cpu", &backend, err);
+	int rc = 0;
+	if (!backend)
+		rc = vac_backend_find(options->backend ? options->backend : "cpu", &backend, err);
 	if (rc < 0)
 		return rc;
 	struct vac_engine *engine = calloc(1, sizeof(*engine));

@@ -19,9 +19,12 @@
 struct vac_engine;
 struct vac_model;
 struct vac_job;
+struct vac_backend;
 
 struct vac_engine_options {
-	const char *backend;        /* "cpu" (own kernels) or "reference" (plain C) */
+	const char *backend; /* "cpu" (own kernels) or "reference" (plain C) */
+	/* The backend itself, found already (engine/compute.h); NULL: by its name. */
+	const struct vac_backend *found;
 	uint32_t threads;           /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens;  /* rows of the scratch arena; 0: the backend's default.
 	                            * A model whose longest sequence is longer raises it. */

@@ -50,7 +50,7 @@ static int add_file(struct vac_safetensors *st, const char *path, struct vac_err
 	if (file->fd < 0)
 		return file->fd;
 	st->file_count++;
-	if (fstat(file->fd, &status) != 0)
+	if (vac_fstat(file->fd, &status) != 0)
 		return vac_fail_errno(err, errno, "%s: cannot stat", path);
 	file->bytes = (uint64_t)status.st_size;
 	file->dev = status.st_dev;
@@ -207,15 +207,6 @@ static int open_index(const char *dir, const char *path, struct vac_safetensors 
 	return end(out, &list, rc);
 }
 
-/* True also for what exists but may not be read, so that opening it says why;
- * a dangling symbolic link of the hub cache counts as missing. */
-static bool is_there(const char *path)
-{
-	struct stat status;
-
-	return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
-}
-
 int vac_safetensors_open_dir(const char *dir, struct vac_safetensors *out, struct vac_error *err)
 {
 	/* In transformers, too, the single file wins over the index. */
@@ -226,9 +217,9 @@ int vac_safetensors_open_dir(const char *dir, struct vac_safetensors *out, struc
 	memset(out, 0, sizeof(*out));
 	if (!single || !index)
 		rc = vac_fail_nomem(err, dir, strlen(dir));
-	else if (is_there(single))
+	else if (vac_file_exists(single))
 		rc = vac_safetensors_open_file(single, out, err);
-	else if (is_there(index))
+	else if (vac_file_exists(index))
 		rc = open_index(dir, index, out, err);
 	else
 		rc = vac_weights_missing(dir, err);

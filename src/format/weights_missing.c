@@ -2,10 +2,9 @@
  * weights_missing.c - what to say about a directory that has no safetensors:
  * which weights lie there instead, and how to convert them. Any thread.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/quote.h"
 #include "format/safetensors_private.h"
 
@@ -40,32 +39,37 @@ static enum weights_kind kind_of(const char *name)
 	return ends_with(name, ".msgpack") ? FLAX_WEIGHTS : NO_WEIGHTS;
 }
 
+struct search {
+	enum weights_kind best;
+	char found[256];
+};
+
+static void look_at(void *ctx, const char *name)
+{
+	struct search *s = ctx;
+	enum weights_kind kind = kind_of(name);
+
+	/* The kind that converts best, then the first by name: the answer must
+	 * not depend on the order of the directory. */
+	if (kind < s->best || kind == NO_WEIGHTS || strlen(name) >= sizeof(s->found) ||
+	    (kind == s->best && strcmp(name, s->found) > 0))
+		return;
+	s->best = kind;
+	strcpy(s->found, name);
+}
+
 int vac_weights_missing(const char *dir, struct vac_error *err)
 {
 	/* The word for from_pretrained that goes with each kind. */
 	static const char *const from[] = {[FLAX_WEIGHTS] = ", from_flax=True",
 					   [TF_WEIGHTS] = ", from_tf=True",
 					   [TORCH_WEIGHTS] = ""};
-	enum weights_kind best = NO_WEIGHTS;
-	struct dirent *entry;
-	char found[256] = "";
-	DIR *stream = opendir(dir);
+	struct search s = {.best = NO_WEIGHTS};
+	int rc = vac_list_dir(dir, look_at, &s);
 
-	if (!stream)
-		return vac_fail_errno(err, errno, "%s: cannot list", dir);
-	while ((entry = readdir(stream))) {
-		enum weights_kind kind = kind_of(entry->d_name);
-
-		/* The kind that converts best, then the first by name: the answer
-		 * must not depend on the order of the directory. */
-		if (kind < best || kind == NO_WEIGHTS ||
-		    (kind == best && strcmp(entry->d_name, found) > 0))
-			continue;
-		best = kind;
-		strcpy(found, entry->d_name);
-	}
-	closedir(stream);
-	if (best == NO_WEIGHTS)
+	if (rc < 0)
+		return vac_fail_errno(err, -rc, "%s: cannot list", dir);
+	if (s.best == NO_WEIGHTS)
 		return vac_fail(err, VAC_E_NOT_FOUND,
 				"%s: has neither model.safetensors nor "
 				"model.safetensors.index.json; download the model's weights there",
@@ -75,5 +79,5 @@ int vac_weights_missing(const char *dir, struct vac_error *err)
 			"python3 -c \"import sys, transformers as t; d = sys.argv[1]; "
 			"c = getattr(t, t.AutoConfig.from_pretrained(d).architectures[0]); "
 			"c.from_pretrained(d%s).save_pretrained(d, safe_serialization=True)\" DIR",
-			dir, QUOTED(found, strlen(found)), from[best]);
+			dir, QUOTED(s.found, strlen(s.found)), from[s.best]);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +47,12 @@ void vac_channel_close(struct vac_worker *worker)
 	worker->socket.fd = -1;
 	vac_buf_free(&worker->in);
 	vac_buf_free(&worker->out);
+	while (worker->files) {
+		struct vac_wire_files *files = worker->files;
+
+		worker->files = files->next;
+		vac_wire_files_free(files);
+	}
 	worker->out_at = 0;
 	worker->dirty = false;
 }
@@ -125,6 +132,52 @@ int vac_worker_commit(const struct vac_ask *ask, struct vac_exchange *exchange,
 	return 0;
 }
 
+/* The descriptors leave with the frame that ask began. */
+static void hand_over(const struct vac_ask *ask, struct vac_wire_files *files)
+{
+	struct vac_worker *worker = ask->worker;
+	struct vac_wire_files **at = &worker->files;
+
+	if (worker->socket.fd < 0 || files->fd_count == 0) {
+		vac_wire_files_free(files);
+		return;
+	}
+	while (*at)
+		at = &(*at)->next;
+	files->at = ask->mark;
+	*at = files;
+}
+
+int vac_worker_ask_load(struct vac_worker *worker, enum vac_wire_type type,
+			struct vac_wire_load *load, struct vac_exchange *exchange,
+			struct vac_error *err)
+{
+	char *dir = strndup(load->dir.text, load->dir.bytes);
+	struct vac_wire_files *files;
+	struct vac_ask question;
+	int rc;
+
+	if (!dir)
+		return vac_fail_nomem(err, "the path of a model", load->dir.bytes);
+	rc = vac_wire_files_open(dir, worker->supervisor->options.dirs, &files, err);
+	free(dir);
+	if (rc < 0)
+		return rc;
+	load->handed = true;
+	load->file_count = files->count;
+	load->files = (struct vac_wire_string){(const char *)files->list.data,
+					       (uint32_t)files->list.bytes};
+	question = vac_worker_begin(worker);
+	vac_wire_put_load(&worker->out, type, question.id, load);
+	load->files = (struct vac_wire_string){0};
+	rc = vac_worker_commit(&question, exchange, err);
+	if (rc < 0)
+		vac_wire_files_free(files);
+	else
+		hand_over(&question, files);
+	return rc;
+}
+
 void vac_worker_cancel(struct vac_exchange *exchange)
 {
 	struct vac_worker *worker = exchange->worker;
@@ -145,6 +198,39 @@ void vac_worker_cancel(struct vac_exchange *exchange)
 
 /* ---- sending ---- */
 
+/* Sends some of the output. Descriptors leave with the first byte of their frame,
+ * and no call goes beyond where the next ones belong. */
+static ssize_t send_some(struct vac_worker *worker)
+{
+	struct vac_wire_files *files = worker->files;
+	const uint8_t *from = worker->out.data + worker->out_at;
+	size_t bytes = worker->out.bytes - worker->out_at;
+	ssize_t n;
+
+	if (!files || files->at > worker->out_at) {
+		if (files && bytes > files->at - worker->out_at)
+			bytes = files->at - worker->out_at;
+		return send(worker->socket.fd, from, bytes, MSG_NOSIGNAL);
+	}
+	if (files->next && bytes > files->next->at - worker->out_at)
+		bytes = files->next->at - worker->out_at;
+	n = vac_wire_send_files(worker->socket.fd, from, bytes, files, MSG_NOSIGNAL);
+	if (n > 0) {
+		worker->files = files->next;
+		vac_wire_files_free(files);
+	}
+	return n;
+}
+
+/* Forgets what was sent. */
+static void consume_sent(struct vac_worker *worker)
+{
+	for (struct vac_wire_files *files = worker->files; files; files = files->next)
+		files->at -= worker->out_at;
+	vac_buf_consume(&worker->out, worker->out_at);
+	worker->out_at = 0;
+}
+
 static void flush(struct vac_worker *worker)
 {
 	struct vac_buf *out = &worker->out;
@@ -153,8 +239,7 @@ static void flush(struct vac_worker *worker)
 	if (worker->socket.fd < 0 || worker->state == VAC_WORKER_STARTING || worker->paused)
 		return;
 	while (worker->out_at < out->bytes) {
-		ssize_t n = send(worker->socket.fd, out->data + worker->out_at,
-				 out->bytes - worker->out_at, MSG_NOSIGNAL);
+		ssize_t n = send_some(worker);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -163,6 +248,13 @@ static void flush(struct vac_worker *worker)
 			vac_loop_change(worker->supervisor->loop, &worker->socket,
 					EPOLLIN | EPOLLOUT);
 			break;
+		}
+		if (n < 0 && errno == ETOOMANYREFS) {
+			vac_worker_fail(worker, VAC_E_GONE,
+					"worker %d for %s does not take the files that it is "
+					"handed, so it was killed",
+					(int)worker->pid, worker->device);
+			return;
 		}
 		/* EPIPE and the like: the reading side sees the end and its reason. */
 		if (n < 0)
@@ -175,8 +267,7 @@ static void flush(struct vac_worker *worker)
 		if (out->capacity > KEEP_BYTES)
 			vac_buf_free(out);
 	} else if (worker->out_at > out->bytes / 2) {
-		vac_buf_consume(out, worker->out_at);
-		worker->out_at = 0;
+		consume_sent(worker);
 	}
 }
 
@@ -223,6 +314,8 @@ static void handle_hello(struct vac_worker *worker, const struct vac_wire_header
 	snprintf(worker->description, sizeof(worker->description), "%.*s",
 		 (int)(hello.description.bytes < 159 ? hello.description.bytes : 159),
 		 hello.description.text);
+	snprintf(worker->sandbox, sizeof(worker->sandbox), "%.*s",
+		 (int)(hello.sandbox.bytes < 159 ? hello.sandbox.bytes : 159), hello.sandbox.text);
 	if (worker->state == VAC_WORKER_STARTING)
 		vac_worker_greeted(worker);
 	worker->dirty = worker->supervisor->any_dirty = true;

@@ -109,7 +109,6 @@ static void ask(struct vac_server *server, struct vac_model *model, enum vac_wir
 	};
 	struct vac_error err;
 	struct vac_job *job;
-	struct vac_ask question;
 
 	if (make_job(server, model) < 0) {
 		vac_fail_nomem(&err, "a load", sizeof(*job));
@@ -122,9 +121,7 @@ static void ask(struct vac_server *server, struct vac_model *model, enum vac_wir
 		goto err;
 	job->exchange.answer = answer;
 	job->exchange.lost = lost;
-	question = vac_worker_begin(model->worker);
-	vac_wire_put_load(&model->worker->out, type, question.id, &load);
-	if (vac_worker_commit(&question, &job->exchange, &err) == 0)
+	if (vac_worker_ask_load(model->worker, type, &load, &job->exchange, &err) == 0)
 		return;
 err:
 	vac_log(VAC_LOG_WARN, "model %s cannot be loaded: %s", model->name, err.message);

@@ -386,6 +386,8 @@ static void put_devices(struct vac_server *server, struct vac_buf *buf)
 
 static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 {
+	double unconfined = 0;
+
 	vac_metrics_head(buf, "vacate_workers", "gauge", "Worker processes now.");
 	for (uint32_t d = 0; d < server->device_count; d++) {
 		const struct vac_worker *worker = server->supervisor.workers;
@@ -396,6 +398,10 @@ static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 			count += strcmp(worker->device, device) == 0;
 		vac_metrics_sample(buf, "vacate_workers", "device", device, count);
 	}
+	for (const struct vac_worker *w = server->supervisor.workers; w; w = w->next)
+		unconfined += w->ready_ns != 0 && !vac_worker_is_confined(w);
+	one(buf, "vacate_workers_without_sandbox", "gauge", "Workers that nothing confines.",
+	    unconfined);
 	one(buf, "vacate_set_aside_total", "counter",
 	    "Models set aside for bringing their worker down again and again.",
 	    (double)server->registry.set_aside);

@@ -212,7 +212,6 @@ static int ask(struct vac_plans *plans, struct vac_plan_entry *entry, struct vac
 		.max_batch_tokens = key->max_batch_tokens,
 		.dtype = vac_wire_text(key->dtype),
 	};
-	struct vac_ask question;
 
 	/* It asks about one device at a time. */
 	if (plans->worker && strcmp(plans->worker->device, key->device) != 0)
@@ -222,9 +221,7 @@ static int ask(struct vac_plans *plans, struct vac_plan_entry *entry, struct vac
 		return -EIO;
 	plans->exchange.answer = answered;
 	plans->exchange.lost = lost;
-	question = vac_worker_begin(plans->worker);
-	vac_wire_put_load(&plans->worker->out, VAC_WIRE_PLAN, question.id, &load);
-	return vac_worker_commit(&question, &plans->exchange, err);
+	return vac_worker_ask_load(plans->worker, VAC_WIRE_PLAN, &load, &plans->exchange, err);
 }
 
 static struct vac_plan_entry *next_queued(const struct vac_plans *plans)

@@ -33,6 +33,7 @@ void vac_server_defaults(struct vac_server_options *options)
 		.host = "127.0.0.1",
 		.port = 8321,
 		.keep_alive_ms = 5 * 60 * 1000,
+		.sandbox = "auto",
 		.max_connections = 2048,
 		.max_queue = 1024,
 		.max_body_bytes = (size_t)16 << 20,
@@ -327,12 +328,24 @@ static void add_devices(struct vac_server *server)
 	vac_device_limit(cpu, false, &options->ram, &options->headroom, measure_cpu, server);
 }
 
+static enum vac_sandbox_mode sandbox_of(const struct vac_server_options *options)
+{
+	enum vac_sandbox_mode mode = VAC_SANDBOX_AUTO;
+
+	/* Who read the options knows the words; no other means more confinement. */
+	if (options->sandbox && vac_sandbox_parse(options->sandbox, &mode) < 0)
+		mode = VAC_SANDBOX_REQUIRE;
+	return mode;
+}
+
 static void init_parts(struct vac_server *server)
 {
 	const struct vac_server_options *options = &server->options;
 	struct vac_supervisor_options watch = {
 		.backend = options->backend,
 		.threads = options->threads,
+		.sandbox = sandbox_of(options),
+		.dirs = &server->catalog.dirs,
 		.hello_timeout_ms = options->hello_timeout_ms,
 		.heartbeat_ms = options->heartbeat_ms,
 		.silence_timeout_ms = options->silence_timeout_ms,

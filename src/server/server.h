@@ -36,6 +36,7 @@ struct vac_server_options {
 	int64_t keep_alive_ms;      /* negative: for ever; 0: unload when all is answered */
 	const char *backend;        /* NULL: the worker's default */
 	uint32_t threads;           /* of a worker; 0: as many as CPUs are allowed */
+	const char *sandbox;        /* of workers: "auto", "require", "off"; NULL is "auto" */
 	const char *journal;        /* file for what happens; NULL: none */
 	size_t journal_max_bytes;   /* of that file, before it is rotated; 0: never */
 	uint32_t journal_keep;      /* rotated files */

@@ -110,6 +110,7 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	struct vac_spawn_options options = {.device = device,
 					    .backend = supervisor->options.backend,
 					    .threads = supervisor->options.threads,
+					    .sandbox = supervisor->options.sandbox,
 					    .plan_only = plan_only};
 	struct vac_worker_process process;
 	struct vac_worker *worker = calloc(1, sizeof(*worker));
@@ -279,9 +280,21 @@ static void timer_fired(struct vac_timer *timer)
 	}
 }
 
+/* Foreign workers need not say anything. */
+bool vac_worker_is_confined(const struct vac_worker *worker)
+{
+	return worker->sandbox[0] && strncmp(worker->sandbox, "none", 4) != 0;
+}
+
 void vac_worker_greeted(struct vac_worker *worker)
 {
 	assert(worker->state == VAC_WORKER_STARTING);
+	if (vac_worker_is_confined(worker))
+		vac_log(VAC_LOG_DEBUG, "worker %d: sandbox: %s", (int)worker->pid, worker->sandbox);
+	else
+		vac_log(VAC_LOG_WARN, "worker %d for %s runs without a sandbox: %s",
+			(int)worker->pid, worker->device,
+			worker->sandbox[0] ? worker->sandbox : "it says nothing about one");
 	worker->state = VAC_WORKER_READY;
 	worker->ready_ns = vac_now_ns();
 	vac_timer_clear(worker->supervisor->loop, &worker->timer);
@@ -344,21 +357,20 @@ static void describe_end(const struct vac_worker *worker, const siginfo_t *info,
 	const char *hint = worker->ready_ns == 0
 				   ? " before it said hello; the server's log has its reason"
 				   : "";
+	char how[128];
 
 	if (worker->why.code != VAC_OK) {
 		*why = worker->why;
 		return;
 	}
-	if (info->si_code == CLD_EXITED)
-		vac_fail(why, VAC_E_GONE, "worker %d for %s exited with status %d%s",
-			 (int)worker->pid, worker->device, info->si_status, hint);
-	else
-		vac_fail(why, VAC_E_GONE, "worker %d for %s was killed by signal %d (%s)%s",
-			 (int)worker->pid, worker->device, info->si_status,
-			 strsignal(info->si_status), hint);
+	vac_worker_describe_end(worker->pid, info->si_code == CLD_EXITED, info->si_status, how,
+				sizeof(how));
+	vac_fail(why, VAC_E_GONE, "worker %d for %s %s%s", (int)worker->pid, worker->device, how,
+		 hint);
 }
 
-static void reaped(struct vac_worker *worker, const siginfo_t *info)
+/* It ended and is a zombie still. */
+static void reap(struct vac_worker *worker, const siginfo_t *info)
 {
 	struct vac_supervisor *supervisor = worker->supervisor;
 	bool expected = worker->state == VAC_WORKER_STOPPING;
@@ -369,6 +381,9 @@ static void reaped(struct vac_worker *worker, const siginfo_t *info)
 	if (worker->state != VAC_WORKER_DYING)
 		vac_channel_read(worker);
 	describe_end(worker, info, &why);
+	/* Only now: a zombie has a name, which may say why it ended. */
+	while (waitpid(worker->pid, NULL, 0) < 0 && errno == EINTR)
+		;
 	if (!expected) {
 		supervisor->deaths++;
 		vac_log(VAC_LOG_WARN, "%s", why.message);
@@ -399,7 +414,7 @@ static bool try_reap(struct vac_worker *worker)
 	int rc;
 
 	do {
-		rc = waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOHANG);
+		rc = waitid(P_PID, (id_t)worker->pid, &info, WEXITED | WNOHANG | WNOWAIT);
 	} while (rc != 0 && errno == EINTR);
 	if (rc != 0) {
 		/* ECHILD: somebody else reaped it; it is gone all the same. */
@@ -408,7 +423,7 @@ static bool try_reap(struct vac_worker *worker)
 	} else if (info.si_pid == 0) {
 		return false;
 	}
-	reaped(worker, &info);
+	reap(worker, &info);
 	return true;
 }
 
@@ -422,7 +437,7 @@ void vac_supervisor_reap(struct vac_supervisor *supervisor)
 {
 	struct vac_worker *worker = supervisor->workers;
 
-	/* reaped() may start workers and ends this one: from the front after each. */
+	/* reap() may start workers and ends this one: from the front after each. */
 	while (worker) {
 		if (worker->pidfd < 0 && try_reap(worker))
 			worker = supervisor->workers;

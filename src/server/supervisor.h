@@ -18,7 +18,10 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "base/modelpath.h"
 #include "server/loop.h"
+#include "wire/files.h"
+#include "wire/spawn.h"
 #include "wire/wire.h"
 
 struct vac_worker;
@@ -55,13 +58,15 @@ struct vac_worker {
 	char device[32];
 	char *owner;           /* owned; the model that has it alone; NULL: all others share it */
 	char description[160]; /* from HELLO */
+	char sandbox[160];     /* from HELLO; empty: it did not say */
 	pid_t pid;
 	int pidfd;                /* owned; -1 where the kernel has none */
 	struct vac_source socket; /* fd owned */
 	struct vac_source process;
 	struct vac_timer timer; /* hello, heartbeat, or the end of patience */
 	struct vac_buf in, out;
-	size_t out_at; /* bytes of out that were sent */
+	size_t out_at;                /* bytes of out that were sent */
+	struct vac_wire_files *files; /* owned; to leave with frames in out, in order */
 	int64_t started_ns, ready_ns;
 	int64_t heard_ns;    /* last frame from it */
 	uint64_t working_id; /* of the last WORKING: the question; 0: it never said */
@@ -74,6 +79,8 @@ struct vac_worker {
 struct vac_supervisor_options {
 	const char *backend; /* NULL: the worker's default */
 	uint32_t threads;
+	enum vac_sandbox_mode sandbox;     /* of each worker */
+	const struct vac_model_dirs *dirs; /* where links of models may lead; NULL: nowhere */
 	int64_t hello_timeout_ms;
 	int64_t heartbeat_ms;       /* between PINGs of a worker that has work */
 	int64_t silence_timeout_ms; /* a worker that has work and says nothing for so long is killed */
@@ -117,6 +124,11 @@ struct vac_ask {
 struct vac_ask vac_worker_begin(struct vac_worker *worker);
 int vac_worker_commit(const struct vac_ask *ask, struct vac_exchange *exchange,
 		      struct vac_error *err) VAC_MUST_CHECK;
+/* Begins and commits a PLAN or LOAD: opens the model's files and hands them over
+ * with it. Fills load's files. On error nothing was asked. */
+int vac_worker_ask_load(struct vac_worker *worker, enum vac_wire_type type,
+			struct vac_wire_load *load, struct vac_exchange *exchange,
+			struct vac_error *err) VAC_MUST_CHECK;
 /* Forgets an exchange and tells the worker (CANCEL). */
 void vac_worker_cancel(struct vac_exchange *exchange);
 /* Asks the worker to end; gone() follows. */
@@ -128,5 +140,8 @@ void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const 
 void vac_supervisor_flush(struct vac_supervisor *supervisor);
 /* SIGCHLD, for kernels without pidfds. */
 void vac_supervisor_reap(struct vac_supervisor *supervisor);
+
+/* It said that it runs in a sandbox. */
+bool vac_worker_is_confined(const struct vac_worker *worker);
 
 #endif

@@ -354,6 +354,7 @@ static size_t view_workers(const struct vac_server *server, struct vac_worker_vi
 		*view = (struct vac_worker_view){
 			.device = worker->device,
 			.description = worker->description,
+			.sandbox = worker->sandbox[0] ? worker->sandbox : NULL,
 			.pid = worker->pid,
 			.models = vac_registry_models_on(&server->registry, worker),
 		};

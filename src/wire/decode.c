@@ -159,7 +159,49 @@ int vac_wire_get_hello(const void *payload, size_t bytes, struct vac_wire_hello 
 	out->program = get_string(&r, VAC_WIRE_MAX_NAME_BYTES, "program");
 	out->device = get_string(&r, VAC_WIRE_MAX_NAME_BYTES, "device");
 	out->description = get_string(&r, VAC_WIRE_MAX_NAME_BYTES, "description");
+	/* A worker may leave it out. What closes the payload then reads as empty. */
+	if (!r.bad && r.bytes - r.at >= 4)
+		out->sandbox = get_string(&r, VAC_WIRE_MAX_NAME_BYTES, "sandbox");
 	return finish(&r, "HELLO", err);
+}
+
+static void get_file(struct reader *r, struct vac_wire_file *out)
+{
+	out->state = get_enum(r, VAC_HANDED_NAMED, VAC_HANDED_OUTSIDE, "files.state");
+	out->name = get_string(r, VAC_WIRE_MAX_NAME_BYTES, "files.name");
+	if (!r->bad && (out->name.bytes == 0 || memchr(out->name.text, 0, out->name.bytes)))
+		r->bad = "files.name";
+}
+
+/* The entries, which end where the payload does. */
+static void get_files(struct reader *r, struct vac_wire_load *out)
+{
+	struct vac_wire_file file;
+	size_t from;
+
+	out->handed = get_bool(r, "handed");
+	out->file_count = get_u32(r, "files.count");
+	if (!r->bad && (out->file_count > VAC_WIRE_MAX_FILES || (out->file_count && !out->handed)))
+		r->bad = "files.count";
+	if (r->bad)
+		return;
+	from = r->at;
+	for (uint32_t i = 0; i < out->file_count && !r->bad; i++)
+		get_file(r, &file);
+	out->files.text = (const char *)r->data + from;
+	out->files.bytes = (uint32_t)(r->at - from);
+}
+
+bool vac_wire_next_file(struct vac_wire_string *files, struct vac_wire_file *out)
+{
+	struct reader r = {.data = (const uint8_t *)files->text, .bytes = files->bytes};
+
+	if (files->bytes == 0)
+		return false;
+	get_file(&r, out);
+	files->text += r.at;
+	files->bytes -= (uint32_t)r.at;
+	return !r.bad;
 }
 
 int vac_wire_get_load(const void *payload, size_t bytes, struct vac_wire_load *out,
@@ -176,6 +218,7 @@ int vac_wire_get_load(const void *payload, size_t bytes, struct vac_wire_load *o
 	out->dtype = get_string(&r, 15, "dtype");
 	if (!r.bad && memchr(out->dtype.text, 0, out->dtype.bytes))
 		r.bad = "dtype";
+	get_files(&r, out);
 	return finish(&r, "LOAD", err);
 }
 

@@ -87,6 +87,7 @@ void vac_wire_put_hello(struct vac_buf *buf, const struct vac_wire_hello *hello)
 	put_string(buf, hello->program);
 	put_string(buf, hello->device);
 	put_string(buf, hello->description);
+	put_string(buf, hello->sandbox);
 	end(buf, at);
 }
 
@@ -100,7 +101,16 @@ void vac_wire_put_load(struct vac_buf *buf, enum vac_wire_type type, uint64_t id
 	put_string(buf, load->dir);
 	put_u32(buf, load->max_batch_tokens);
 	put_string(buf, load->dtype);
+	put_u8(buf, load->handed);
+	put_u32(buf, load->file_count);
+	vac_buf_put(buf, load->files.text, load->files.bytes);
 	end(buf, at);
+}
+
+void vac_wire_list_file(struct vac_buf *list, const char *name, enum vac_handed_state state)
+{
+	put_u8(list, (uint8_t)state);
+	put_text(list, name);
 }
 
 static void put_plan(struct vac_buf *buf, const struct vac_plan *plan)

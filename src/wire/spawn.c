@@ -60,6 +60,21 @@ static int find_worker(char *path, struct vac_error *err)
 			self);
 }
 
+int vac_sandbox_parse(const char *text, enum vac_sandbox_mode *out)
+{
+	static const char *const names[] = {[VAC_SANDBOX_AUTO] = "auto",
+					    [VAC_SANDBOX_REQUIRE] = "require",
+					    [VAC_SANDBOX_OFF] = "off"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*out = (enum vac_sandbox_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 struct command {
 	const char *args[MAX_ARGS];
 	char threads[16], batch[16];
@@ -89,6 +104,11 @@ static void build_command(struct command *c, const char *path,
 	}
 	if (options->plan_only)
 		c->args[a++] = "--plan";
+	/* The default is not said: other programs may be workers, too. */
+	if (options->sandbox != VAC_SANDBOX_AUTO) {
+		c->args[a++] = "--sandbox";
+		c->args[a++] = options->sandbox == VAC_SANDBOX_OFF ? "off" : "require";
+	}
 	c->args[a] = NULL;
 }
 
@@ -237,4 +257,44 @@ err:
 			close(report[i]);
 	}
 	return rc;
+}
+
+/* The name that the sandbox gave to the process before it killed it: "!41 socket".
+ * A crafted model may have given it another: only its form is believed. */
+static bool sandbox_call(pid_t pid, char *text, size_t room)
+{
+	char path[32], name[32] = {0};
+	unsigned number;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, name, sizeof(name) - 1);
+	close(fd);
+	if (n < 3 || name[0] != '!' || name[1] < '0' || name[1] > '9')
+		return false;
+	name[strcspn(name, "\n")] = '\0';
+	number = (unsigned)strtoul(name + 1, NULL, 10);
+	n = (ssize_t)strspn(name + 1, "0123456789") + 1;
+	if (name[n] == ' ' && name[n + 1] &&
+	    strspn(name + n + 1, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name + n + 1))
+		snprintf(text, room, "was killed by its sandbox: system call %u (%s)", number,
+			 name + n + 1);
+	else
+		snprintf(text, room, "was killed by its sandbox: system call %u", number);
+	return true;
+}
+
+void vac_worker_describe_end(pid_t pid, bool exited, int status, char *text, size_t room)
+{
+	if (exited)
+		snprintf(text, room, "exited with status %d", status);
+	else if (status != SIGSYS)
+		snprintf(text, room, "was killed by signal %d (%s)", status, strsignal(status));
+	else if (!sandbox_call(pid, text, room))
+		snprintf(text, room, "was killed by its sandbox (signal %d, %s)", status,
+			 strsignal(status));
 }

@@ -17,12 +17,22 @@
 
 #define VAC_WORKER_FD 3
 
+/* How a worker confines itself; docs/security.md. */
+enum vac_sandbox_mode {
+	VAC_SANDBOX_AUTO,    /* as far as the kernel lets it */
+	VAC_SANDBOX_REQUIRE, /* wholly, or it does not start */
+	VAC_SANDBOX_OFF,     /* not at all, for debugging */
+};
+/* "auto", "require" or "off"; else -EINVAL. */
+int vac_sandbox_parse(const char *text, enum vac_sandbox_mode *out);
+
 struct vac_spawn_options {
 	const char *device;        /* "cpu"; NULL: "cpu" */
 	const char *backend;       /* "cpu" or "reference"; NULL: what fits the device */
 	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* 0: the backend's default */
 	bool plan_only;            /* it answers PLAN only and never starts a thread team */
+	enum vac_sandbox_mode sandbox;
 };
 
 struct vac_worker_process {
@@ -36,5 +46,10 @@ struct vac_worker_process {
  * The caller closes fd and pidfd and reaps pid. */
 int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_process *out,
 		     struct vac_error *err) VAC_MUST_CHECK;
+
+/* A name for how a process of ours ended: "was killed by its sandbox: system call 41
+ * (socket)", "was killed by signal 9 (Killed)", "exited with status 1". Of a process
+ * that is not reaped yet: the name of what it was killed for is still with it. */
+void vac_worker_describe_end(pid_t pid, bool exited, int status, char *text, size_t room);
 
 #endif

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/handed.h"
 #include "base/task.h"
 #include "memory/plan.h"
 
@@ -24,6 +25,9 @@
 #define VAC_WIRE_MAX_PAYLOAD_BYTES ((uint32_t)64 << 20)
 #define VAC_WIRE_MAX_INPUTS        65536u
 #define VAC_WIRE_MAX_NAME_BYTES    4096u
+/* Of one model: entries of a list, and descriptors (what Linux passes at once). */
+#define VAC_WIRE_MAX_FILES 4096u
+#define VAC_WIRE_MAX_FDS   253
 
 enum vac_wire_type {
 	/* worker -> server, once, first */
@@ -73,6 +77,8 @@ struct vac_wire_hello {
 	struct vac_wire_string program;     /* "vacate-worker 0.1.0" */
 	struct vac_wire_string device;      /* "cpu" */
 	struct vac_wire_string description; /* a line for people */
+	/* What confines it: "seccomp, landlock 7", "none (WHY)"; empty: it does not say. */
+	struct vac_wire_string sandbox;
 };
 
 /* PLAN and LOAD */
@@ -82,6 +88,16 @@ struct vac_wire_load {
 	uint32_t max_batch_tokens;  /* 0: as the worker chooses */
 	/* What to compute in, "float32"; empty: as the worker chooses. */
 	struct vac_wire_string dtype;
+	/* The model's files were opened for the worker, which shall open none itself;
+	 * files.h. Entries as vac_wire_list_file() writes them. */
+	bool handed;
+	uint32_t file_count;
+	struct vac_wire_string files;
+};
+
+struct vac_wire_file {
+	enum vac_handed_state state;
+	struct vac_wire_string name; /* relative to the directory */
 };
 
 #define VAC_WIRE_STAGES 6 /* of a load: open, tokenizer, map, read, pack, warm */
@@ -146,6 +162,8 @@ struct vac_wire_measured {
 void vac_wire_put_hello(struct vac_buf *buf, const struct vac_wire_hello *hello);
 void vac_wire_put_load(struct vac_buf *buf, enum vac_wire_type type, uint64_t id,
 		       const struct vac_wire_load *load); /* PLAN or LOAD */
+/* Appends an entry to what will be vac_wire_load.files. */
+void vac_wire_list_file(struct vac_buf *list, const char *name, enum vac_handed_state state);
 void vac_wire_put_model(struct vac_buf *buf, enum vac_wire_type type, uint64_t id,
 			const struct vac_wire_model *model); /* PLANNED or LOADED */
 void vac_wire_put_progress(struct vac_buf *buf, uint64_t id, const struct vac_wire_progress *p);
@@ -170,6 +188,9 @@ int vac_wire_get_hello(const void *payload, size_t bytes, struct vac_wire_hello 
 		       struct vac_error *err) VAC_MUST_CHECK;
 int vac_wire_get_load(const void *payload, size_t bytes, struct vac_wire_load *out,
 		      struct vac_error *err) VAC_MUST_CHECK;
+/* Takes the first entry off files, which vac_wire_get_load() has checked. False:
+ * there is none left. */
+bool vac_wire_next_file(struct vac_wire_string *files, struct vac_wire_file *out);
 int vac_wire_get_model(const void *payload, size_t bytes, struct vac_wire_model *out,
 		       struct vac_error *err) VAC_MUST_CHECK;
 int vac_wire_get_progress(const void *payload, size_t bytes, struct vac_wire_progress *out,

@@ -6,17 +6,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
 #define PROGRESS_EVERY_NS INT64_C(50000000)
-
-/* What a PLAN or LOAD asks for, its directory aside. */
-struct load {
-	uint32_t model;
-	char dtype[16];
-	struct vac_model_options options;
-};
 
 static void reply_error(struct worker *w, uint64_t frame, const struct vac_error *err)
 {
@@ -62,48 +56,94 @@ static void copy_text(char *to, struct vac_wire_string text)
 	to[text.bytes] = '\0';
 }
 
-/* A PLAN or LOAD frame; the directory is the caller's to free, NULL: failed. */
-static char *read_load(const void *payload, size_t bytes, struct load *load, struct vac_error *err)
-{
-	struct vac_wire_load frame;
-	char *dir;
+/* What a PLAN or LOAD says, and the files that came with it. */
+struct source {
+	struct vac_wire_load load; /* points into the frame */
+	struct vac_model_options options;
+	char dtype[16];                /* what options point to */
+	char *dir;                     /* owned */
+	struct vac_handed_dir *handed; /* owned; NULL: the files are ours to open */
+};
 
-	if (vac_wire_get_load(payload, bytes, &frame, err) < 0)
-		return NULL;
-	dir = malloc((size_t)frame.dir.bytes + 1);
-	if (!dir) {
-		vac_fail_nomem(err, "the path of a model", frame.dir.bytes);
-		return NULL;
+static void source_free(struct source *s)
+{
+	vac_handed_free(s->handed);
+	free(s->dir);
+}
+
+/* Takes every descriptor that belongs to the frame, also when it fails: those
+ * behind them belong to the next one. */
+static int take_files(struct worker *w, struct source *s, struct vac_error *err)
+{
+	struct vac_wire_string files = s->load.files;
+	struct vac_wire_file file;
+	int rc = 0;
+
+	s->handed = vac_handed_new(s->dir);
+	if (!s->handed)
+		rc = vac_fail_nomem(err, "the files of a model", s->load.file_count);
+	while (vac_wire_next_file(&files, &file)) {
+		int fd = file.state == VAC_HANDED_OPEN ? vac_wire_inbox_take(&w->inbox) : -1;
+
+		if (rc < 0) {
+			if (fd >= 0)
+				close(fd);
+		} else if (file.state == VAC_HANDED_OPEN && fd < 0) {
+			rc = vac_fail(err, VAC_E_INVALID,
+				      "the descriptor of %.*s did not come with its name",
+				      (int)file.name.bytes, file.name.text);
+		} else if (vac_handed_add(s->handed, file.name.text, file.name.bytes, file.state,
+					  fd) < 0) {
+			rc = vac_fail_nomem(err, "the files of a model", file.name.bytes);
+		}
 	}
-	copy_text(dir, frame.dir);
-	copy_text(load->dtype, frame.dtype);
-	load->model = frame.model;
-	load->options = (struct vac_model_options){.max_batch_tokens = frame.max_batch_tokens,
-						   .dtype = load->dtype};
-	return dir;
+	return rc;
+}
+
+/* The caller frees the source also when this fails. */
+static int read_source(struct worker *w, const void *payload, size_t bytes, struct source *s,
+		       struct vac_error *err)
+{
+	int rc = vac_wire_get_load(payload, bytes, &s->load, err);
+
+	if (rc < 0) {
+		/* How many descriptors came with it is not known: no later frame must
+		 * take them for its own. */
+		vac_wire_inbox_free(&w->inbox);
+		return rc;
+	}
+	s->dir = malloc((size_t)s->load.dir.bytes + 1);
+	if (!s->dir) {
+		vac_wire_inbox_free(&w->inbox);
+		return vac_fail_nomem(err, "the path of a model", s->load.dir.bytes);
+	}
+	copy_text(s->dir, s->load.dir);
+	copy_text(s->dtype, s->load.dtype);
+	s->options = (struct vac_model_options){.max_batch_tokens = s->load.max_batch_tokens,
+						.dtype = s->dtype};
+	return s->load.handed ? take_files(w, s, err) : 0;
 }
 
 static void handle_plan(struct worker *w, uint64_t frame, const void *payload, size_t bytes)
 {
-	struct load load;
+	struct source source = {0};
 	struct vac_model_info info;
 	struct vac_wire_model model;
 	struct vac_plan plan;
 	struct vac_error err;
-	char *dir = read_load(payload, bytes, &load, &err);
+	int rc = read_source(w, payload, bytes, &source, &err);
 
-	if (!dir) {
-		reply_error(w, frame, &err);
-		return;
+	if (rc == 0) {
+		worker_tell(w, frame, 0);
+		rc = vac_engine_plan(w->engine, source.dir, &source.options, &plan, &info, &err);
 	}
-	worker_tell(w, frame, 0);
-	if (vac_engine_plan(w->engine, dir, &load.options, &plan, &info, &err) < 0) {
+	if (rc < 0) {
 		reply_error(w, frame, &err);
 	} else {
 		fill_model(&model, &plan, &info);
 		vac_wire_put_model(&w->out, VAC_WIRE_PLANNED, frame, &model);
 	}
-	free(dir);
+	source_free(&source);
 }
 
 uint64_t worker_close_model(struct worker *w, struct worker_model *m)
@@ -115,13 +155,16 @@ uint64_t worker_close_model(struct worker *w, struct worker_model *m)
 		link = &(*link)->next;
 	*link = m->next;
 	vac_model_close(m->model, &freed);
+	vac_handed_free(m->handed);
 	free(m);
 	return freed;
 }
 
-static int start_load(struct worker *w, uint64_t frame, const struct load *load, const char *dir,
+/* Takes the source's files over. */
+static int start_load(struct worker *w, uint64_t frame, struct source *source,
 		      struct vac_error *err)
 {
+	const struct vac_wire_load *load = &source->load;
 	struct worker_model *m;
 	int rc;
 
@@ -132,7 +175,8 @@ static int start_load(struct worker *w, uint64_t frame, const struct load *load,
 	if (!m)
 		return vac_fail_nomem(err, "a model's record", sizeof(*m));
 	worker_tell(w, frame, load->model);
-	rc = vac_model_begin_load(w->engine, load->model, dir, &load->options, &m->model, err);
+	rc = vac_model_begin_load(w->engine, load->model, source->dir, &source->options, &m->model,
+				  err);
 	if (rc < 0) {
 		free(m);
 		return rc;
@@ -140,6 +184,8 @@ static int start_load(struct worker *w, uint64_t frame, const struct load *load,
 	m->id = load->model;
 	m->load_frame = frame;
 	m->loading = true;
+	m->handed = source->handed;
+	source->handed = NULL;
 	m->next = w->models;
 	w->models = m;
 	return 0;
@@ -147,20 +193,16 @@ static int start_load(struct worker *w, uint64_t frame, const struct load *load,
 
 static void handle_load(struct worker *w, uint64_t frame, const void *payload, size_t bytes)
 {
-	struct load load;
+	struct source source = {0};
 	struct vac_error err;
-	char *dir;
+	int rc = read_source(w, payload, bytes, &source, &err);
 
-	if (w->options->plan_only) {
-		vac_fail(&err, VAC_E_INVALID,
-			 "this worker was started with --plan: it loads nothing");
+	if (rc == 0 && w->options->plan_only)
+		rc = vac_fail(&err, VAC_E_INVALID,
+			      "this worker was started with --plan: it loads nothing");
+	if (rc < 0 || start_load(w, frame, &source, &err) < 0)
 		reply_error(w, frame, &err);
-		return;
-	}
-	dir = read_load(payload, bytes, &load, &err);
-	if (!dir || start_load(w, frame, &load, dir, &err) < 0)
-		reply_error(w, frame, &err);
-	free(dir);
+	source_free(&source);
 }
 
 static void finish_load(struct worker *w, struct worker_model *m)
@@ -177,6 +219,8 @@ static void finish_load(struct worker *w, struct worker_model *m)
 	model.stage_ns[4] = times->pack_ns;
 	model.stage_ns[5] = times->warm_ns;
 	m->loading = false;
+	vac_handed_free(m->handed);
+	m->handed = NULL;
 	vac_wire_put_model(&w->out, VAC_WIRE_LOADED, m->load_frame, &model);
 }
 

@@ -17,21 +17,32 @@
 
 static const char usage[] =
 	"usage: vacate-worker [--device cpu] [--backend cpu|reference] [--threads N]\n"
-	"                     [--max-batch-tokens N] [--plan]\n"
+	"                     [--max-batch-tokens N] [--sandbox auto|require|off] [--plan]\n"
 	"\n"
 	"Owns one device and the models on it, and speaks Vacate's wire protocol on\n"
 	"descriptor 3. It is started by `vacate serve` and `vacate run`, not by hand.\n"
 	"\n"
+	"  --sandbox  how it confines itself before it reads a model\n"
 	"  --plan     answer questions about plans only: nothing is loaded\n"
 	"  --version  print the version\n";
 
-enum { OPT_DEVICE = 256, OPT_BACKEND, OPT_THREADS, OPT_BATCH, OPT_PLAN, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_DEVICE = 256,
+	OPT_BACKEND,
+	OPT_THREADS,
+	OPT_BATCH,
+	OPT_SANDBOX,
+	OPT_PLAN,
+	OPT_VERSION,
+	OPT_HELP
+};
 
 static const struct option long_options[] = {
 	{"device", required_argument, NULL, OPT_DEVICE},
 	{"backend", required_argument, NULL, OPT_BACKEND},
 	{"threads", required_argument, NULL, OPT_THREADS},
 	{"max-batch-tokens", required_argument, NULL, OPT_BATCH},
+	{"sandbox", required_argument, NULL, OPT_SANDBOX},
 	{"plan", no_argument, NULL, OPT_PLAN},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -74,6 +85,15 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 			if (parse_count("max-batch-tokens", optarg, 1u << 20,
 					&options->max_batch_tokens) < 0)
 				return 2;
+			break;
+		case OPT_SANDBOX:
+			if (vac_sandbox_parse(optarg, &options->sandbox) < 0) {
+				fprintf(stderr,
+					"vacate-worker: --sandbox takes auto, require or off, not "
+					"'%s'\n",
+					optarg);
+				return 2;
+			}
 			break;
 		case OPT_PLAN:
 			options->plan_only = true;

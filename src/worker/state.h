@@ -5,14 +5,17 @@
 #ifndef VAC_WORKER_STATE_H
 #define VAC_WORKER_STATE_H
 
+#include "base/handed.h"
+#include "wire/files.h"
 #include "wire/wire.h"
 #include "worker/worker.h"
 
 struct worker_model {
 	struct worker_model *next;
 	struct vac_model *model;
-	uint32_t id;         /* as the server named it */
-	uint64_t load_frame; /* id of the LOAD frame: answered when resident or failed */
+	struct vac_handed_dir *handed; /* owned while it loads: where its files come from */
+	uint32_t id;                   /* as the server named it */
+	uint64_t load_frame;           /* id of the LOAD frame: answered when resident or failed */
 	bool loading;
 	int64_t progress_ns; /* when progress was last told */
 };
@@ -28,9 +31,11 @@ struct worker_task {
 struct worker {
 	const struct vac_worker_options *options;
 	struct vac_engine *engine;
+	char sandbox[160]; /* what confines it, in words */
 	struct worker_model *models;
 	struct worker_task *tasks;
 	struct vac_buf in, out;
+	struct vac_wire_inbox inbox; /* descriptors whose frames were not handled yet */
 	bool in_engine;    /* a batch or a step of a load runs: only quick frames are handled */
 	uint64_t batch_id; /* a task of the batch that is computed */
 	uint32_t batch_model;

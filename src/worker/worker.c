@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/compute.h"
+#include "worker/sandbox.h"
 #include "worker/state.h"
 
 #define READ_BYTES ((size_t)64 << 10)
@@ -67,7 +69,7 @@ static void fill(struct worker *w)
 			lose(w, ENOMEM, "a request of the server");
 			return;
 		}
-		n = recv(w->options->fd, to, READ_BYTES, MSG_DONTWAIT);
+		n = vac_wire_receive(w->options->fd, to, READ_BYTES, MSG_DONTWAIT, &w->inbox);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -172,6 +174,7 @@ static int say_hello(struct worker *w)
 		.program = {program, (uint32_t)__builtin_strlen(program)},
 		.device = {device, (uint32_t)__builtin_strlen(device)},
 		.description = {description, (uint32_t)__builtin_strlen(description)},
+		.sandbox = {w->sandbox, (uint32_t)__builtin_strlen(w->sandbox)},
 	};
 
 	vac_wire_put_hello(&w->out, &hello);
@@ -220,8 +223,15 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 		.computing = computing,
 		.between_ctx = &w,
 	};
-	int rc = vac_engine_open(&w.engine, &engine_options, err);
+	int rc = vac_backend_find(options->backend, &engine_options.found, err);
 
+	if (rc < 0)
+		return rc;
+	/* Between the backend's module, which is a file, and its threads. */
+	rc = vac_sandbox_enter(options->sandbox, engine_options.found->name, options->fd, w.sandbox,
+			       sizeof(w.sandbox), err);
+	if (rc == 0)
+		rc = vac_engine_open(&w.engine, &engine_options, err);
 	if (rc < 0)
 		return rc;
 	rc = say_hello(&w);
@@ -234,6 +244,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 	vac_engine_close(w.engine);
 	vac_buf_free(&w.in);
 	vac_buf_free(&w.out);
+	vac_wire_inbox_free(&w.inbox);
 	if (w.failure < 0 && err)
 		*err = w.error;
 	return w.failure;

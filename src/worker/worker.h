@@ -10,6 +10,7 @@
 #define VAC_WORKER_WORKER_H
 
 #include "engine/engine.h"
+#include "wire/spawn.h"
 
 struct vac_worker_options {
 	int fd;                    /* stream socket to the server; owned by the caller */
@@ -17,7 +18,8 @@ struct vac_worker_options {
 	const char *backend;       /* "cpu" or "reference" */
 	uint32_t threads;          /* 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* 0: the backend's default */
-	bool plan_only;            /* answer PLAN, MEASURE and PING; refuse the rest */
+	enum vac_sandbox_mode sandbox;
+	bool plan_only; /* answer PLAN, MEASURE and PING; refuse the rest */
 };
 
 /* Serves until SHUTDOWN or until the server closes the socket. 0, or a

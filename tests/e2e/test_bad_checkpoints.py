@@ -391,3 +391,20 @@ def test_files_change_during_the_load(start, zoo, tmp_path, change):
             server.unload("victim")
         measure.wait_until(lambda: not server.workers(), 5, "the worker's end")
     assert "signal" not in server.stderr()
+
+
+def test_link_out_of_a_checkpoint(start, zoo, tmp_path):
+    """It is the server that opens the files: it must not be led elsewhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    checkpoints.shutil.copytree(zoo.path / "tiny" / "a", tmp_path / "models" / "m")
+    checkpoints.shutil.move(tmp_path / "models" / "m" / "tokenizer.json", outside / "tokenizer.json")
+    (tmp_path / "models" / "m" / "tokenizer.json").symlink_to(outside / "tokenizer.json")
+    server = start(models=tmp_path / "models")
+    reply = server.post("/v1/embeddings", {"model": "m", "input": "x"})
+    assert reply.status == 422
+    assert "tokenizer.json: is a link that leads out of the model's directory" in \
+        reply.json["error"]["message"]
+    # Who runs the server may say that it belongs there.
+    server = start(models=[tmp_path / "models", outside])
+    assert len(server.embed("m", ["x"])) == 1

@@ -405,7 +405,13 @@ def test_hub_cache_layout(start, zoo, tmp_path):
     snapshot = repo / "snapshots" / "0123abc"
     snapshot.mkdir()
     for path in pathlib.Path(zoo.path / "tiny" / "a").iterdir():    # links, as the hub makes them
-        (snapshot / path.name).symlink_to(path)
+        if path.is_dir():
+            (snapshot / path.name).mkdir()
+        for file in path.iterdir() if path.is_dir() else [path]:
+            name = file.relative_to(zoo.path / "tiny" / "a")
+            blob = repo / "blobs" / str(name).replace("/", "-")
+            blob.write_bytes(file.read_bytes())
+            (snapshot / name).symlink_to(os.path.relpath(blob, (snapshot / name).parent))
     (tmp_path / "empty").mkdir()
     server = start(models=tmp_path / "empty", env={"HF_HUB_CACHE": str(tmp_path / "hub")})
     assert [m["id"] for m in server.ok("GET", "/v1/models")["data"]] == ["some/model"]

@@ -38,17 +38,20 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	struct vac_wire_result result;
 	struct vac_wire_unloaded unloaded;
 	static struct vac_wire_measured measured;
+	struct vac_wire_file file;
 	uint32_t id;
 
 	switch (what) {
 	case VAC_WIRE_HELLO:
 		if (vac_wire_get_hello(payload, bytes, &hello, &err) == 0)
-			touch(hello.description.text, hello.description.bytes);
+			touch(hello.sandbox.text, hello.sandbox.bytes);
 		break;
 	case VAC_WIRE_LOAD:
 		if (vac_wire_get_load(payload, bytes, &load, &err) == 0) {
 			touch(load.dir.text, load.dir.bytes);
 			touch(load.dtype.text, load.dtype.bytes);
+			while (vac_wire_next_file(&load.files, &file))
+				touch(file.name.text, file.name.bytes);
 		}
 		break;
 	case VAC_WIRE_LOADED:

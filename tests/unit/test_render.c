@@ -375,6 +375,7 @@ static void ps(void **state)
 	struct vac_model_view model = resident_model();
 	struct vac_worker_view worker = {.device = "cpu",
 					 .description = "oneDNN",
+					 .sandbox = "seccomp, landlock 7",
 					 .pid = 4242,
 					 .models = 1,
 					 .usage = {.valid = true,
@@ -402,6 +403,7 @@ static void ps(void **state)
 	assert_resident(at(json, "models.0"));
 	assert_text_at(json, "workers.0.device", "cpu");
 	assert_text_at(json, "workers.0.description", "oneDNN");
+	assert_text_at(json, "workers.0.sandbox", "seccomp, landlock 7");
 	assert_int_at(json, "workers.0.pid", 4242);
 	assert_int_at(json, "workers.0.models", 1);
 	assert_int_at(json, "workers.0.usage.rss_bytes", 1);

@@ -28,16 +28,18 @@ static void assert_string(struct vac_wire_string s, const char *want)
 static void hello_is_what_the_document_says(void **state)
 {
 	static const uint8_t want[] = {
-		32, 0, 0, 0, 1,    0,    0,   0,   0,   0, 0, 0, 0, 0, 0, 0, /* header */
+		40, 0, 0, 0, 1,    0,    0,   0,   0,   0, 0, 0, 0, 0, 0, 0, /* header */
 		1,  0, 0, 0, 0x39, 0x30, 0,   0,        /* version 1, pid 12345 */
 		3,  0, 0, 0, 'v',  '/',  '1',           /* program */
 		3,  0, 0, 0, 'c',  'p',  'u',           /* device */
 		5,  0, 0, 0, 'w',  'o',  'r', 'd', 's', /* description */
-		0,                                      /* closes it to 32 bytes */
+		4,  0, 0, 0, 'n',  'o',  'n', 'e',      /* sandbox */
+		0,                                      /* closes it to 40 bytes */
 	};
 	struct vac_buf buf = VAC_BUF_INIT;
 	struct vac_wire_header header;
-	struct vac_wire_hello hello = {1, 12345, str("v/1"), str("cpu"), str("words")}, back;
+	struct vac_wire_hello hello = {1, 12345, str("v/1"), str("cpu"), str("words"), str("none")},
+			      back;
 	struct vac_error err;
 
 	(void)state;
@@ -53,7 +55,104 @@ static void hello_is_what_the_document_says(void **state)
 	assert_string(back.program, "v/1");
 	assert_string(back.device, "cpu");
 	assert_string(back.description, "words");
+	assert_string(back.sandbox, "none");
 	vac_buf_free(&buf);
+}
+
+/* A worker that says nothing about a sandbox: the payload ends behind the description,
+ * closed by as many zero bytes as it takes. */
+static void hello_without_a_sandbox(void **state)
+{
+	static const char words[] = "abcdefgh";
+
+	(void)state;
+	for (uint8_t n = 0; n < 8; n++) {
+		uint8_t payload[32] = {1, 0, 0, 0, 7, 0, 0, 0};
+		struct vac_wire_hello back;
+		struct vac_error err;
+
+		payload[16] = n;
+		memcpy(payload + 20, words, n);
+		assert_int_equal(vac_wire_get_hello(payload, (20u + n + 7) / 8 * 8, &back, &err),
+				 0);
+		assert_int_equal(back.description.bytes, n);
+		assert_int_equal(back.sandbox.bytes, 0);
+	}
+}
+
+static void a_load_hands_files_over(void **state)
+{
+	static const uint8_t want[] = {
+		48, 0, 0, 0, 3,   0,   0,   0,   5,   0,   0,   0,   0,   0, 0, 0, /* header */
+		9,  0, 0, 0,                                                       /* model */
+		2,  0, 0, 0, '/', 'm',                                             /* dir */
+		0,  0, 0, 0,                                              /* max_batch_tokens */
+		0,  0, 0, 0,                                              /* dtype */
+		1,                                                        /* handed */
+		2,  0, 0, 0,                                              /* files.count */
+		1,  8, 0, 0, 0,   'a', '/', 'b', '.', 'j', 's', 'o', 'n', /* opened */
+		2,  6, 0, 0, 0,   'c', '.', 'j', 's', 'o', 'n',           /* special */
+		0,                                                        /* closes it */
+	};
+	struct vac_buf buf = VAC_BUF_INIT, list = VAC_BUF_INIT;
+	struct vac_wire_load load = {.model = 9, .dir = str("/m"), .handed = true, .file_count = 2};
+	struct vac_wire_load back;
+	struct vac_wire_file file;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_list_file(&list, "a/b.json", VAC_HANDED_OPEN);
+	vac_wire_list_file(&list, "c.json", VAC_HANDED_SPECIAL);
+	load.files = (struct vac_wire_string){(const char *)list.data, (uint32_t)list.bytes};
+	vac_wire_put_load(&buf, VAC_WIRE_LOAD, 5, &load);
+	assert_true(vac_buf_ok(&buf));
+	assert_int_equal(buf.bytes, sizeof(want));
+	assert_memory_equal(buf.data, want, sizeof(want));
+	assert_int_equal(vac_wire_get_load(buf.data + 16, buf.bytes - 16, &back, &err), 0);
+	assert_int_equal(back.model, 9);
+	assert_string(back.dir, "/m");
+	assert_true(back.handed);
+	assert_int_equal(back.file_count, 2);
+	assert_true(vac_wire_next_file(&back.files, &file));
+	assert_int_equal(file.state, VAC_HANDED_OPEN);
+	assert_string(file.name, "a/b.json");
+	assert_true(vac_wire_next_file(&back.files, &file));
+	assert_int_equal(file.state, VAC_HANDED_SPECIAL);
+	assert_string(file.name, "c.json");
+	assert_false(vac_wire_next_file(&back.files, &file));
+	vac_buf_free(&list);
+	vac_buf_free(&buf);
+}
+
+static void a_wrong_list_of_files_is_refused(void **state)
+{
+	/* model 9, dir "/m", then max_batch_tokens and dtype to byte 18, handed there, count at
+	 * 19, the one entry at 23 */
+	static const uint8_t good[32] = {9, 0, 0, 0, 2, 0, 0, 0, '/', 'm', 0, 0, 0, 0,  0,
+					 0, 0, 0, 1, 1, 0, 0, 0, 1,   1,   0, 0, 0, 'a'};
+	static const struct {
+		size_t at;
+		uint8_t value;
+		const char *field;
+	} wrong[] = {
+		{18, 2, "handed"},        {18, 0, "files.count"}, {20, 0x11, "files.count"},
+		{23, 5, "files.state"},   {24, 0, "files.name"},  {24, 9, "files.name"},
+		{28, '\0', "files.name"}, {19, 3, "files.name"},
+	};
+	struct vac_wire_load back;
+	struct vac_error err;
+
+	(void)state;
+	assert_int_equal(vac_wire_get_load(good, sizeof(good), &back, &err), 0);
+	assert_int_equal(back.file_count, 1);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		uint8_t payload[sizeof(good)];
+
+		memcpy(payload, good, sizeof(good));
+		payload[wrong[i].at] = wrong[i].value;
+		assert_int_equal(vac_wire_get_load(payload, sizeof(payload), &back, &err), -EINVAL);
+		assert_non_null(strstr(err.message, wrong[i].field));
+	}
 }
 
 static void another_version_is_refused_by_name(void **state)
@@ -113,12 +212,14 @@ static void a_task_is_what_the_document_says(void **state)
 static void a_load_is_what_the_document_says(void **state)
 {
 	static const uint8_t want[] = {
-		24, 0, 0, 0, 3,   0,   0,   0,   5, 0, 0, 0, 0, 0, 0, 0, /* header */
+		32, 0, 0, 0, 3,   0,   0,   0,   5, 0, 0, 0, 0, 0, 0, 0, /* header */
 		7,  0, 0, 0,                                             /* model */
 		2,  0, 0, 0, '/', 'a',                                   /* dir */
 		0,  2, 0, 0,                                             /* max_batch_tokens */
 		4,  0, 0, 0, 'b', 'f', '1', '6',                         /* dtype */
-		0,  0,                                                   /* closes it */
+		0,                                                       /* handed */
+		0,  0, 0, 0,                                             /* files.count */
+		0,  0, 0, 0, 0,                                          /* closes it */
 	};
 	struct vac_wire_load load = {
 		.model = 7, .dir = str("/a"), .max_batch_tokens = 512, .dtype = str("bf16")};
@@ -131,18 +232,18 @@ static void a_load_is_what_the_document_says(void **state)
 	assert_true(vac_buf_ok(&buf));
 	assert_int_equal(buf.bytes, sizeof(want));
 	assert_memory_equal(buf.data, want, sizeof(want));
-	assert_int_equal(vac_wire_get_load(buf.data + 16, 24, &back, &err), 0);
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 32, &back, &err), 0);
 	assert_int_equal(back.model, 7);
 	assert_string(back.dir, "/a");
 	assert_int_equal(back.max_batch_tokens, 512);
 	assert_string(back.dtype, "bf16");
 	/* Every shorter payload is refused. */
-	for (size_t cut = 0; cut < 22; cut++)
+	for (size_t cut = 0; cut < 27; cut++)
 		assert_int_equal(vac_wire_get_load(buf.data + 16, cut, &back, &err), -EINVAL);
-	assert_non_null(strstr(err.message, "'dtype'"));
+	assert_non_null(strstr(err.message, "'files.count'"));
 	/* Neither string may end before its end. */
 	buf.data[16 + 19] = 0;
-	assert_int_equal(vac_wire_get_load(buf.data + 16, 24, &back, &err), -EINVAL);
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 32, &back, &err), -EINVAL);
 	assert_non_null(strstr(err.message, "'dtype'"));
 	vac_buf_free(&buf);
 	/* A directory may be long, a dtype not. */
@@ -378,6 +479,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hello_is_what_the_document_says),
+		cmocka_unit_test(hello_without_a_sandbox),
+		cmocka_unit_test(a_load_hands_files_over),
+		cmocka_unit_test(a_wrong_list_of_files_is_refused),
 		cmocka_unit_test(another_version_is_refused_by_name),
 		cmocka_unit_test(a_task_is_what_the_document_says),
 		cmocka_unit_test(a_load_is_what_the_document_says),

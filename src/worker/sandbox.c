@@ -1,0 +1,216 @@
+/*
+ * sandbox.c - the worker gives up what reading models does not need. See
+ * sandbox.h for when.
+ */
+#include "worker/sandbox.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* For a model's files while it is loaded (VAC_WIRE_MAX_FDS, twice) and those of
+ * loads that wait. */
+#define MAX_DESCRIPTORS 4096
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+/* ---- what the filter stopped ---- */
+
+static size_t put_number(char *to, unsigned number)
+{
+	char digits[12];
+	size_t n = 0, at = 0;
+
+	do {
+		digits[n++] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	while (n > 0)
+		to[at++] = digits[--n];
+	to[at] = '\0';
+	return at;
+}
+
+static const char *call_name(int number)
+{
+	size_t count;
+	const struct vac_call_rule *rules = vac_common_calls(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (rules[i].number == number)
+			return rules[i].name;
+	}
+	return "";
+}
+
+/* The process's name outlives it until it is reaped, so that who reaps it can say
+ * which call it was; and the log gets a line. Only calls that a signal handler may
+ * make, and that the filter allows. */
+static void on_stopped(int signal_number, siginfo_t *info, void *context)
+{
+	char text[128] = "vacate-worker: the sandbox stopped system call ";
+	char name[64] = "!";
+	size_t n = strlen(text);
+
+	(void)signal_number;
+	(void)context;
+	n += put_number(text + n, (unsigned)info->si_syscall);
+	strcpy(text + n, " (");
+	strcat(text, call_name(info->si_syscall));
+	strcat(text, ")\n");
+	(void)!write(STDERR_FILENO, text, strlen(text));
+	n = 1 + put_number(name + 1, (unsigned)info->si_syscall);
+	name[n] = ' ';
+	strcpy(name + n + 1, call_name(info->si_syscall));
+	prctl(PR_SET_NAME, name, 0, 0, 0); /* its first 15 bytes */
+	syscall(SYS_reboot, 0, 0, 0, NULL);
+	_exit(128 + SIGSYS);
+}
+
+static void watch_filter(void)
+{
+	struct sigaction action = {.sa_sigaction = on_stopped, .sa_flags = SA_SIGINFO};
+
+	sigaction(SIGSYS, &action, NULL);
+}
+
+/* ---- what needs no kernel of any age ---- */
+
+static void limit(int resource, rlim_t most)
+{
+	struct rlimit now;
+
+	if (getrlimit(resource, &now) != 0 || now.rlim_max < most)
+		return;
+	now.rlim_cur = now.rlim_max = most;
+	setrlimit(resource, &now);
+}
+
+/* What a library may read later on. The rest may hold secrets: overwritten, since
+ * whoever reads this process's memory reads them where they lay. */
+static bool is_kept(const char *variable)
+{
+	static const char *const kept[] = {"LANG=", "LC_",       "TZ=",   "MALLOC_", "GLIBC_",
+					   "LD_",   "MIMALLOC_", "CUDA_", "NVIDIA_", "TMPDIR="};
+
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		if (strncmp(variable, kept[i], strlen(kept[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void reduce_environment(void)
+{
+	char **to = environ;
+
+	for (char **at = environ; at && *at; at++) {
+		if (is_kept(*at))
+			*to++ = *at;
+		else
+			memset(*at, 0, strlen(*at));
+	}
+	if (to)
+		*to = NULL;
+}
+
+/* A server that runs as root has workers without its powers. */
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+
+	memset(none, 0, sizeof(none));
+	syscall(SYS_capset, &header, none);
+}
+
+static void close_others(int socket)
+{
+#ifdef SYS_close_range
+	if (syscall(SYS_close_range, (unsigned)socket + 1, ~0u, 0) == 0)
+		return;
+#endif
+	for (int fd = socket + 1; fd < MAX_DESCRIPTORS; fd++)
+		close(fd);
+}
+
+/* ---- all of it ---- */
+
+static int refuse(enum vac_sandbox_mode mode, char *got, size_t room, const char *why,
+		  struct vac_error *err)
+{
+	snprintf(got, room, "none (%s)", why);
+	if (mode != VAC_SANDBOX_REQUIRE)
+		return 0;
+	return vac_fail(err, VAC_E_UNSUPPORTED,
+			"the sandbox that --sandbox require asks for cannot be had: %s", why);
+}
+
+/* Landlock first: its calls are none that the filter lets pass. */
+static int enter(enum vac_sandbox_mode mode, const struct vac_sandbox_profile *profile, char *got,
+		 size_t room, struct vac_error *err)
+{
+	const char *no_landlock = NULL, *no_filter = NULL;
+	char wall[96] = "no landlock";
+	int version;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return refuse(mode, got, room, "new privileges cannot be given up", err);
+	drop_capabilities();
+	version = vac_landlock_enter(profile->paths, profile->path_count, &no_landlock);
+	if (version > 0)
+		snprintf(wall, sizeof(wall), "landlock %d", version);
+	else if (no_landlock)
+		snprintf(wall, sizeof(wall), "no landlock (%s)", no_landlock);
+	watch_filter();
+	if (vac_filter_install(profile->calls, profile->call_count, &no_filter) == 0)
+		snprintf(got, room, "seccomp, %s", wall);
+	else if (version > 0)
+		snprintf(got, room, "no seccomp (%s), %s", no_filter, wall);
+	else
+		return refuse(mode, got, room, no_filter, err);
+	/* The filter alone leaves no way to a file when the profile opens none. */
+	if (mode == VAC_SANDBOX_REQUIRE && (no_filter || (version <= 0 && profile->path_count)))
+		return vac_fail(err, VAC_E_UNSUPPORTED,
+				"the sandbox that --sandbox require asks for cannot be had: %s",
+				got);
+	return 0;
+}
+
+int vac_sandbox_enter(enum vac_sandbox_mode mode, const char *backend, int socket, char *got,
+		      size_t room, struct vac_error *err)
+{
+	const struct vac_sandbox_profile *profile = vac_sandbox_profile(backend);
+	char why[96];
+
+	if (mode == VAC_SANDBOX_OFF) {
+		snprintf(got, room, "none (switched off)");
+		return 0;
+	}
+	if (SANITIZED)
+		return refuse(mode, got, room, "built with a sanitizer", err);
+	if (!profile) {
+		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend);
+		return refuse(mode, got, room, why, err);
+	}
+	limit(RLIMIT_CORE, 0); /* a core would hold models and requests */
+	limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
+	close_others(socket);
+	reduce_environment();
+	return enter(mode, profile, got, room, err);
+}
