@@ -5,6 +5,7 @@
 #define VAC_SERVER_HTTP_H
 
 #include "server/loop.h"
+#include "server/seats.h"
 
 struct MHD_Daemon;
 struct MHD_Connection;
@@ -22,7 +23,10 @@ struct vac_http {
 	char address[80];         /* "http://127.0.0.1:8321" */
 	struct vac_request *requests;
 	uint32_t request_count, connection_count;
-	size_t held_bytes; /* of all bodies */
+	bool crowded;      /* there were many connections since memory was trimmed */
+	size_t held_bytes; /* of all bodies, and of replies that were not taken yet */
+	struct vac_seats seats;
+	struct vac_timer seats_timer;
 };
 
 int vac_http_start(struct vac_http *http, struct vac_server *server,
