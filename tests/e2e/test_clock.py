@@ -10,7 +10,7 @@ import crowd
 import injection
 import measure
 import pytest
-from test_supervisor import Fake, fake, message, works    # noqa: F401
+from test_supervisor import fake, message, works    # noqa: F401
 
 HOUR = 3600
 STEPS = [10 * HOUR, -10 * HOUR, 400 * 24 * HOUR, 0, -5 * 24 * HOUR, 0]
@@ -67,7 +67,6 @@ def test_steps_between_requests(start, clock):
     receipt = server.unload("tiny/a")
     assert abs(parsed(receipt["at"]) - clock.now()) < 60
     assert all(n >= 0 for n in numbers(receipt)), receipt
-    # The library does not jump in what it is measured with, here.
     assert receipt["unload_ms"] < 5000 and receipt["resident_ms"] < 60_000, receipt
 
 
