@@ -7,7 +7,7 @@
 /* Kept for those who come: a share of the seats, so that a burst is let in while
  * others are told to go. */
 #define KEPT_SHARE 16
-#define KEPT_MOST  64
+#define KEPT_MOST  32
 
 void vac_seats_init(struct vac_seats *seats, uint32_t most, void (*close)(struct vac_seat *seat))
 {

@@ -124,7 +124,7 @@ static void test_few(void **state)
 {
 	static const struct {
 		uint32_t most, free_below;
-	} cases[] = {{1, 0}, {2, 1}, {15, 14}, {16, 15}, {32, 30}, {1024, 960}, {20000, 19936}};
+	} cases[] = {{1, 0}, {2, 1}, {15, 14}, {16, 15}, {32, 30}, {1024, 992}, {20000, 19968}};
 	struct vac_seats seats;
 
 	(void)state;
