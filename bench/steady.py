@@ -228,13 +228,65 @@ def slow(args, directory, table):
     return {"rows": {" ".join(key): row for key, row in rows.items()}, "slow": told}
 
 
+def share(args, directory, table):
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        sys.exit("steady.py: part share needs two cores")
+    first, second = {cores[0]}, {cores[1]}
+    models = {"tiny": (tiny(directory, "tiny/a"), "tiny/a")}
+    if (pathlib.Path(args.models) / args.model / "config.json").is_file():
+        models = {args.model: (args.models, args.model), **models}
+    bench = harness.build_dir() / "bench" / "engine_bench"
+    subprocess.run(["ninja", "-C", harness.build_dir(), "bench/engine_bench"], check=True,
+                   stdout=subprocess.DEVNULL)
+    values = {}
+    for name, (place, model) in models.items():
+        os.sched_setaffinity(0, second)    # the server inherits it
+        server = harness.Server(place, pathlib.Path(directory) / "log", "--keep-alive", "-1",
+                                "--threads", "1")
+        try:
+            server.load(model)
+            (worker,) = server.workers()
+            os.sched_setaffinity(worker, first)
+            rows = []
+            # In turn, so that both see the same machine.
+            for _ in range(args.rounds):
+                alone = subprocess.run(
+                    [bench, pathlib.Path(place) / model, "--threads", "1", "--in-flight",
+                     str(args.clients), "--seconds", str(args.seconds)], input=TEXT.encode(),
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+                    env={**os.environ, "VACATE_BACKEND_PATH": str(harness.build_dir())},
+                    preexec_fn=lambda: os.sched_setaffinity(0, first))
+                alone = json.loads(alone.stdout)
+                through = result(load(directory, server, model, args.clients, 10 ** 12,
+                                      args.seconds))
+                if through["failed"]:
+                    raise SystemExit(f"{through['failed']} requests failed")
+                rows.append((alone["answered"] / alone["seconds"],
+                             through["replies"] / through["seconds"], through))
+            server.stop()
+        finally:
+            server.kill()
+            os.sched_setaffinity(0, cores)
+        alone, through = (sorted(row[i] for row in rows)[len(rows) // 2] for i in (0, 1))
+        ratio = through / alone * 100
+        table.add(f"{name}: engine alone, one core, requests a second", f"{alone:.0f}")
+        table.add(f"{name}: through the server", f"{through:.0f}")
+        # The figure is of a model like all-MiniLM-L6-v2; a tiny one is told beside it.
+        limit = ("90", ratio >= 90) if name != "tiny" or len(models) == 1 else ()
+        table.add(f"{name}: share, %", f"{ratio:.1f}", *limit)
+        values[name] = [{"alone": a, "through": t, **row} for a, t, row in rows]
+    return values
+
+
 def main():
     args = options(__doc__, part=("requests", "requests, cycles, share or slow"),
                    requests=(1_000_000, "of part requests"), connections=(2000, "of it"),
                    cycles=(10_000, "of part cycles"), slow=(10_000, "clients of part slow"),
+                   clients=(64, "of part share"), rounds=(3, "of part share"),
                    seconds=(10, "of a measurement of parts share and slow"))
     os.environ.setdefault("VACATE_BUILD", str(ROOT / "build"))
-    parts = {"requests": requests, "cycles": cycles, "slow": slow}
+    parts = {"requests": requests, "cycles": cycles, "share": share, "slow": slow}
     if args.part not in parts:
         sys.exit(f"steady.py: no part '{args.part}'; one of {', '.join(parts)}")
     table = Table()
