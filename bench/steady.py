@@ -14,9 +14,9 @@ Exits with 1 when a figure is missed."""
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
-import threading
 import time
 
 from common import ROOT, finish, harness, measure, options, percentile, scratch
@@ -45,12 +45,11 @@ class Table:
         self.lines.append(text)
 
     def flat(self, name, samples):
-        """Between the third and the last quarter neither the median nor the least
-        grows by more than 256 KiB. What requests in flight hold comes and goes."""
-        third, last = (samples[len(samples) * q // 4:len(samples) * (q + 1) // 4] for q in (2, 3))
-        grown = max(percentile(last, 50) - percentile(third, 50), min(last) - min(third))
-        self.add(f"{name}: growth over the last half, KiB", grown // KIB, FLAT // KIB,
-                 grown <= FLAT)
+        """The last half, all of it, stays within 256 KiB."""
+        half = samples[len(samples) // 2:]
+        spread = max(half) - min(half)
+        self.add(f"{name}: spread over the last half, KiB", spread // KIB, FLAT // KIB,
+                 spread <= FLAT)
         self.add(f"{name}: median of each quarter, MiB", " ".join(
             f"{percentile(samples[len(samples) * q // 4:len(samples) * (q + 1) // 4], 50) / MIB:.2f}"
             for q in range(4)))
@@ -87,22 +86,16 @@ def result(process):
     return json.loads(out)
 
 
-class Memory(threading.Thread):
-    """USS of the server and of its worker, again and again."""
-
-    def __init__(self, server, every_s):
-        super().__init__(daemon=True)
-        self.server, self.every_s, self.ended = server, every_s, threading.Event()
-        self.own, self.worker = [], []
-
-    def run(self):
-        while not self.ended.wait(self.every_s):
-            self.own.append(measure.uss(self.server.pid))
-            self.worker.append(measure.uss(self.server.workers()[0]))
-
-    def finish(self):
-        self.ended.set()
-        self.join()
+def at_rest(server, process):
+    """(USS of the server, of its worker) while the clients of a process are held
+    and nothing is in flight: what that holds comes and goes."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        measure.wait_until(
+            lambda: crowd.metrics(server)["vacate_http_requests_in_flight"] == 1, 30, "rest")
+        return measure.uss(server.pid), measure.uss(server.workers()[0])
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def tiny(directory, *names):
@@ -118,14 +111,12 @@ def requests(args, directory, table):
                             "--keep-alive", "-1", "--max-queue", "4096")
     try:
         server.load("tiny/a")
-        memory = Memory(server, 0.25)
         process = load(directory, server, "tiny/a", args.connections, args.requests)
-        time.sleep(0.5)    # connections are made
-        memory.start()
-        while process.poll() is None and len(memory.own) < 1:
-            time.sleep(0.01)
-        process.wait()
-        memory.finish()
+        time.sleep(1)    # connections are made
+        samples = []
+        while process.poll() is None:
+            samples.append(at_rest(server, process))
+            time.sleep(0.5)
         told = result(process)
         numbers = crowd.metrics(server)
         status = server.stop()
@@ -134,14 +125,15 @@ def requests(args, directory, table):
     table.add("requests answered", told["replies"])
     table.add("failed", told["failed"], 0, told["failed"] == 0)
     table.add("connections closed by the server", told["reconnects"], 0, told["reconnects"] == 0)
-    # The last samples may have seen the connections close.
-    table.flat("server's USS", memory.own[:-2])
-    table.flat("worker's USS", memory.worker[:-2])
+    # The last ones may have seen the connections close.
+    own, worker = zip(*samples[:-2])
+    table.flat("server's USS", own)
+    table.flat("worker's USS", worker)
     table.add("requests a second", f"{told['replies'] / told['seconds']:.0f}")
     table.add("latency p50 / p99 / longest, ms", " / ".join(
         f"{told[k] / 1e3:.1f}" for k in ("p50_us", "p99_us", "longest_us")))
     table.add("server's exit status", status, 0, status == 0)
-    return {**told, "server_uss": memory.own, "worker_uss": memory.worker, "metrics": numbers}
+    return {**told, "server_uss": own, "worker_uss": worker, "metrics": numbers}
 
 
 def cycles(args, directory, table):

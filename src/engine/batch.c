@@ -6,7 +6,7 @@
  * that is furthest behind among those with work is next; a model that was idle
  * is set to the least clock of the busy ones, so that it cannot save turns up.
  * Within a model jobs take turns by sequences, so that a large job does not
- * hold up small ones. A batch ends at the scratch's rows, or at the tokens
+ * hold up small ones. A batch ends at max_batch_tokens, or at the tokens
  * that the model computes in batch_target_ms at its measured speed; one
  * sequence always fits. On the engine's thread.
  */
@@ -71,7 +71,7 @@ static uint32_t budget_tokens(const struct vac_engine *engine, const struct vac_
 	double tokens = VAC_BATCH_FIRST_TOKENS;
 	if (model->tokens_per_second > 0)
 		tokens = model->tokens_per_second * engine->batch_target_ms * 1e-3;
-	return tokens < model->layout.rows ? (uint32_t)tokens : model->layout.rows;
+	return tokens < model->max_batch_tokens ? (uint32_t)tokens : model->max_batch_tokens;
 }
 
 /* Moves sequences from the model's queue into the batch and their tokens to

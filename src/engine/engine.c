@@ -9,8 +9,7 @@
 #include "engine/internal.h"
 #include "memory/trim.h"
 
-#define MAX_THREADS      1024
-#define MAX_BATCH_TOKENS (1u << 20)
+#define MAX_THREADS 1024
 
 static uint32_t allowed_cpus(void)
 {
@@ -27,11 +26,12 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 {
 	const struct vac_backend *backend;
 	uint32_t threads = options->threads ? options->threads : allowed_cpus();
-	if (threads > MAX_THREADS || options->max_batch_tokens > MAX_BATCH_TOKENS)
+	if (threads > MAX_THREADS || options->max_batch_tokens > VAC_BATCH_MAX_TOKENS)
 		return vac_fail(err, VAC_E_INVALID,
 				"%u threads and batches of %u tokens are asked for; the limits are "
 				"%u and %u",
-				threads, options->max_batch_tokens, MAX_THREADS, MAX_BATCH_TOKENS);
+				threads, options->max_batch_tokens, MAX_THREADS,
+				VAC_BATCH_MAX_TOKENS);
 	int rc = vac_backend_find(options->backend ? options->backend : "cpu", &backend, err);
 	if (rc < 0)
 		return rc;

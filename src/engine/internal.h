@@ -15,6 +15,9 @@
 /* A batch's size until the model's speed has been measured. */
 #define VAC_BATCH_FIRST_TOKENS 64
 
+/* Of max_batch_tokens. */
+#define VAC_BATCH_MAX_TOKENS (1u << 20)
+
 /* How one model divides the scratch region: token ids and types, starts,
  * activations, the head's, and the rest as the kernels' workspace. Each starts
  * at a multiple of 64 bytes. */
@@ -40,6 +43,7 @@ struct vac_model {
 	uint32_t id;
 	enum vac_load_stage stage;
 	char *dir;
+	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
 	struct vac_tokenizer_parsed *parsed;
 	size_t tokenizer_json_bytes;

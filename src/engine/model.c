@@ -77,13 +77,20 @@ static int find_max_tokens(struct vac_model *model, const struct vac_st_config *
 	return 0;
 }
 
+/* What the engine's backend computes in. */
+static const char *dtype_of(const struct vac_engine *engine)
+{
+	(void)engine;
+	return "float32";
+}
+
 static void fill_info(struct vac_model *model)
 {
 	struct vac_model_info *info = &model->info;
 	const struct vac_network *network = model->network;
 	snprintf(info->architecture, sizeof(info->architecture), "%s",
 		 network->architecture->model_type);
-	snprintf(info->dtype, sizeof(info->dtype), "float32");
+	snprintf(info->dtype, sizeof(info->dtype), "%s", dtype_of(model->engine));
 	snprintf(info->pooling, sizeof(info->pooling), "%s", vac_pooling_name(model->head.pooling));
 	info->normalize = model->head.normalize;
 	info->hidden_size = network->hidden_size;
@@ -106,7 +113,7 @@ static int lay_out_scratch(struct vac_model *model, struct vac_error *err)
 {
 	struct vac_scratch_layout *l = &model->layout;
 	uint64_t activations, workspace, head, head_workspace;
-	l->rows = model->engine->max_batch_tokens;
+	l->rows = model->max_batch_tokens;
 	if (l->rows < model->info.max_tokens)
 		l->rows = model->info.max_tokens;
 	l->sequences = l->rows < VAC_BATCH_MAX_SEQUENCES ? l->rows : VAC_BATCH_MAX_SEQUENCES;
@@ -196,8 +203,30 @@ static int open_network(struct vac_model *model, struct vac_error *err)
 	return find_max_tokens(model, &st, err);
 }
 
+static int take_options(struct vac_model *model, const struct vac_model_options *options,
+			struct vac_error *err)
+{
+	model->max_batch_tokens = model->engine->max_batch_tokens;
+	if (options && options->max_batch_tokens > VAC_BATCH_MAX_TOKENS)
+		return vac_fail(err, VAC_E_INVALID,
+				"max_batch_tokens: batches of %u tokens are asked for; the limit "
+				"is %u",
+				options->max_batch_tokens, VAC_BATCH_MAX_TOKENS);
+	if (options && options->max_batch_tokens)
+		model->max_batch_tokens = options->max_batch_tokens;
+	if (!options || !options->dtype || !*options->dtype)
+		return 0;
+	if (strcmp(options->dtype, dtype_of(model->engine)) != 0)
+		return vac_fail(err, VAC_E_UNSUPPORTED,
+				"dtype: backend %s does not compute in %.24s; it can: %s",
+				model->engine->backend->name, options->dtype,
+				dtype_of(model->engine));
+	return 0;
+}
+
 /* Headers, config and tokenizer: all that a plan needs. */
-static int open_model(struct vac_engine *engine, const char *dir, struct vac_model **out,
+static int open_model(struct vac_engine *engine, const char *dir,
+		      const struct vac_model_options *options, struct vac_model **out,
 		      struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
@@ -208,6 +237,8 @@ static int open_model(struct vac_engine *engine, const char *dir, struct vac_mod
 	vac_weights_init(&model->weights, engine->backend, engine->compute);
 	model->dir = strdup(dir);
 	int rc = model->dir ? 0 : vac_fail_nomem(err, "a path", strlen(dir) + 1);
+	if (rc == 0)
+		rc = take_options(model, options, err);
 	if (rc == 0)
 		rc = open_network(model, err);
 	model->times.open_ns = vac_now_ns() - start;
@@ -228,11 +259,12 @@ static int open_model(struct vac_engine *engine, const char *dir, struct vac_mod
 	return 0;
 }
 
-int vac_engine_plan(struct vac_engine *engine, const char *dir, struct vac_plan *plan,
+int vac_engine_plan(struct vac_engine *engine, const char *dir,
+		    const struct vac_model_options *options, struct vac_plan *plan,
 		    struct vac_model_info *info, struct vac_error *err)
 {
 	struct vac_model *model;
-	int rc = open_model(engine, dir, &model, err);
+	int rc = open_model(engine, dir, options, &model, err);
 	if (rc < 0)
 		return rc;
 	*plan = model->plan;
@@ -243,7 +275,8 @@ int vac_engine_plan(struct vac_engine *engine, const char *dir, struct vac_plan 
 }
 
 int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir,
-			 struct vac_model **out, struct vac_error *err)
+			 const struct vac_model_options *options, struct vac_model **out,
+			 struct vac_error *err)
 {
 	struct vac_model *model;
 	if (id == VAC_OWNER_SHARED)
@@ -251,7 +284,7 @@ int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir
 	for (const struct vac_model *m = engine->models; m; m = m->next)
 		if (m->id == id)
 			return vac_fail(err, VAC_E_INVALID, "model id %u is in use", id);
-	int rc = open_model(engine, dir, &model, err);
+	int rc = open_model(engine, dir, options, &model, err);
 	if (rc < 0)
 		return rc;
 	model->id = id;

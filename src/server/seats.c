@@ -26,8 +26,10 @@ static void wait_in(struct vac_list *list, struct vac_seat *seat, int64_t now_ns
 {
 	seat->since_ns = now_ns;
 	seat->bytes = 0;
-	if (!seat->leaving)
-		vac_list_append(list, &seat->link);
+	if (seat->leaving)
+		return;
+	vac_list_drop(&seat->link); /* it may be the last itself */
+	vac_list_insert(list, list->last, &seat->link);
 }
 
 void vac_seats_take(struct vac_seats *seats, struct vac_seat *seat, int64_t now_ns)

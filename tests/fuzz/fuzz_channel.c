@@ -373,7 +373,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		abort();
 	vac_supervisor_init(&supervisor, &loop, &options);
 	supervisor.gone = gone;
-	worker = vac_supervisor_worker(&supervisor, "cpu", false, &err);
+	worker = vac_supervisor_worker(&supervisor, "cpu", NULL, false, &err);
 	if (!worker)
 		abort();
 	if (byte(&input) % 4)
