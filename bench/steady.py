@@ -125,6 +125,9 @@ def requests(args, directory, table):
     table.add("requests answered", told["replies"])
     table.add("failed", told["failed"], 0, told["failed"] == 0)
     table.add("connections closed by the server", told["reconnects"], 0, told["reconnects"] == 0)
+    if len(samples) < 10:
+        raise SystemExit(f"steady.py: {args.requests} requests are over too soon to see what "
+                         "happens to memory; ask for more")
     # The last ones may have seen the connections close.
     own, worker = zip(*samples[:-2])
     table.flat("server's USS", own)
