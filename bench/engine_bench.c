@@ -10,6 +10,10 @@
  * A line "go" on standard input is waited for before each shape with
  * --lockstep, so that another program's runs can be put in between.
  *
+ * --in-flight N: N requests of the text on standard input are in the engine at any
+ * time, each made from the text anew, as a worker's would be; prints how many were
+ * answered a second.
+ *
  * --embed: texts from standard input, each ended by a NUL byte, one request
  * each; vectors to standard output as float32.
  */
@@ -22,7 +26,7 @@
 
 struct arguments {
 	const char *dir, *backend, *shapes;
-	uint32_t threads, batch_tokens;
+	uint32_t threads, batch_tokens, in_flight;
 	double seconds;
 	bool embed, lockstep;
 };
@@ -84,6 +88,65 @@ static int embed_stdin(struct vac_engine *engine, struct vac_model *model)
 	}
 	free(text);
 	return failed;
+}
+
+/* One of --in-flight. */
+struct flight {
+	struct vac_job *job;
+	bool done;
+};
+
+static int take_off(struct vac_model *model, const struct vac_input *input, struct flight *flight,
+		    struct vac_error *err)
+{
+	const struct vac_task_options options = {.task = VAC_TASK_EMBED};
+	int rc = vac_job_create(model, &options, input, 1, &flight->job, err);
+	flight->done = false;
+	if (rc >= 0)
+		vac_job_submit(flight->job, mark_done, &flight->done);
+	return rc;
+}
+
+static int time_flights(struct vac_engine *engine, struct vac_model *model,
+			const struct arguments *a)
+{
+	static char text[1 << 16];
+	const struct vac_input input = {.text = text,
+					.text_bytes = fread(text, 1, sizeof(text), stdin)};
+	struct flight *flights = calloc(a->in_flight, sizeof(*flights));
+	struct vac_error err = {0};
+	int64_t start = 0, warm = vac_now_ns() + 500000000, now = 0;
+	uint64_t answered = 0;
+	int rc = flights ? 0 : -1;
+	for (uint32_t i = 0; rc >= 0 && i < a->in_flight; i++)
+		rc = take_off(model, &input, &flights[i], &err);
+	while (rc >= 0 && (start == 0 || now < start + (int64_t)(a->seconds * 1e9))) {
+		rc = vac_engine_step(engine, &err);
+		for (uint32_t i = 0; rc >= 0 && i < a->in_flight; i++) {
+			if (!flights[i].done)
+				continue;
+			rc = vac_job_status(flights[i].job, &err);
+			vac_job_free(flights[i].job);
+			flights[i].job = NULL;
+			answered++;
+			if (rc >= 0)
+				rc = take_off(model, &input, &flights[i], &err);
+		}
+		now = vac_now_ns();
+		if (start == 0 && now >= warm) {
+			start = now;
+			answered = 0;
+		}
+	}
+	if (rc >= 0)
+		printf("{\"answered\": %llu, \"seconds\": %.3f}\n", (unsigned long long)answered,
+		       (double)(now - start) * 1e-9);
+	for (uint32_t i = 0; flights && i < a->in_flight; i++) {
+		if (flights[i].job)
+			vac_job_free(flights[i].job);
+	}
+	free(flights);
+	return rc < 0 ? fail("in flight", &err) : 0;
 }
 
 static int time_shape(struct vac_engine *engine, struct vac_model *model, uint32_t sequences,
@@ -176,7 +239,9 @@ static int run(const struct arguments *a)
 	while (!failed && (rc = vac_model_load_step(model, &err)) != 0)
 		failed = rc < 0 ? fail("load", &err) : 0;
 	fprintf(stderr, "load %.1f ms\n", (double)(vac_now_ns() - start) * 1e-6);
-	if (!failed)
+	if (!failed && a->in_flight)
+		failed = time_flights(engine, model, a);
+	else if (!failed)
 		failed = a->embed ? embed_stdin(engine, model) : time_shapes(engine, model, a);
 	vac_engine_close(engine);
 	return failed;
@@ -199,6 +264,8 @@ int main(int argc, char **argv)
 			a.threads = (uint32_t)atoi(value), i++;
 		else if (strcmp(argv[i], "--batch-tokens") == 0)
 			a.batch_tokens = (uint32_t)atoi(value), i++;
+		else if (strcmp(argv[i], "--in-flight") == 0)
+			a.in_flight = (uint32_t)atoi(value), i++;
 		else if (strcmp(argv[i], "--seconds") == 0)
 			a.seconds = atof(value), i++;
 		else
@@ -206,7 +273,8 @@ int main(int argc, char **argv)
 	}
 	if (!a.dir) {
 		fprintf(stderr, "usage: engine_bench MODEL_DIR [--backend cpu] [--threads N] "
-				"[--shapes 1x16,32x128] [--seconds 1] [--lockstep] [--embed]\n");
+				"[--shapes 1x16,32x128] [--seconds 1] [--lockstep] [--embed] "
+				"[--in-flight N]\n");
 		return 2;
 	}
 	return run(&a);

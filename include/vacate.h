@@ -43,7 +43,7 @@ enum vac_error_code {
 	VAC_E_NOT_FOUND = 2,   /* no such model, file or object: ENOENT */
 	VAC_E_UNSUPPORTED = 3, /* well formed, but not something Vacate can serve: ENOTSUP */
 	VAC_E_TOO_LARGE = 4,   /* longer or larger than a stated limit: E2BIG */
-	VAC_E_NO_ROOM = 5,     /* not enough memory on host or device: ENOMEM */
+	VAC_E_NO_ROOM = 5,     /* not enough memory (or descriptors, or processes): ENOMEM */
 	VAC_E_BUSY = 6,        /* a queue is full or the name is being drained: EAGAIN */
 	VAC_E_IO = 7,          /* the system refused to read or write: EIO */
 	VAC_E_CORRUPT = 8,     /* a file's content breaks its format's rules: EBADMSG */

@@ -65,9 +65,9 @@ struct vac_call {
 	size_t input_count;
 	bool timeout_set; /* X-Request-Timeout */
 	int64_t timeout_ms;
-	bool no_autoload; /* TASK on a model that is not loaded: refused, not loaded */
-	bool drop_cache;  /* UNLOAD */
-	size_t limit;     /* RECEIPTS; 0: all kept */
+	bool no_autoload;      /* TASK on a model that is not loaded: refused, not loaded */
+	bool drop_cache;       /* UNLOAD */
+	size_t limit;          /* RECEIPTS; 0: all kept */
 	int64_t since_wall_ns; /* RECEIPTS: none that is older */
 	/* for the family's own rendering */
 	bool base64;

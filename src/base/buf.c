@@ -15,13 +15,13 @@ void vac_buf_free(struct vac_buf *buf)
 	buf->data = NULL;
 	buf->bytes = 0;
 	buf->capacity = 0;
-	buf->failed = false;
+	buf->failed = buf->starved = false;
 }
 
 void vac_buf_reset(struct vac_buf *buf)
 {
 	buf->bytes = 0;
-	buf->failed = false;
+	buf->failed = buf->starved = false;
 }
 
 void *vac_buf_reserve(struct vac_buf *buf, size_t extra_bytes)
@@ -43,7 +43,7 @@ void *vac_buf_reserve(struct vac_buf *buf, size_t extra_bytes)
 			capacity += capacity / 2;
 		data = realloc(buf->data, capacity);
 		if (!data) {
-			buf->failed = true;
+			buf->failed = buf->starved = true;
 			return NULL;
 		}
 		buf->data = data;

@@ -20,6 +20,7 @@ struct vac_buf {
 	size_t capacity;    /* allocated */
 	size_t limit_bytes; /* 0: none; more than that marks the buffer failed */
 	bool failed;
+	bool starved; /* failed for want of memory, not for its limit */
 };
 
 #define VAC_BUF_INIT ((struct vac_buf){0})

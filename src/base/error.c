@@ -59,7 +59,8 @@ int vac_fail_errno(struct vac_error *err, int errnum, const char *fmt, ...)
 
 	if (errnum == ENOENT || errnum == ENOTDIR)
 		code = VAC_E_NOT_FOUND;
-	else if (errnum == ENOMEM)
+	else if (errnum == ENOMEM || errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS ||
+		 errnum == EAGAIN)
 		code = VAC_E_NO_ROOM;
 	if (err) {
 		va_list ap;
@@ -80,6 +81,8 @@ int vac_fail_errno(struct vac_error *err, int errnum, const char *fmt, ...)
 
 int vac_fail_nomem(struct vac_error *err, const char *what, size_t bytes)
 {
+	if (bytes == 0)
+		return vac_fail(err, VAC_E_NO_ROOM, "out of memory: no room for %s", what);
 	return vac_fail(err, VAC_E_NO_ROOM,
 			"out of memory: %zu bytes for %s could not be allocated", bytes, what);
 }

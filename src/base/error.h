@@ -30,10 +30,12 @@ int vac_fail(struct vac_error *err, enum vac_error_code code, const char *fmt, .
 	VAC_PRINTF(3, 4);
 
 /* The same for a failed system call: appends ": " and strerror(errnum).
- * ENOENT becomes VAC_E_NOT_FOUND, ENOMEM VAC_E_NO_ROOM, the rest VAC_E_IO. */
+ * ENOENT becomes VAC_E_NOT_FOUND; what the system has too little of (ENOMEM,
+ * EMFILE, EAGAIN of a fork) VAC_E_NO_ROOM, the rest VAC_E_IO. */
 int vac_fail_errno(struct vac_error *err, int errnum, const char *fmt, ...) VAC_PRINTF(3, 4);
 
-/* Sets err to "out of memory" naming what was to be allocated; returns -ENOMEM. */
+/* Sets err to "out of memory" naming what was to be allocated, and how many bytes
+ * unless that is 0; returns -ENOMEM. */
 int vac_fail_nomem(struct vac_error *err, const char *what, size_t bytes);
 
 /* Adds machine detail to an error that is already set. */

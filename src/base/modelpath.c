@@ -28,15 +28,27 @@ struct listing {
 	size_t count, capacity;
 };
 
-/* On the stack, so that "no memory" cannot be mistaken for "no model". A path
- * that is too long for the buffer is too long for the system. */
-static bool has_config(const char *dir)
+/* 1: it has a config.json, 0: not, negative: the system does not let us know. On
+ * the stack, so that "no memory" cannot be mistaken for "no model". A path that
+ * is too long for the buffer is too long for the system. */
+static int look_for_config(const char *dir, struct vac_error *err)
 {
 	char path[PATH_MAX];
 	struct stat st;
 	int n = snprintf(path, sizeof(path), "%s/config.json", dir);
 
-	return n > 0 && (size_t)n < sizeof(path) && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+	if (n <= 0 || (size_t)n >= sizeof(path))
+		return 0;
+	if (stat(path, &st) == 0)
+		return S_ISREG(st.st_mode);
+	if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG)
+		return 0;
+	return vac_fail_errno(err, errno, "%s: cannot be looked at", path);
+}
+
+static bool has_config(const char *dir)
+{
+	return look_for_config(dir, NULL) > 0;
 }
 
 /* Opens a directory that may be missing: *out stays NULL then, and also when
@@ -300,13 +312,13 @@ static int hub_repo(const char *hub, const char *name, char **repo, struct vac_e
 	return 0;
 }
 
-/* DIR/name when that is a model. 1: found, 0: not, negative: no memory. A
+/* DIR/name when that is a model. 1: found, 0: not, negative: it cannot be known. A
  * directory inside a model (1_Pooling has a config.json too) is none. */
 static int find_below(const char *dir, const char *name, char **out, struct vac_error *err)
 {
 	const char *slash = strchr(name, '/');
 	char *path, *first, *parent;
-	bool inside = false;
+	int rc;
 
 	if (slash) {
 		first = strndup(name, (size_t)(slash - name));
@@ -314,18 +326,20 @@ static int find_below(const char *dir, const char *name, char **out, struct vac_
 		free(first);
 		if (!parent)
 			return vac_fail_nomem(err, "the path of a model", 0);
-		inside = has_config(parent);
+		rc = look_for_config(parent, err);
 		free(parent);
+		if (rc != 0)
+			return rc < 0 ? rc : 0;
 	}
 	path = vac_path_join(dir, name);
 	if (!path)
 		return vac_fail_nomem(err, "the path of a model", 0);
-	if (inside || !has_config(path)) {
+	rc = look_for_config(path, err);
+	if (rc > 0)
+		*out = path;
+	else
 		free(path);
-		return 0;
-	}
-	*out = path;
-	return 1;
+	return rc;
 }
 
 static int resolve_path(const char *path, bool allow_path, char **dir, struct vac_error *err)
@@ -374,6 +388,7 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 		      char **dir, struct vac_error *err)
 {
 	char *hub = NULL, *repo = NULL;
+	struct vac_error refused = {0};
 	struct vac_quoted shown;
 	struct stat st;
 	int rc;
@@ -388,9 +403,14 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 				"characters",
 				vac_quote(&shown, name, strlen(name)));
 	for (size_t i = 0; i < where->dir_count; i++) {
-		rc = find_below(where->dirs[i], name, dir, err);
-		if (rc != 0)
-			return rc < 0 ? rc : 0;
+		struct vac_error why;
+
+		rc = find_below(where->dirs[i], name, dir, &why);
+		if (rc > 0)
+			return 0;
+		/* A place that we may not read does not hide the others. */
+		if (rc < 0 && refused.code == VAC_OK)
+			refused = why;
 	}
 	rc = vac_model_hub_cache(where, &hub, err);
 	if (rc == 0 && hub)
@@ -399,8 +419,13 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 		goto out;
 	if (repo && stat(repo, &st) == 0 && S_ISDIR(st.st_mode))
 		rc = hub_snapshot(repo, dir, err);
-	else
+	else if (refused.code == VAC_OK)
 		rc = fail_not_found(where, hub, name, err);
+	if (!*dir && refused.code != VAC_OK) {
+		rc = vac_error_errno(refused.code);
+		if (err)
+			*err = refused;
+	}
 out:
 	free(repo);
 	free(hub);

@@ -74,8 +74,10 @@ int main(int argc, char **argv)
 {
 	int rc;
 
-	if (open_standard_descriptors() < 0)
+	if (open_standard_descriptors() < 0) {
+		fprintf(stderr, "vacate: /dev/null: cannot be opened: %s\n", strerror(errno));
 		return VAC_EXIT_FAILED;
+	}
 	if (argc < 2) {
 		print_help(stderr);
 		return VAC_EXIT_USAGE;

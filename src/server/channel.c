@@ -117,11 +117,15 @@ int vac_worker_commit(const struct vac_ask *ask, struct vac_exchange *exchange,
 	if (worker->socket.fd < 0) {
 		vac_buf_free(&worker->out);
 	} else if (!vac_buf_ok(&worker->out)) {
+		bool starved = worker->out.starved;
+
 		worker->out.bytes = ask->mark;
-		worker->out.failed = false;
+		worker->out.failed = worker->out.starved = false;
+		if (starved)
+			return vac_fail_nomem(err, "a frame to the worker", 0);
 		return vac_fail(err, VAC_E_TOO_LARGE,
 				"the request does not fit in a frame of %" PRIu32
-				" bytes, or there is no memory for it; send fewer inputs at once",
+				" bytes; send fewer inputs at once",
 				VAC_WIRE_MAX_PAYLOAD_BYTES);
 	} else {
 		worker->dirty = true;
@@ -243,7 +247,10 @@ static void flush(struct vac_worker *worker)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		/* No memory for it in the kernel: the socket stays writable, and the
+		 * next turn of the loop tries again. */
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ||
+			      errno == ENOMEM)) {
 			worker->paused = true;
 			vac_loop_change(worker->supervisor->loop, &worker->socket,
 					EPOLLIN | EPOLLOUT);

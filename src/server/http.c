@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/tcp.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "memory/trim.h"
 #include "server/state.h"
 
 #define NS_PER_MS 1000000
@@ -50,12 +52,20 @@
 #define LEFT_MS 20
 /* Of the descriptors that may be open, for other things than connections. */
 #define SPARE_DESCRIPTORS 32
+/* Of a reply, which is held in memory, a client must take so much in each
+ * client_timeout_ms. */
+#define REPLY_PROGRESS_BYTES ((uint64_t)256 << 10)
+/* From that many connections down to that few: what they took goes back. */
+#define TRIM_FROM 256
+#define TRIM_AT   32
 
 struct vac_connection {
 	struct vac_http *http;
-	struct vac_source source;    /* the client's socket, for its leaving */
-	struct vac_timer timer;      /* until a request must be whole, then until it must be
-				      * answered */
+	struct vac_source source; /* the client's socket, for its leaving */
+	struct vac_timer timer;   /* until a request must be whole, then until it must be
+				      * answered, then until the reply must be taken */
+	struct vac_seat seat;
+	uint64_t taken_bytes;        /* by the client, when the timer was set for a reply */
 	struct vac_request *request; /* in work; NULL between requests */
 	bool left;                   /* the client shut its side */
 	bool slow;                   /* its time was over */
@@ -93,16 +103,44 @@ static void client_left(struct vac_source *source, uint32_t events)
 	}
 }
 
+/* Bytes that the client has acknowledged over the life of the connection. Who is
+ * no TCP client is one of this machine, and libmicrohttpd's time-out is enough. */
+static uint64_t taken_bytes(const struct vac_connection *connection)
+{
+	struct tcp_info info = {0};
+	socklen_t bytes = sizeof(info);
+
+	if (getsockopt(connection->source.fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+		return UINT64_MAX;
+	return info.tcpi_bytes_acked;
+}
+
+static void watch_reply(struct vac_connection *connection)
+{
+	const struct vac_server *server = connection->http->server;
+
+	connection->taken_bytes = taken_bytes(connection);
+	if (connection->taken_bytes != UINT64_MAX)
+		vac_timer_set(&connection->http->server->loop, &connection->timer,
+			      vac_now_ns() + server->options.client_timeout_ms * NS_PER_MS);
+}
+
 static void too_slow(struct vac_timer *timer)
 {
 	struct vac_connection *connection = VAC_CONTAINER(timer, struct vac_connection, timer);
+	const struct vac_request *request = connection->request;
 
-	if (connection->request && connection->request->stage == VAC_REQUEST_WORKING) {
+	if (request && request->stage == VAC_REQUEST_WORKING) {
 		vac_dispatch_expire(connection->request);
 		return;
 	}
+	if (request && request->stage == VAC_REQUEST_DONE &&
+	    taken_bytes(connection) - connection->taken_bytes >= REPLY_PROGRESS_BYTES) {
+		watch_reply(connection);
+		return;
+	}
 	/* libmicrohttpd sees the end and closes; it may be anywhere in its states. */
-	if (connection->left) {
+	if (connection->left && !(request && request->stage == VAC_REQUEST_DONE)) {
 		/* What it sent stays readable. It may take some turns to read, and
 		 * a wake-up before the last of them is lost, too. */
 		shutdown(connection->source.fd, SHUT_RD);
@@ -113,6 +151,32 @@ static void too_slow(struct vac_timer *timer)
 	connection->slow = true;
 	shutdown(connection->source.fd, SHUT_RDWR);
 }
+
+/* ---- when all connections are taken ---- */
+
+static void crowded_out(struct vac_seat *seat)
+{
+	struct vac_connection *connection = VAC_CONTAINER(seat, struct vac_connection, seat);
+
+	vac_log(VAC_LOG_DEBUG, "a slow or resting client makes way, its connection is closed");
+	connection->slow = true;
+	shutdown(connection->source.fd, SHUT_RDWR);
+}
+
+static void relieve(struct vac_http *http)
+{
+	int64_t again_ns = vac_seats_relieve(&http->seats, vac_now_ns());
+
+	if (again_ns >= 0)
+		vac_timer_set(&http->server->loop, &http->seats_timer, again_ns);
+}
+
+static void seats_due(struct vac_timer *timer)
+{
+	relieve(VAC_CONTAINER(timer, struct vac_http, seats_timer));
+}
+
+/* ---- connections come and go ---- */
 
 static void connection_began(struct vac_http *http, struct MHD_Connection *mhd, void **context)
 {
@@ -134,7 +198,10 @@ static void connection_began(struct vac_http *http, struct MHD_Connection *mhd, 
 		goto err;
 	}
 	give_time(connection, http->server->options.client_timeout_ms);
+	vac_seats_take(&http->seats, &connection->seat, vac_now_ns());
+	relieve(http);
 	http->connection_count++;
+	http->crowded = http->crowded || http->connection_count >= TRIM_FROM;
 	http->server->metrics.connections++;
 	*context = connection;
 	return;
@@ -161,6 +228,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	if (!connection->whole && !connection->left && !connection->slow)
 		vac_linger_add(&http->lingers, connection->source.fd);
 	vac_timer_close(&http->server->loop, &connection->timer);
+	vac_seats_leave(&http->seats, &connection->seat);
 	http->connection_count--;
 	vac_listeners_resume(&http->listeners);
 	free(connection);
@@ -180,6 +248,7 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 
 		connection->whole = false;
 		give_time(connection, http->server->options.client_timeout_ms);
+		vac_seats_sends(&http->seats, &connection->seat, vac_now_ns());
 	}
 	return NULL; /* becomes the request's context */
 }
@@ -213,7 +282,11 @@ static enum MHD_Result send_reply(struct vac_request *request)
 						   MHD_RESPMEM_MUST_FREE);
 	if (!response)
 		return MHD_NO;
-	/* It is the response's now. */
+	/* It is the response's now, and held like a body until the client took it. */
+	request->held_bytes += reply->body.bytes;
+	request->server->http.held_bytes += reply->body.bytes;
+	if (reply->body.bytes > REPLY_PROGRESS_BYTES)
+		watch_reply(request->connection);
 	reply->body = VAC_BUF_INIT;
 	if (reply->content_type)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
@@ -403,6 +476,8 @@ static enum MHD_Result take_body(struct vac_request *request, const char *data, 
 	size_t total = request->body.bytes + bytes;
 	struct vac_error err;
 
+	vac_seats_gets_on(&request->server->http.seats, &request->connection->seat, bytes,
+			  vac_now_ns());
 	if (request->stage == VAC_REQUEST_REFUSED) {
 		request->body.bytes += bytes; /* counts; there is no memory behind it */
 		return request->body.bytes / REFUSED_FACTOR > options->max_body_bytes ? MHD_NO
@@ -440,6 +515,7 @@ static enum MHD_Result complete(struct vac_request *request)
 
 	connection->whole = true;
 	vac_timer_clear(&request->server->loop, &connection->timer);
+	vac_seats_is_served(&request->server->http.seats, &connection->seat);
 	if (request->stage == VAC_REQUEST_REFUSED)
 		return send_reply(request);
 	request->arrived_ns = vac_now_ns();
@@ -517,6 +593,9 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 	assert(!request->suspended && request->stage != VAC_REQUEST_WORKING);
 	request->connection->request = NULL;
 	give_time(request->connection, http->server->options.idle_timeout_ms);
+	vac_seats_rests(&http->seats, &request->connection->seat, vac_now_ns());
+	if (http->seats.taken > http->seats.free_below && !vac_timer_is_set(&http->seats_timer))
+		relieve(http);
 	vac_dispatch_release(request);
 	vac_stream_close(&request->stream);
 	drop_body(request);
@@ -599,10 +678,13 @@ int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_
 
 	*http = (struct vac_http){.server = server, .run_at_ns = -1};
 	http->lingers.loop = &server->loop;
+	if (vac_timer_open(&server->loop, &http->seats_timer, seats_due) < 0)
+		return vac_fail_nomem(err, "a timer", 0);
 	rc = vac_listeners_open(&http->listeners, &where, err);
 	if (rc < 0)
 		return rc;
 	http->connection_limit = connection_limit(options);
+	vac_seats_init(&http->seats, http->connection_limit, crowded_out);
 	http->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
 			MHD_USE_NO_LISTEN_SOCKET,
@@ -651,6 +733,10 @@ int64_t vac_http_run(struct vac_http *http)
 	if (http->run_wanted) {
 		http->run_wanted = false;
 		MHD_run(http->daemon);
+	}
+	if (http->crowded && http->connection_count <= TRIM_AT) {
+		http->crowded = false;
+		vac_trim();
 	}
 	if (http->run_wanted)
 		return 0; /* a handler finished another request meanwhile */

@@ -7,6 +7,7 @@
 #include "server/linger.h"
 #include "server/listen.h"
 #include "server/loop.h"
+#include "server/seats.h"
 
 struct MHD_Daemon;
 struct MHD_Connection;
@@ -25,7 +26,10 @@ struct vac_http {
 	struct vac_request *requests;
 	uint32_t request_count, connection_count;
 	uint32_t connection_limit;
-	size_t held_bytes; /* of all bodies */
+	bool crowded;      /* there were many connections since memory was trimmed */
+	size_t held_bytes; /* of all bodies, and of replies that were not taken yet */
+	struct vac_seats seats;
+	struct vac_timer seats_timer;
 };
 
 /* Listens, and begins to take connections. */

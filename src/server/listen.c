@@ -20,7 +20,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define BACKLOG 1024
+/* A crowd that comes at once waits here; beyond, the kernel drops its SYNs, which
+ * costs each a second. */
+#define BACKLOG 4096
 /* Connections that one listener may take in one turn of the loop. */
 #define BATCH 64
 /* Until accept() is tried again when it failed for want of descriptors or memory. */

@@ -145,9 +145,13 @@ static void put_http(const struct vac_server *server, struct vac_buf *buf)
 	    (double)m->connections);
 	one(buf, "vacate_http_connections", "gauge", "Connections open now.",
 	    server->http.connection_count);
+	one(buf, "vacate_http_crowded_out_total", "counter",
+	    "Connections that were closed for new ones, since all were taken.",
+	    (double)server->http.seats.crowded_out);
 	one(buf, "vacate_http_requests_in_flight", "gauge", "Requests that have no reply yet.",
 	    server->http.request_count);
-	one(buf, "vacate_http_held_bytes", "gauge", "Request bodies held in memory now.",
+	one(buf, "vacate_http_held_bytes", "gauge",
+	    "Requests, and replies that were not taken yet, held in memory now.",
 	    (double)server->http.held_bytes);
 	put_access(server, buf);
 }

@@ -113,9 +113,9 @@ struct vac_worker *vac_supervisor_worker(struct vac_supervisor *supervisor, cons
 					 const char *owner, bool plan_only, struct vac_error *err);
 
 /* Asks: begin, append one frame with a vac_wire_put_*(&worker->out, id, ...),
- * commit. Commit takes the frame back and fails (VAC_E_TOO_LARGE) when it did
- * not fit. An exchange of NULL expects no answer. A worker that is dying takes
- * everything; the exchange is lost when it is reaped. */
+ * commit. Commit takes the frame back and fails when it did not fit (VAC_E_TOO_LARGE)
+ * or there was no memory for it (VAC_E_NO_ROOM). An exchange of NULL expects no answer.
+ * A worker that is dying takes everything; the exchange is lost when it is reaped. */
 struct vac_ask {
 	struct vac_worker *worker;
 	size_t mark;

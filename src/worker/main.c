@@ -5,6 +5,7 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,15 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 	return 0;
 }
 
+/* glibc raises its mmap threshold with each large block that is freed, and keeps
+ * on its heap up to twice as much as that: frames of thousands of requests would
+ * stay. Fixed, they are mappings that go back when they are freed. */
+static void fix_thresholds(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_TRIM_THRESHOLD, 128 << 10);
+}
+
 int main(int argc, char **argv)
 {
 	struct vac_worker_options options = {.fd = WORKER_FD, .device = "cpu", .backend = "cpu"};
@@ -127,6 +137,7 @@ int main(int argc, char **argv)
 	if (rc != 0)
 		return rc == 1 ? 0 : rc;
 	vac_log_init("vacate-worker", VAC_LOG_INFO);
+	fix_thresholds();
 	if (fstat(options.fd, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr,
 			"vacate-worker: descriptor 3 is not a socket; this program is started "

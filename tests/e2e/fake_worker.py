@@ -21,6 +21,19 @@ made from the bytes of the text.
   die-load, die-task, die-plan
                     dies of SIGKILL when it is asked that
   die-task-once     the same, if the file FAKE_WORKER_ONCE does not exist yet
+  hang-task-once    takes a TASK and stops reading, if that file does not exist
+  cut-result        sends half of a RESULT and dies
+  cut-result-hang   sends half of a RESULT and hangs
+  trickle           sends every RESULT byte by byte
+  reverse           keeps a RESULT back and sends it after the next one
+  result-twice      sends every RESULT twice
+  hello-twice       says HELLO again with the first RESULT
+  oversized, odd-length, flagged
+                    answers the first TASK with a header that is not allowed
+  unknown-type      answers a TASK with a frame type that nobody knows
+  other-answer      answers a TASK with LOADED
+  wild-progress     sends PROGRESS beyond its total, and for a TASK
+  wild-working      says WORKING for questions and models that never were
   fail-load         answers LOAD with ERROR unsupported
   fail-task         answers TASK with ERROR too_large
   fail-plan         answers PLAN with ERROR corrupt
@@ -100,13 +113,21 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_once():
-    path = os.environ["FAKE_WORKER_ONCE"]
+def once():
+    """True for the first that asks, of all workers."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.close(os.open(os.environ["FAKE_WORKER_ONCE"], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        return
-    die()
+        return False
+    return True
+
+
+# Headers that no receiver may accept.
+BAD_HEADERS = {
+    "oversized": struct.pack("<IHHQ", (64 << 20) + 8, RESULT, 0, 1),
+    "odd-length": struct.pack("<IHHQ", 44, RESULT, 0, 1),
+    "flagged": struct.pack("<IHHQ", 48, RESULT, 4, 1),
+}
 
 
 def sleep_ms(ms):
@@ -125,6 +146,7 @@ class Worker:
         self.models = {}
         self.names = {}
         self.data = b""
+        self.kept = None
 
     def send(self, *args):
         self.sock.sendall(frame(*args))
@@ -180,7 +202,7 @@ class Worker:
     def task(self, identity, payload):
         which, _, _, _, _, count = struct.unpack_from("<IBBBII", payload)
         note(f"task {identity} {count}")
-        if asked("hang-task"):
+        if asked("hang-task") or asked("hang-task-once") and once():
             hang()
         self.working(identity, which)
         sleep_ms(number("slow-task"))
@@ -188,8 +210,8 @@ class Worker:
             die()
         if asked("die-task"):
             die()
-        if asked("die-task-once"):
-            die_once()
+        if asked("die-task-once") and once():
+            die()
         if asked("garbage-answer"):
             self.sock.sendall(b"\xee" * 64)
             return
@@ -217,8 +239,44 @@ class Worker:
             vectors += struct.pack(f"<{DIMENSIONS}f", *(seed + i for i in range(DIMENSIONS)))
         if asked("short-result"):
             count, vectors = count - 1, vectors[:-4 * DIMENSIONS]
-        self.send(RESULT, identity, struct.pack("<IIQQQQ", count, DIMENSIONS, tokens,
-                                                1000, 2000, 3000) + vectors)
+        self.result(identity, struct.pack("<IIQQQQ", count, DIMENSIONS, tokens,
+                                          1000, 2000, 3000) + vectors)
+
+    def result(self, identity, payload):
+        data = frame(RESULT, identity, payload)
+        if asked("cut-result") or asked("cut-result-hang"):
+            self.sock.sendall(data[:len(data) // 2])
+            hang() if asked("cut-result-hang") else die()
+        for word, header in BAD_HEADERS.items():
+            if asked(word):
+                self.sock.sendall(header + data)
+                return
+        if asked("unknown-type"):
+            self.send(0x7A, identity, payload)
+            return
+        if asked("other-answer"):
+            self.send(LOADED, identity, model(planned_bytes()))
+            return
+        if asked("hello-twice"):
+            self.hello()
+        if asked("wild-progress"):
+            self.send(PROGRESS, identity, struct.pack("<QQ", 1 << 63, 1))
+        if asked("wild-working"):
+            self.send(WORKING, identity, struct.pack("<I", 4_000_000_000))
+            self.send(WORKING, 1 << 62, struct.pack("<I", 0))
+        if asked("reverse") and self.kept is None:
+            self.kept = data
+            return
+        if asked("trickle"):
+            for byte in data:
+                self.sock.sendall(bytes([byte]))
+        else:
+            self.sock.sendall(data)
+        if asked("result-twice"):
+            self.sock.sendall(data)
+        if self.kept:
+            self.sock.sendall(self.kept)
+            self.kept = None
 
     def handle(self, kind, identity, payload):
         if kind == PLAN:

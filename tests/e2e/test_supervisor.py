@@ -21,7 +21,7 @@ class Fake(harness.Server):
     """A server whose workers are fake_worker.py; says(...) changes what the
     workers that start from now on do wrong."""
 
-    def __init__(self, place, *options, words=""):
+    def __init__(self, place, *options, words="", env=None):
         self.log = place / "events"
         self.words = place / "words"
         self.words.write_text(words)
@@ -35,7 +35,7 @@ class Fake(harness.Server):
         wrapper.chmod(0o755)
         super().__init__(models, place / "stderr", *options, env={
             "VACATE_WORKER": str(wrapper), "FAKE_WORKER_LOG": str(self.log),
-            "FAKE_WORKER_ONCE": str(place / "once")})
+            "FAKE_WORKER_ONCE": str(place / "once"), **(env or {})})
 
     def says(self, words):
         self.words.write_text(words)
@@ -67,10 +67,10 @@ def fake(tmp_path):
     """fake(*options, words=...) -> Fake; ended and checked when the test is over."""
     servers = []
 
-    def begin(*options, words=""):
+    def begin(*options, words="", env=None):
         place = tmp_path / str(len(servers))
         place.mkdir()
-        servers.append(Fake(place, *options, words=words))
+        servers.append(Fake(place, *options, words=words, env=env))
         return servers[-1]
 
     yield begin
