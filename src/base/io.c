@@ -165,16 +165,27 @@ int vac_list_dir(const char *dir, void (*entry)(void *ctx, const char *name), vo
 {
 	struct dirent *at;
 	DIR *stream;
+	int error;
 
 	if (vac_handed_list(dir, entry, ctx))
 		return 0;
 	stream = opendir(dir);
 	if (!stream)
 		return -errno;
-	while ((at = readdir(stream)))
+	while ((at = vac_next_entry(stream, &error)))
 		entry(ctx, at->d_name);
 	closedir(stream);
-	return 0;
+	return -error;
+}
+
+struct dirent *vac_next_entry(DIR *stream, int *error)
+{
+	struct dirent *entry;
+
+	errno = 0;
+	entry = readdir(stream);
+	*error = entry ? 0 : errno;
+	return entry;
 }
 
 char *vac_path_join(const char *dir, const char *name)

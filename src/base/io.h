@@ -6,6 +6,7 @@
 #ifndef VAC_BASE_IO_H
 #define VAC_BASE_IO_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -44,6 +45,8 @@ int vac_list_dir(const char *dir, void (*entry)(void *ctx, const char *name),
 int vac_fstat(int fd, struct stat *st) VAC_MUST_CHECK;
 
 /* "dir/name" into a new string (caller frees), NULL when out of memory. */
+/* readdir() that tells an error from the end: NULL with *error 0 or an errno. */
+struct dirent *vac_next_entry(DIR *stream, int *error);
 char *vac_path_join(const char *dir, const char *name);
 
 #endif

@@ -173,19 +173,25 @@ int vac_model_hub_cache(const struct vac_model_dirs *where, char **out, struct v
 	return *out ? 0 : vac_fail_nomem(err, "the path of the hub cache", 0);
 }
 
+/* What was read of a list is not all of it when the reading ended in an error. */
+static int listed(const char *path, int error, struct vac_error *err)
+{
+	return error ? vac_fail_errno(err, error, "%s: cannot list", path) : 0;
+}
+
 /* Counts the entries of a directory, hidden ones aside, up to 1000; *only is
  * set (caller frees) when there is one. */
 static int only_entry(const char *path, char **only, unsigned *count, struct vac_error *err)
 {
 	struct dirent *entry;
 	DIR *dir;
-	int rc = open_place(path, &dir, err);
+	int rc = open_place(path, &dir, err), error = 0;
 
 	*only = NULL;
 	*count = 0;
 	if (!dir)
 		return rc;
-	while (rc == 0 && *count < 1000 && (entry = readdir(dir))) {
+	while (rc == 0 && *count < 1000 && (entry = vac_next_entry(dir, &error))) {
 		if (entry->d_name[0] == '.')
 			continue;
 		free(*only);
@@ -195,7 +201,9 @@ static int only_entry(const char *path, char **only, unsigned *count, struct vac
 		++*count;
 	}
 	closedir(dir);
-	if (*count != 1) {
+	if (rc == 0)
+		rc = listed(path, error, err);
+	if (rc < 0 || *count != 1) {
 		free(*only);
 		*only = NULL;
 	}
@@ -460,11 +468,11 @@ static int list_dir(struct listing *list, const char *path, const char *org, str
 {
 	struct dirent *entry;
 	DIR *dir;
-	int rc = open_place(path, &dir, err);
+	int rc = open_place(path, &dir, err), error = 0;
 
 	if (!dir)
 		return rc;
-	while (rc == 0 && (entry = readdir(dir))) {
+	while (rc == 0 && (entry = vac_next_entry(dir, &error))) {
 		char *sub, *name;
 
 		if (entry->d_name[0] == '.' || !component_ok(entry->d_name, strlen(entry->d_name)))
@@ -482,7 +490,7 @@ static int list_dir(struct listing *list, const char *path, const char *org, str
 		}
 	}
 	closedir(dir);
-	return rc;
+	return rc < 0 ? rc : listed(path, error, err);
 }
 
 /* One directory entry of the hub cache. Broken ones are no models. */
@@ -517,15 +525,15 @@ static int list_hub(struct listing *list, const char *hub, struct vac_error *err
 {
 	struct dirent *entry;
 	DIR *dir;
-	int rc = open_place(hub, &dir, err);
+	int rc = open_place(hub, &dir, err), error = 0;
 
 	if (!dir)
 		return rc;
-	while (rc == 0 && (entry = readdir(dir)))
+	while (rc == 0 && (entry = vac_next_entry(dir, &error)))
 		if (strncmp(entry->d_name, HUB_PREFIX, strlen(HUB_PREFIX)) == 0)
 			rc = list_hub_entry(list, hub, entry->d_name, err);
 	closedir(dir);
-	return rc;
+	return rc < 0 ? rc : listed(hub, error, err);
 }
 
 static int by_name(const void *a, const void *b)

@@ -34,13 +34,13 @@ int vac_meter_dir_cache(const char *dir, const char *suffix, bool drop, uint64_t
 {
 	DIR *stream = opendir(dir);
 	struct dirent *entry;
-	int rc = 0;
+	int rc = 0, error = 0;
 
 	if (!stream)
 		return vac_fail_errno(err, errno, "%s: cannot list", dir);
 	*cached_bytes = 0;
 	*dropped = drop;
-	while (rc == 0 && (entry = readdir(stream))) {
+	while (rc == 0 && (entry = vac_next_entry(stream, &error))) {
 		char *path;
 
 		if (!ends_in(entry->d_name, suffix))
@@ -51,5 +51,7 @@ int vac_meter_dir_cache(const char *dir, const char *suffix, bool drop, uint64_t
 		free(path);
 	}
 	closedir(stream);
+	if (rc == 0 && error)
+		rc = vac_fail_errno(err, error, "%s: cannot list", dir);
 	return rc;
 }

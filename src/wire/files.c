@@ -179,21 +179,42 @@ static int open_one(struct scan *scan, const char *path, const char *name)
 
 static int scan_dir(struct scan *scan, const char *below);
 
+/* A place that says so is not the model's; any other error may hide a part of it,
+ * without which it would answer something else. */
+static bool is_absent(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == EACCES || error == EPERM ||
+	       error == ELOOP;
+}
+
+/* 1, 0 or an error. */
+static int is_dir(struct scan *scan, const char *path, const struct dirent *entry)
+{
+	struct stat st;
+
+	if (entry->d_type == DT_REG)
+		return 0;
+	if (stat(path, &st) == 0)
+		return S_ISDIR(st.st_mode);
+	return is_absent(errno) ? 0 : vac_fail_errno(scan->err, errno, "%s: cannot look at", path);
+}
+
 static int scan_entry(struct scan *scan, const char *below, const struct dirent *entry)
 {
 	const char *leaf = entry->d_name;
 	char *name = *below ? vac_path_join(below, leaf) : strdup(leaf);
 	char *path = name ? vac_path_join(scan->dir, name) : NULL;
-	struct stat st;
 	int rc = 0;
 
 	if (!path)
 		rc = vac_fail_nomem(scan->err, "the files of a model", strlen(leaf));
 	else if (is_read(leaf))
 		rc = open_one(scan, path, name);
-	else if (!*below && entry->d_type != DT_REG && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-		rc = scan_dir(scan, name);
 	else if (!*below)
+		rc = is_dir(scan, path, entry);
+	if (rc > 0)
+		rc = scan_dir(scan, name);
+	else if (rc == 0 && !*below && !is_read(leaf))
 		rc = add(scan, name, VAC_HANDED_NAMED, -1);
 	free(path);
 	free(name);
@@ -205,21 +226,22 @@ static int scan_dir(struct scan *scan, const char *below)
 	char *path = vac_path_join(scan->dir, below);
 	struct dirent *entry;
 	DIR *stream;
-	int rc = 0;
+	int rc = 0, error = 0;
 
 	if (!path)
 		return vac_fail_nomem(scan->err, "the files of a model", strlen(below));
 	stream = opendir(path);
-	free(path);
-	if (!stream)
-		return errno == EMFILE || errno == ENFILE || errno == ENOMEM
-			       ? vac_fail_errno(scan->err, errno, "%s: cannot list", scan->dir)
-			       : 0;
-	while (rc == 0 && (entry = readdir(stream))) {
+	if (!stream && !is_absent(errno))
+		rc = vac_fail_errno(scan->err, errno, "%s: cannot list", path);
+	while (stream && rc == 0 && (entry = vac_next_entry(stream, &error))) {
 		if (entry->d_name[0] != '.')
 			rc = scan_entry(scan, below, entry);
 	}
-	closedir(stream);
+	if (rc == 0 && error)
+		rc = vac_fail_errno(scan->err, error, "%s: cannot list", path);
+	if (stream)
+		closedir(stream);
+	free(path);
 	return rc;
 }
 
@@ -292,7 +314,8 @@ static bool keep(struct vac_wire_inbox *inbox, int fd)
 		int *fds = more <= INBOX_LIMIT ? realloc(inbox->fds, more * sizeof(*fds)) : NULL;
 
 		if (!fds) {
-			close(fd);
+			if (fd >= 0)
+				close(fd);
 			return false;
 		}
 		inbox->fds = fds;
@@ -326,8 +349,9 @@ ssize_t vac_wire_receive(int socket, void *to, size_t bytes, int flags,
 			ok = keep(inbox, fd) && ok;
 		}
 	}
-	/* Cut short: descriptors were lost, since this process may open no more. */
-	if (!ok || (message.msg_flags & MSG_CTRUNC)) {
+	if (message.msg_flags & MSG_CTRUNC)
+		ok = keep(inbox, VAC_WIRE_CUT_SHORT) && ok;
+	if (!ok) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -350,8 +374,11 @@ int vac_wire_inbox_take(struct vac_wire_inbox *inbox)
 
 void vac_wire_inbox_free(struct vac_wire_inbox *inbox)
 {
-	while (inbox->count > 0)
-		close(inbox->fds[--inbox->count]);
+	while (inbox->count > 0) {
+		inbox->count--;
+		if (inbox->fds[inbox->count] >= 0)
+			close(inbox->fds[inbox->count]);
+	}
 	free(inbox->fds);
 	*inbox = (struct vac_wire_inbox){0};
 }

@@ -39,7 +39,11 @@ void vac_wire_files_free(struct vac_wire_files *files);
 ssize_t vac_wire_send_files(int socket, const void *data, size_t bytes,
 			    const struct vac_wire_files *files, int flags);
 
-/* Descriptors that arrived and that no frame has asked for yet. */
+/* Descriptors that arrived and that no frame has asked for yet. Behind those of a
+ * message that was cut short, since this process may open no more, stands
+ * VAC_WIRE_CUT_SHORT: its frame is refused, the next one finds its own. */
+#define VAC_WIRE_CUT_SHORT (-2)
+
 struct vac_wire_inbox {
 	int *fds; /* owned */
 	size_t count, capacity;
@@ -48,7 +52,7 @@ struct vac_wire_inbox {
  * more came than anybody may send. */
 ssize_t vac_wire_receive(int socket, void *to, size_t bytes, int flags,
 			 struct vac_wire_inbox *inbox);
-/* The oldest, which the caller then owns; -1: there is none. */
+/* The oldest, which the caller then owns; -1: there is none; VAC_WIRE_CUT_SHORT. */
 int vac_wire_inbox_take(struct vac_wire_inbox *inbox);
 void vac_wire_inbox_free(struct vac_wire_inbox *inbox);
 

@@ -4,6 +4,7 @@
  */
 #include "worker/state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -77,14 +78,22 @@ static int take_files(struct worker *w, struct source *s, struct vac_error *err)
 {
 	struct vac_wire_string files = s->load.files;
 	struct vac_wire_file file;
+	bool cut_short = false;
 	int rc = 0;
 
 	s->handed = vac_handed_new(s->dir);
 	if (!s->handed)
 		rc = vac_fail_nomem(err, "the files of a model", s->load.file_count);
 	while (vac_wire_next_file(&files, &file)) {
-		int fd = file.state == VAC_HANDED_OPEN ? vac_wire_inbox_take(&w->inbox) : -1;
+		int fd = -1;
 
+		if (file.state == VAC_HANDED_OPEN && !cut_short)
+			fd = vac_wire_inbox_take(&w->inbox);
+		if (fd == VAC_WIRE_CUT_SHORT) {
+			cut_short = true;
+			rc = vac_fail_errno(err, EMFILE, "%s: its files cannot be taken over",
+					    s->dir);
+		}
 		if (rc < 0) {
 			if (fd >= 0)
 				close(fd);

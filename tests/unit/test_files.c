@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -230,6 +231,49 @@ static void beside_the_bytes(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+/* A process that may open no more loses some: their frame is told apart from the
+ * next one, which gets its own. */
+static void cut_short(void **state)
+{
+	int before = count_fds(), sock[2], fd;
+	struct vac_wire_inbox inbox = {0};
+	struct vac_wire_files *a, *b;
+	struct rlimit limit, low;
+	char bytes[16];
+
+	(void)state;
+	temp_text("two/config.json", "a");
+	temp_text("two/tokenizer.json", "a");
+	temp_text("one/config.json", "bb");
+	a = open_files(temp_path("two"), NULL);
+	b = open_files(temp_path("one"), NULL);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock), 0);
+	assert_int_equal(vac_wire_send_files(sock[0], "first", 5, a, 0), 5);
+	assert_int_equal(vac_wire_send_files(sock[0], "second", 6, b, 0), 6);
+	vac_wire_files_free(a);
+	vac_wire_files_free(b);
+	fd = dup(sock[1]); /* the lowest that is free */
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	low = limit;
+	low.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	assert_int_equal(vac_wire_receive(sock[1], bytes, sizeof(bytes), 0, &inbox), 5);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(vac_wire_receive(sock[1], bytes, sizeof(bytes), 0, &inbox), 6);
+	assert_int_equal(vac_wire_inbox_take(&inbox), fd);
+	assert_int_equal(vac_wire_inbox_take(&inbox), VAC_WIRE_CUT_SHORT);
+	close(fd);
+	fd = vac_wire_inbox_take(&inbox);
+	assert_int_equal(read(fd, bytes, sizeof(bytes)), 2);
+	close(fd);
+	assert_int_equal(vac_wire_inbox_take(&inbox), -1);
+	close(sock[0]);
+	close(sock[1]);
+	assert_int_equal(count_fds(), before);
+}
+
 /* What does not read descriptors is not disturbed by them. */
 static void plain_receiver(void **state)
 {
@@ -343,6 +387,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(links, make, clean),
 		cmocka_unit_test_setup_teardown(limits, make, clean),
 		cmocka_unit_test_setup_teardown(beside_the_bytes, make, clean),
+		cmocka_unit_test_setup_teardown(cut_short, make, clean),
 		cmocka_unit_test_setup_teardown(plain_receiver, make, clean),
 		cmocka_unit_test_setup_teardown(found_without_the_system, make, clean),
 		cmocka_unit_test_setup_teardown(no_memory, make, clean),
