@@ -30,6 +30,8 @@ struct worker {
 	struct vac_engine *engine;
 	struct worker_model *models;
 	struct worker_task *tasks;
+	uint32_t task_count;
+	bool crowded; /* there were many tasks since memory was trimmed */
 	struct vac_buf in, out;
 	bool in_engine;    /* a batch or a step of a load runs: only quick frames are handled */
 	uint64_t batch_id; /* a task of the batch that is computed */
