@@ -12,6 +12,8 @@
 #include "base/clock.h"
 
 #define PROGRESS_EVERY_NS INT64_C(50000000)
+/* So many tasks at once leave a heap worth trimming. */
+#define CROWD 256
 
 static void reply_error(struct worker *w, uint64_t frame, const struct vac_error *err)
 {
@@ -287,6 +289,7 @@ static void forget_task(struct worker_task *t)
 	while (*link != t)
 		link = &(*link)->next;
 	*link = t->next;
+	t->worker->task_count--;
 	vac_job_free(t->job);
 	free(t);
 }
@@ -351,6 +354,8 @@ static int start_task(struct worker *w, uint64_t frame, const struct vac_wire_ta
 	t->model = m->id;
 	t->next = w->tasks;
 	w->tasks = t;
+	if (++w->task_count >= CROWD)
+		w->crowded = true;
 	vac_job_submit(t->job, task_done, t);
 	return 0;
 }

@@ -34,6 +34,8 @@ struct worker {
 	char sandbox[160]; /* what confines it, in words */
 	struct worker_model *models;
 	struct worker_task *tasks;
+	uint32_t task_count;
+	bool crowded; /* there were many tasks since memory was trimmed */
 	struct vac_buf in, out;
 	struct vac_wire_inbox inbox; /* descriptors whose frames were not handled yet */
 	bool in_engine;    /* a batch or a step of a load runs: only quick frames are handled */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/compute.h"
+#include "memory/trim.h"
 #include "worker/sandbox.h"
 #include "worker/state.h"
 
@@ -18,6 +19,8 @@
 #define OUT_HIGH_BYTES ((size_t)8 << 20)
 /* A buffer that grew beyond this for one large request goes back when empty. */
 #define KEEP_BYTES ((size_t)256 << 10)
+/* So long without work after a crowd, and what its tasks took goes back. */
+#define REST_MS 50
 
 static void lose(struct worker *w, int errnum, const char *what)
 {
@@ -111,10 +114,19 @@ static void handle_all(struct worker *w)
 	shrink_if_empty(&w->in);
 }
 
+/* Small blocks of thousands of tasks leave a heap of megabytes with something
+ * still in use at its end, which free() does not give back. */
+static void rest(struct worker *w)
+{
+	w->crowded = false;
+	vac_trim();
+}
+
 /* Looks at the socket, waiting for it when there is nothing else to do. */
 static void pump(struct worker *w, bool wait)
 {
 	struct pollfd p = {.fd = w->options->fd};
+	int n;
 
 	if (w->out.bytes)
 		flush(w);
@@ -124,10 +136,13 @@ static void pump(struct worker *w, bool wait)
 		p.events |= POLLIN;
 	if (w->out.bytes)
 		p.events |= POLLOUT;
-	if (poll(&p, 1, wait ? -1 : 0) < 0 && errno != EINTR) {
+	n = poll(&p, 1, !wait ? 0 : w->crowded ? REST_MS : -1);
+	if (n < 0 && errno != EINTR) {
 		lose(w, errno, "the socket to the server");
 		return;
 	}
+	if (n == 0 && wait)
+		rest(w);
 	if (p.revents & POLLOUT)
 		flush(w);
 	if (p.revents & (POLLIN | POLLHUP | POLLERR))

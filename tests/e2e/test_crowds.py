@@ -78,6 +78,20 @@ def test_ten_thousand_slow_clients(programs, start):
     measure.wait_until(lambda: measure.uss(server.pid) < idle + 2 * MIB, 5, "its memory")
 
 
+@pytest.mark.measured
+def test_a_worker_after_a_crowd(programs, start):
+    """What the tasks of a crowd took goes back when there is no more work."""
+    server = start("--max-queue", "4096")
+    assert load(programs, server, 4, 1)["failed"] == 0
+    (worker,) = server.workers()
+    rest = measure.uss(worker)
+    for _ in range(3):
+        assert load(programs, server, 1500, 1)["failed"] == 0
+        measure.wait_until(lambda: measure.uss(worker) <= rest + MIB // 4, 5,
+                           "the worker's memory goes back")
+    assert server.workers() == [worker]
+
+
 def connect(server):
     return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
