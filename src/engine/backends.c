@@ -80,6 +80,16 @@ static void search(struct search *s)
 	try_directory(s, VAC_BACKEND_DIR, "");
 }
 
+const char *vac_compute_dtype_name(enum vac_dtype dtype)
+{
+	static const char *const names[] = {
+		[VAC_DTYPE_F32] = "float32",
+		[VAC_DTYPE_F16] = "float16",
+		[VAC_DTYPE_BF16] = "bfloat16",
+	};
+	return (size_t)dtype < sizeof(names) / sizeof(names[0]) ? names[dtype] : NULL;
+}
+
 int vac_backend_find(const char *name, const struct vac_backend **out, struct vac_error *err)
 {
 	char symbol[64];
@@ -94,6 +104,10 @@ int vac_backend_find(const char *name, const struct vac_backend **out, struct va
 		return vac_fail(err, VAC_E_INVALID,
 				"backend \"%.32s\" is not a name of small letters and digits",
 				name);
+	snprintf(symbol, sizeof(symbol), "vac_backend_%s", name);
+	*out = dlsym(RTLD_DEFAULT, symbol);
+	if (*out)
+		return 0;
 	search(&s);
 	if (!s.module && *s.refused)
 		return vac_fail(err, VAC_E_NOT_FOUND, "backend %s does not load: %s", name,
@@ -103,7 +117,6 @@ int vac_backend_find(const char *name, const struct vac_backend **out, struct va
 				"backend %s: no libvacate-%s.so in %s; set VACATE_BACKEND_PATH to "
 				"its directory",
 				name, name, s.looked);
-	snprintf(symbol, sizeof(symbol), "vac_backend_%s", name);
 	*out = dlsym(s.module, symbol);
 	if (!*out)
 		return vac_fail(err, VAC_E_INTERNAL, "libvacate-%s.so does not export %s", name,

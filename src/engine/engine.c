@@ -3,6 +3,7 @@
  * stays in the process. See engine.h for threads.
  */
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,9 +51,13 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 		rc = vac_fail_nomem(err, "the tokenizer's scratch", 0);
 		goto err;
 	}
-	rc = backend->open(threads, &engine->compute, err);
+	const struct vac_compute_options compute = {
+		.threads = threads, .device = options->device, .dtype = options->dtype};
+	rc = backend->open(&compute, &engine->compute, err);
 	if (rc < 0)
 		goto err;
+	snprintf(engine->device, sizeof(engine->device), backend->device ? "%s:%u" : "cpu",
+		 backend->name, options->device);
 	*out = engine;
 	return 0;
 err:
@@ -84,7 +89,7 @@ const struct vac_ledger *vac_engine_ledger(const struct vac_engine *engine)
 
 const char *vac_engine_device(const struct vac_engine *engine)
 {
-	return engine->backend->on_device ? engine->backend->name : "cpu";
+	return engine->device;
 }
 
 const char *vac_engine_description(const struct vac_engine *engine)
@@ -97,22 +102,35 @@ size_t vac_engine_residue(const struct vac_engine *engine, struct vac_residue *o
 	return engine->backend->residue(engine->compute, out, capacity);
 }
 
+uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device,
+				 uint64_t payload_bytes)
+{
+	if (!on_device || payload_bytes == 0)
+		return vac_page_round(payload_bytes);
+	return engine->backend->device->region_bytes(engine->compute, payload_bytes);
+}
+
+static void unmap(struct vac_engine *engine, bool on_device, void *base, uint64_t bytes)
+{
+	if (on_device)
+		engine->backend->device->unmap(engine->compute, base, bytes);
+	else
+		vac_host_unmap(base, bytes);
+}
+
 struct vac_region *vac_engine_map(struct vac_engine *engine, uint32_t owner,
 				  enum vac_region_kind kind, uint64_t payload_bytes)
 {
-	uint64_t bytes = vac_page_round(payload_bytes);
-	bool on_device = engine->backend->on_device && kind != VAC_REGION_TOKENIZER;
-	void *base = on_device ? engine->backend->map(engine->compute, bytes) : vac_host_map(bytes);
+	bool on_device = engine->backend->device && kind != VAC_REGION_TOKENIZER;
+	uint64_t bytes = vac_engine_region_bytes(engine, on_device, payload_bytes);
+	void *base = on_device ? engine->backend->device->map(engine->compute, bytes)
+			       : vac_host_map(bytes);
 	if (!base)
 		return NULL;
 	struct vac_region *region =
 		vac_ledger_add(&engine->ledger, owner, kind, on_device, base, bytes);
-	if (!region) {
-		if (on_device)
-			engine->backend->unmap(engine->compute, base, bytes);
-		else
-			vac_host_unmap(base, bytes);
-	}
+	if (!region)
+		unmap(engine, on_device, base, bytes);
 	return region;
 }
 
@@ -122,10 +140,37 @@ void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region)
 	uint64_t bytes = region->bytes;
 	bool on_device = region->on_device;
 	vac_ledger_remove(&engine->ledger, region);
-	if (on_device)
-		engine->backend->unmap(engine->compute, base, bytes);
-	else
-		vac_host_unmap(base, bytes);
+	unmap(engine, on_device, base, bytes);
+}
+
+void vac_engine_enter(struct vac_engine *engine)
+{
+	if (engine->backend->device)
+		engine->backend->device->enter(engine->compute);
+}
+
+void vac_engine_leave(struct vac_engine *engine)
+{
+	if (engine->backend->device)
+		engine->backend->device->leave(engine->compute);
+}
+
+int vac_engine_start(struct vac_engine *engine, struct vac_error *err)
+{
+	if (!engine->backend->device || engine->started)
+		return 0;
+	int rc = engine->backend->device->start(engine->compute, err);
+	engine->started = rc == 0;
+	return rc;
+}
+
+void vac_engine_stop_if_empty(struct vac_engine *engine)
+{
+	if (!engine->started || engine->models)
+		return;
+	engine->backend->device->stop(engine->compute);
+	engine->started = false;
+	vac_batch_free(&engine->batch);
 }
 
 int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err)
@@ -135,7 +180,7 @@ int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err)
 	for (const struct vac_model *m = engine->models; m; m = m->next)
 		if (m->stage >= VAC_LOAD_MAP_SCRATCH && m->layout.bytes > bytes)
 			bytes = m->layout.bytes;
-	if (old && old->bytes == vac_page_round(bytes))
+	if (old && old->bytes == vac_engine_region_bytes(engine, old->on_device, bytes))
 		return 0;
 	if (bytes) {
 		/* The new one first: a load that finds no room leaves the others theirs. */

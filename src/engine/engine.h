@@ -21,7 +21,9 @@ struct vac_model;
 struct vac_job;
 
 struct vac_engine_options {
-	const char *backend;        /* "cpu" (own kernels) or "reference" (plain C) */
+	const char *backend;        /* "cpu" (own kernels), "cuda" or "reference" (plain C) */
+	uint32_t device;            /* which one of that kind: 0 for cuda:0 */
+	const char *dtype;          /* "float16", ...; NULL: the backend's choice */
 	uint32_t threads;           /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens;  /* rows of the scratch arena; 0: the backend's default.
 	                            * A model whose longest sequence is longer raises it. */
@@ -38,7 +40,7 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 /* Closes what is still resident. NULL is fine. */
 void vac_engine_close(struct vac_engine *engine);
 const struct vac_ledger *vac_engine_ledger(const struct vac_engine *engine);
-/* "cpu" and a line like "2 threads, AVX-512". Static or engine-owned. */
+/* "cpu", "cuda:0", and a line like "2 threads, AVX-512". Static or engine-owned. */
 const char *vac_engine_device(const struct vac_engine *engine);
 const char *vac_engine_description(const struct vac_engine *engine);
 
@@ -80,7 +82,8 @@ bool vac_model_resident(const struct vac_model *model);
 struct vac_load_times {
 	int64_t open_ns; /* headers, config */
 	int64_t tokenizer_ns;
-	int64_t map_ns; /* regions mapped and touched */
+	int64_t device_ns; /* waited for the device to be up */
+	int64_t map_ns;    /* regions mapped and touched */
 	int64_t read_ns;
 	int64_t pack_ns;
 	int64_t warm_ns; /* what the first batch would wait for */
