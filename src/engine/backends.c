@@ -80,16 +80,6 @@ static void search(struct search *s)
 	try_directory(s, VAC_BACKEND_DIR, "");
 }
 
-const char *vac_compute_dtype_name(enum vac_dtype dtype)
-{
-	static const char *const names[] = {
-		[VAC_DTYPE_F32] = "float32",
-		[VAC_DTYPE_F16] = "float16",
-		[VAC_DTYPE_BF16] = "bfloat16",
-	};
-	return (size_t)dtype < sizeof(names) / sizeof(names[0]) ? names[dtype] : NULL;
-}
-
 int vac_backend_find(const char *name, const struct vac_backend **out, struct vac_error *err)
 {
 	char symbol[64];
