@@ -1,8 +1,8 @@
 /*
  * engine_bench.c - times the engine without server and wire.
  *
- *   engine_bench MODEL_DIR [--backend cpu] [--threads N] [--shapes 1x16,32x128]
- *                [--seconds 1] [--embed]
+ *   engine_bench MODEL_DIR [--device cpu] [--backend NAME] [--dtype float16]
+ *                [--threads N] [--shapes 1x16,32x128] [--seconds 1] [--embed]
  *
  * For each shape (sequences x tokens each, special tokens included) it submits
  * one request of random token ids again and again and prints the time of each
@@ -11,7 +11,8 @@
  * --lockstep, so that another program's runs can be put in between.
  *
  * --embed: texts from standard input, each ended by a NUL byte, one request
- * each; vectors to standard output as float32.
+ * each (or for --together so many); vectors to standard output as float32. Times from the start of the
+ * program to the first answer go to standard error, as JSON.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,10 @@
 #include "engine/engine.h"
 
 struct arguments {
-	const char *dir, *backend, *shapes;
+	const char *dir, *device, *backend, *dtype, *shapes;
 	uint32_t threads, batch_tokens;
 	double seconds;
+	size_t together;
 	bool embed, lockstep;
 };
 
@@ -69,21 +71,65 @@ static int run_once(struct vac_engine *engine, struct vac_model *model,
 	return rc < 0 ? rc : 0;
 }
 
-static int embed_stdin(struct vac_engine *engine, struct vac_model *model)
+static int64_t program_start;
+
+static void print_stages(const struct vac_engine *engine, const struct vac_model *model, FILE *out)
+{
+	const struct vac_load_times *t = vac_model_load_times(model);
+	fprintf(out,
+		"{\"device\": \"%s\", \"load_ms\": {\"open\": %.1f, \"tokenizer\": %.1f, "
+		"\"device\": %.1f, \"map\": %.1f, \"read\": %.1f, \"pack\": %.1f, \"warm\": %.1f}",
+		vac_engine_description(engine), (double)t->open_ns * 1e-6,
+		(double)t->tokenizer_ns * 1e-6, (double)t->device_ns * 1e-6,
+		(double)t->map_ns * 1e-6, (double)t->read_ns * 1e-6, (double)t->pack_ns * 1e-6,
+		(double)t->warm_ns * 1e-6);
+}
+
+/* Texts from standard input; NULL when out of memory. The last buffer of getdelim
+ * stays with the last text. */
+static struct vac_input *read_texts(size_t *count)
+{
+	struct vac_input *inputs = NULL;
+	*count = 0;
+	for (;;) {
+		char *text = NULL;
+		size_t capacity = 0;
+		ssize_t length = getdelim(&text, &capacity, '\0', stdin);
+		if (length <= 0) {
+			free(text);
+			return inputs ? inputs : calloc(1, sizeof(*inputs));
+		}
+		struct vac_input *more = realloc(inputs, (*count + 1) * sizeof(*inputs));
+		if (!more)
+			return NULL;
+		inputs = more;
+		inputs[(*count)++] = (struct vac_input){
+			.text = text, .text_bytes = (size_t)length - (text[length - 1] == '\0')};
+	}
+}
+
+static int embed_stdin(struct vac_engine *engine, struct vac_model *model, size_t together)
 {
 	struct vac_error err = {0};
-	char *text = NULL;
-	size_t capacity = 0;
-	ssize_t length;
+	int64_t loaded = vac_now_ns();
+	size_t count;
 	int failed = 0;
-	while (!failed && (length = getdelim(&text, &capacity, '\0', stdin)) > 0) {
-		struct vac_input input = {.text = text, .text_bytes = (size_t)length};
-		input.text_bytes -= text[length - 1] == '\0';
-		if (run_once(engine, model, &input, 1, stdout, &err) < 0)
+	struct vac_input *inputs = read_texts(&count);
+	for (size_t i = 0; inputs && !failed && i < count; i += together) {
+		size_t some = count - i < together ? count - i : together;
+		if (run_once(engine, model, inputs + i, some, stdout, &err) < 0)
 			failed = fail("embedding", &err);
+		if (i == 0 && !failed) {
+			print_stages(engine, model, stderr);
+			fprintf(stderr, ", \"loaded_ms\": %.1f, \"first_answer_ms\": %.1f}\n",
+				(double)(loaded - program_start) * 1e-6,
+				(double)(vac_now_ns() - program_start) * 1e-6);
+		}
 	}
-	free(text);
-	return failed;
+	for (size_t i = 0; inputs && i < count; i++)
+		free((char *)(uintptr_t)inputs[i].text);
+	free(inputs);
+	return failed || !inputs;
 }
 
 static int time_shape(struct vac_engine *engine, struct vac_model *model, uint32_t sequences,
@@ -134,12 +180,8 @@ static int time_shape(struct vac_engine *engine, struct vac_model *model, uint32
 static int time_shapes(struct vac_engine *engine, struct vac_model *model,
 		       const struct arguments *a)
 {
-	const struct vac_load_times *t = vac_model_load_times(model);
-	printf("{\"device\": \"%s\", \"load_ms\": {\"open\": %.1f, \"tokenizer\": %.1f, "
-	       "\"map\": %.1f, \"read\": %.1f, \"pack\": %.1f, \"warm\": %.1f}, \"shapes\": [\n",
-	       vac_engine_description(engine), (double)t->open_ns * 1e-6,
-	       (double)t->tokenizer_ns * 1e-6, (double)t->map_ns * 1e-6, (double)t->read_ns * 1e-6,
-	       (double)t->pack_ns * 1e-6, (double)t->warm_ns * 1e-6);
+	print_stages(engine, model, stdout);
+	printf(", \"shapes\": [\n");
 	fflush(stdout);
 	for (const char *at = a->shapes; *at;) {
 		unsigned sequences, tokens;
@@ -166,8 +208,12 @@ static int run(const struct arguments *a)
 	struct vac_engine *engine;
 	struct vac_model *model;
 	struct vac_error err = {0};
-	const struct vac_engine_options options = {
-		.backend = a->backend, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	struct vac_engine_options options = {
+		.dtype = a->dtype, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	if (vac_engine_parse_device(a->device, &options.backend, &options.device, &err) < 0)
+		return fail("device", &err);
+	if (a->backend)
+		options.backend = a->backend;
 	if (vac_engine_open(&engine, &options, &err) < 0)
 		return fail("open", &err);
 	int64_t start = vac_now_ns();
@@ -177,14 +223,17 @@ static int run(const struct arguments *a)
 		failed = rc < 0 ? fail("load", &err) : 0;
 	fprintf(stderr, "load %.1f ms\n", (double)(vac_now_ns() - start) * 1e-6);
 	if (!failed)
-		failed = a->embed ? embed_stdin(engine, model) : time_shapes(engine, model, a);
+		failed = a->embed ? embed_stdin(engine, model, a->together)
+				  : time_shapes(engine, model, a);
 	vac_engine_close(engine);
 	return failed;
 }
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {.backend = "cpu", .shapes = "1x16,1x128,32x128", .seconds = 1};
+	program_start = vac_now_ns();
+	struct arguments a = {
+		.device = "cpu", .shapes = "1x16,1x128,32x128", .seconds = 1, .together = 1};
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 		if (strcmp(argv[i], "--embed") == 0)
@@ -193,6 +242,12 @@ int main(int argc, char **argv)
 			a.lockstep = true;
 		else if (strcmp(argv[i], "--backend") == 0)
 			a.backend = value, i++;
+		else if (strcmp(argv[i], "--device") == 0)
+			a.device = value, i++;
+		else if (strcmp(argv[i], "--together") == 0)
+			a.together = (size_t)atoi(value) + (atoi(value) == 0), i++;
+		else if (strcmp(argv[i], "--dtype") == 0)
+			a.dtype = value, i++;
 		else if (strcmp(argv[i], "--shapes") == 0)
 			a.shapes = value, i++;
 		else if (strcmp(argv[i], "--threads") == 0)
@@ -205,8 +260,9 @@ int main(int argc, char **argv)
 			a.dir = argv[i];
 	}
 	if (!a.dir) {
-		fprintf(stderr, "usage: engine_bench MODEL_DIR [--backend cpu] [--threads N] "
-				"[--shapes 1x16,32x128] [--seconds 1] [--lockstep] [--embed]\n");
+		fprintf(stderr, "usage: engine_bench MODEL_DIR [--device cpu] [--backend NAME] "
+				"[--dtype float16] [--threads N] [--shapes 1x16,32x128] [--seconds "
+				"1] [--lockstep] [--embed]\n");
 		return 2;
 	}
 	return run(&a);

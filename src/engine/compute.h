@@ -134,6 +134,9 @@ struct vac_device {
 	int (*fetch)(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
 		     struct vac_error *err);
 	int (*fetch_end)(struct vac_compute *c, struct vac_error *err);
+
+	/* Who uses the device, from outside. Also before start and after stop. */
+	int (*measure)(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err);
 };
 
 struct vac_backend {

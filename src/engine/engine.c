@@ -10,6 +10,7 @@
 #include "engine/internal.h"
 #include "memory/trim.h"
 
+#define MAX_DEVICE       255
 #define MAX_THREADS      1024
 #define MAX_BATCH_TOKENS (1u << 20)
 
@@ -21,6 +22,28 @@ static uint32_t allowed_cpus(void)
 		return 1;
 	int count = CPU_COUNT(&set);
 	return count > 0 ? (uint32_t)count : 1;
+}
+
+int vac_engine_parse_device(const char *device, const char **backend, uint32_t *number,
+			    struct vac_error *err)
+{
+	char *end;
+	*number = 0;
+	if (strcmp(device, "cpu") == 0) {
+		*backend = "cpu";
+		return 0;
+	}
+	*backend = "cuda";
+	if (strcmp(device, "cuda") == 0)
+		return 0;
+	if (strncmp(device, "cuda:", 5) == 0 && device[5] >= '0' && device[5] <= '9') {
+		unsigned long value = strtoul(device + 5, &end, 10);
+		*number = (uint32_t)value;
+		if (!*end && value <= MAX_DEVICE)
+			return 0;
+	}
+	return vac_fail(err, VAC_E_INVALID, "\"%.32s\" is not a device: cpu, cuda or cuda:N",
+			device);
 }
 
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,
@@ -100,6 +123,15 @@ const char *vac_engine_description(const struct vac_engine *engine)
 size_t vac_engine_residue(const struct vac_engine *engine, struct vac_residue *out, size_t capacity)
 {
 	return engine->backend->residue(engine->compute, out, capacity);
+}
+
+int vac_engine_measure(struct vac_engine *engine, struct vac_device_usage *out,
+		       struct vac_error *err)
+{
+	if (!engine->backend->device)
+		return vac_fail(err, VAC_E_UNSUPPORTED, "%s has no memory of its own",
+				engine->device);
+	return engine->backend->device->measure(engine->compute, out, err);
 }
 
 uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device,

@@ -35,6 +35,11 @@ struct vac_engine_options {
 	void *between_ctx; /* of both */
 };
 
+/* "cpu", "cuda" (the first GPU) or "cuda:N": which backend that is (static),
+ * and N. */
+int vac_engine_parse_device(const char *device, const char **backend, uint32_t *number,
+			    struct vac_error *err) VAC_MUST_CHECK;
+
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,
 		    struct vac_error *err) VAC_MUST_CHECK;
 /* Closes what is still resident. NULL is fine. */
@@ -136,5 +141,16 @@ struct vac_residue {
 };
 size_t vac_engine_residue(const struct vac_engine *engine, struct vac_residue *out,
 			  size_t capacity);
+
+/* What is on the device, measured by its management library and not by us. */
+struct vac_device_usage {
+	uint64_t used_bytes, total_bytes; /* by all processes */
+	bool listed;                      /* this process has a context there */
+	bool process_bytes_valid;
+	uint64_t process_bytes;
+};
+/* VAC_E_UNSUPPORTED without a device (cpu). */
+int vac_engine_measure(struct vac_engine *engine, struct vac_device_usage *out,
+		       struct vac_error *err) VAC_MUST_CHECK;
 
 #endif

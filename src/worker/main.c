@@ -11,12 +11,14 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "engine/engine.h"
 #include "worker/worker.h"
 
 #define WORKER_FD 3
 
 static const char usage[] =
-	"usage: vacate-worker [--device cpu] [--backend cpu|reference] [--threads N]\n"
+	"usage: vacate-worker [--device cpu|cuda:N] [--backend cpu|cuda|reference]\n"
+	"                     [--dtype float16|bfloat16|float32] [--threads N]\n"
 	"                     [--max-batch-tokens N] [--plan]\n"
 	"\n"
 	"Owns one device and the models on it, and speaks Vacate's wire protocol on\n"
@@ -25,11 +27,21 @@ static const char usage[] =
 	"  --plan     answer questions about plans only: nothing is loaded\n"
 	"  --version  print the version\n";
 
-enum { OPT_DEVICE = 256, OPT_BACKEND, OPT_THREADS, OPT_BATCH, OPT_PLAN, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_DEVICE = 256,
+	OPT_BACKEND,
+	OPT_DTYPE,
+	OPT_THREADS,
+	OPT_BATCH,
+	OPT_PLAN,
+	OPT_VERSION,
+	OPT_HELP
+};
 
 static const struct option long_options[] = {
 	{"device", required_argument, NULL, OPT_DEVICE},
 	{"backend", required_argument, NULL, OPT_BACKEND},
+	{"dtype", required_argument, NULL, OPT_DTYPE},
 	{"threads", required_argument, NULL, OPT_THREADS},
 	{"max-batch-tokens", required_argument, NULL, OPT_BATCH},
 	{"plan", no_argument, NULL, OPT_PLAN},
@@ -56,6 +68,8 @@ static int parse_count(const char *option, const char *text, uint32_t most, uint
 /* 0: go on, 1: done, 2: wrong use. */
 static int parse(int argc, char **argv, struct vac_worker_options *options)
 {
+	const char *backend;
+	struct vac_error err;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -65,6 +79,9 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 			break;
 		case OPT_BACKEND:
 			options->backend = optarg;
+			break;
+		case OPT_DTYPE:
+			options->dtype = optarg;
 			break;
 		case OPT_THREADS:
 			if (parse_count("threads", optarg, 1024, &options->threads) < 0)
@@ -89,17 +106,18 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 			return 2;
 		}
 	}
-	if (strcmp(options->device, "cpu") != 0) {
-		fprintf(stderr, "vacate-worker: there is no device '%s' here; known: cpu\n",
-			options->device);
+	if (vac_engine_parse_device(options->device, &backend, &options->device_number, &err) < 0) {
+		fprintf(stderr, "vacate-worker: %s\n", err.message);
 		return 2;
 	}
+	if (!options->backend)
+		options->backend = backend;
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct vac_worker_options options = {.fd = WORKER_FD, .device = "cpu", .backend = "cpu"};
+	struct vac_worker_options options = {.fd = WORKER_FD, .device = "cpu"};
 	struct vac_error err;
 	struct stat st;
 	int rc = parse(argc, argv, &options);

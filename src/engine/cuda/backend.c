@@ -126,6 +126,7 @@ static const struct vac_device device = {
 	.fetch_begin = vac_cuda_fetch_begin,
 	.fetch = vac_cuda_fetch,
 	.fetch_end = vac_cuda_fetch_end,
+	.measure = vac_cuda_measure,
 };
 
 extern const struct vac_backend vac_backend_cuda;

@@ -91,6 +91,7 @@ struct vac_compute {
 	struct vac_cuda_task device_task, blas_task;
 	int device, architecture; /* 90: sm_90 */
 	char device_name[96];
+	char uuid[48]; /* as NVML writes it; "": not asked yet */
 	struct CUctx_st *ctx;
 	struct CUstream_st *stream;
 	struct CUmod_st *module;
@@ -115,6 +116,10 @@ int vac_cuda_ready(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_stop(struct vac_compute *c);
 void vac_cuda_enter(struct vac_compute *c);
 void vac_cuda_leave(struct vac_compute *c);
+
+/* measure.c */
+int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,
+		     struct vac_error *err) VAC_MUST_CHECK;
 
 /* regions.c */
 uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_bytes);
