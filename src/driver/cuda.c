@@ -70,12 +70,17 @@ static int load(struct vac_error *err)
 	if (rc != VAC_CU_OK)
 		return vac_cuda_fail(&table, err, rc, "asking the driver's version");
 	if (version < VAC_CUDA_OLDEST)
-		return vac_fail(err, VAC_E_UNSUPPORTED,
-				"%s: the NVIDIA driver is made for CUDA %d.%d; install driver 525 "
-				"(CUDA 12.0) or later",
-				found.path, version / 1000, version % 1000 / 10);
+		return vac_cuda_too_old(err, version);
 	loaded = true;
 	return 0;
+}
+
+int vac_cuda_too_old(struct vac_error *err, int version)
+{
+	return vac_fail(err, VAC_E_UNSUPPORTED,
+			"the NVIDIA driver is made for CUDA %d.%d; install driver 525 (CUDA 12.0) "
+			"or later",
+			version / 1000, version % 1000 / 10);
 }
 
 int vac_cuda_load(const struct vac_cuda **out, struct vac_error *err)

@@ -22,7 +22,7 @@ struct CUmod_st;
 struct CUfunc_st;
 struct CUgraph_st;
 struct CUgraphExec_st;
-struct CUuuid_st {
+struct vac_cu_uuid {
 	char bytes[16];
 };
 
@@ -97,7 +97,7 @@ typedef unsigned long long vac_cu_memory;  /* CUmemGenericAllocationHandle */
 	X(device_count, "cuDeviceGetCount", 2000, (int *count))                                    \
 	X(device_get, "cuDeviceGet", 2000, (int *device, int ordinal))                             \
 	X(device_name, "cuDeviceGetName", 2000, (char *name, int bytes, int device))               \
-	X(device_uuid, "cuDeviceGetUuid", 11040, (struct CUuuid_st * uuid, int device))            \
+	X(device_uuid, "cuDeviceGetUuid", 11040, (struct vac_cu_uuid * uuid, int device))          \
 	X(device_total, "cuDeviceTotalMem", 3020, (size_t * bytes, int device))                    \
 	X(device_attribute, "cuDeviceGetAttribute", 2000, (int *value, int attribute, int device)) \
 	X(ctx_create, "cuCtxCreate", 3020, (struct CUctx_st * *ctx, unsigned flags, int device))   \
@@ -176,6 +176,8 @@ void vac_cuda_inject(const struct vac_cuda *table);
 /* Where it was found, for people; NULL: not loaded, or injected. */
 const char *vac_cuda_path(void);
 
+/* Fills err for a driver of that version, which is below VAC_CUDA_OLDEST. */
+int vac_cuda_too_old(struct vac_error *err, int version);
 /* Fills err for a result that is not 0: out of memory is VAC_E_NO_ROOM, no
  * device, no permission and the like a sentence of their own, and what ends
  * the context VAC_E_GONE. what: "reserving 4096 bytes". */

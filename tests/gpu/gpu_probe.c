@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "driver/cuda.h"
 #include "driver/nvml.h"
 #include "memory/meter.h"
 #include "vacate.h"
@@ -132,6 +133,28 @@ static int run_cycle(const struct arguments *a, int cycle, struct vacate *kept_o
 	return rc;
 }
 
+/* What the device holds while this process has the driver open, and no more. */
+static int print_idle(void)
+{
+	const struct vac_cuda *cuda;
+	struct vac_error err = {0};
+	uint32_t count;
+	if (vac_cuda_load(&cuda, &err) < 0 ||
+	    vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0)
+		return fail("start", &err);
+	unsigned long long before = devices[0].memory.used;
+	int result = cuda->init(0);
+	if (result != VAC_CU_OK) {
+		vac_cuda_fail(cuda, &err, result, "starting CUDA");
+		return fail("start", &err);
+	}
+	if (vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0)
+		return fail("start", &err);
+	printf("{\"cycle\": -2, \"closed\": %llu, \"used\": %llu}\n", before,
+	       devices[0].memory.used);
+	return 0;
+}
+
 static int run_cycles(const struct arguments *a)
 {
 	struct vacate *v = NULL;
@@ -139,6 +162,8 @@ static int run_cycles(const struct arguments *a)
 	struct vac_error err = {0};
 	float sum;
 	int rc = 0;
+	if (print_idle() != 0)
+		return 1;
 	if (a->keep) {
 		rc = vacate_open(&v, &a->options, &err);
 		if (rc == 0)

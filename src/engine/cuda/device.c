@@ -169,6 +169,8 @@ static void end(struct vac_cuda_task *task)
 int vac_cuda_start(struct vac_compute *c, struct vac_error *err)
 {
 	int rc = check(c, c->cuda->driver_version(&c->driver), "asking the driver's version", err);
+	if (rc == 0 && c->driver < VAC_CUDA_OLDEST)
+		rc = vac_cuda_too_old(err, c->driver);
 	if (rc < 0)
 		return rc;
 	c->device_task = c->blas_task = (struct vac_cuda_task){0};

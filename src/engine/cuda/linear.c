@@ -256,12 +256,15 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		rc = find_bucket(c, linear, rounded, &bucket, err);
 	if (rc < 0)
 		return rc;
+	if (c->failure < 0) /* x may be garbage; synchronize tells */
+		return 0;
 	status = set_rows(linear, rounded);
 	if (status == 0 && shape->bias)
 		status = linear->blas->desc_set(linear->desc, VAC_BLAS_DESC_BIAS_POINTER, &bias,
 						sizeof(bias));
-	if (status == 0)
-		status = multiply(c, linear, packed, x, y, &bucket->algorithm);
+	if (status != 0)
+		return refused(err, "a product", shape, rounded, status);
+	status = multiply(c, linear, packed, x, y, &bucket->algorithm);
 	if (status != 0) { /* an algorithm need not serve fewer rows than it was asked for */
 		struct vac_blas_choice choice = {0};
 		status = ask(c, linear, rounded, &choice);

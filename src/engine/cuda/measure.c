@@ -17,7 +17,7 @@
 /* Asking needs the driver to be started, but no context. */
 static int find_uuid(struct vac_compute *c, struct vac_error *err)
 {
-	struct CUuuid_st id;
+	struct vac_cu_uuid id;
 	char *to = c->uuid;
 	int device;
 	if (*c->uuid)

@@ -1,6 +1,7 @@
 /*
  * operations.c - launches of the kernels. On the engine's thread, in the
- * context; failures are noted and told by synchronize.
+ * context; a failure is noted and told by synchronize, and until then nothing
+ * more is launched.
  */
 #include <inttypes.h>
 
@@ -25,6 +26,8 @@ struct grid {
 static void launch(struct vac_compute *c, struct CUfunc_st *function, struct grid grid,
 		   void **parameters, const char *what)
 {
+	if (c->failure < 0) /* what it would read may be garbage */
+		return;
 	vac_cuda_note(c,
 		      c->cuda->launch(function, grid.x, grid.y ? grid.y : 1, grid.z ? grid.z : 1,
 				      grid.threads, grid.threads_y ? grid.threads_y : 1, 1,
