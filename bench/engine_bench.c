@@ -217,7 +217,7 @@ static int run(const struct arguments *a)
 	if (vac_engine_open(&engine, &options, &err) < 0)
 		return fail("open", &err);
 	int64_t start = vac_now_ns();
-	int rc = vac_model_begin_load(engine, 1, a->dir, &model, &err);
+	int rc = vac_model_begin_load(engine, 1, a->dir, NULL, &model, &err);
 	int failed = rc < 0 ? fail("load", &err) : 0;
 	while (!failed && (rc = vac_model_load_step(model, &err)) != 0)
 		failed = rc < 0 ? fail("load", &err) : 0;

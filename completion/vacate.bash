@@ -25,6 +25,38 @@ _vacate_models()
 		grep -o '"name": *"[A-Za-z0-9._/-]*"' | sed 's/^"name": *"//; s/"$//'
 }
 
+# Values that an option may have.
+_vacate_values()
+{
+	local word=$2
+
+	case $1 in
+	--models) COMPREPLY=($(compgen -d -- "$word")) ;;
+	--allow-no-key | --metrics-open) COMPREPLY=($(compgen -W "yes no" -- "$word")) ;;
+	--journal | --config | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+	--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
+	--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
+	esac
+}
+
+# check [FILE], or show with the options of serve.
+_vacate_config()
+{
+	local word=$1 previous=$2 what=${COMP_WORDS[2]}
+
+	if ((COMP_CWORD == 2)); then
+		COMPREPLY=($(compgen -W "check show --help" -- "$word"))
+	elif [[ $what == show && $previous == --* ]] && _vacate_takes_value serve "$previous"; then
+		_vacate_values "$previous" "$word"
+	elif [[ $what == show ]]; then
+		COMPREPLY=($(compgen -W "--json $(_vacate_options serve)" -- "$word"))
+	elif [[ $what == check && $word == -* ]]; then
+		COMPREPLY=($(compgen -W "--json --help" -- "$word"))
+	elif [[ $what == check ]]; then
+		COMPREPLY=($(compgen -f -- "$word"))
+	fi
+}
+
 _vacate()
 {
 	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
@@ -36,12 +68,11 @@ _vacate()
 		return
 	fi
 	if [[ $previous == --* ]] && _vacate_takes_value "$command" "$previous"; then
-		case $previous in
-		--models) COMPREPLY=($(compgen -d -- "$word")) ;;
-		--journal) COMPREPLY=($(compgen -f -- "$word")) ;;
-		--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
-		--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;
-		esac
+		_vacate_values "$previous" "$word"
+		return
+	fi
+	if [[ $command == config ]]; then
+		_vacate_config "$word" "$previous"
 		return
 	fi
 	if [[ $word == -* ]]; then

@@ -284,10 +284,11 @@ class Alternation:
 
 
 def metrics(server):
-    """name, or name{labels} -> value."""
+    """name{labels} -> value, and name -> the sum over its labels."""
     out = {}
     for line in server.get("/metrics").body.decode().splitlines():
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
-            out[name] = float(value)
+            for key in {name, name.partition("{")[0]}:
+                out[key] = out.get(key, 0) + float(value)
     return out

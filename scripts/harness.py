@@ -10,6 +10,7 @@ import os
 import pathlib
 import select
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -55,8 +56,23 @@ class StartError(RuntimeError):
         self.returncode, self.stderr = returncode, stderr
 
 
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Server:
-    """One `vacate serve`. stderr_path receives what it logs."""
+    """One `vacate serve`. stderr_path receives what it logs. addresses: all that
+    it listens on; url is the first, "http://HOST:PORT" or "unix:/PATH", and port
+    its port, None for a Unix socket."""
 
     def __init__(self, models, stderr_path, *options, env=None, port=0, wrapper=(),
                  program=None):
@@ -67,7 +83,7 @@ class Server:
         for directory in [models] if isinstance(models, (str, os.PathLike)) else models:
             command += ["--models", str(directory)]
         command += [str(option) for option in options]
-        full_env = dict(os.environ, HF_HUB_CACHE="/nonexistent")
+        full_env = dict(os.environ, HF_HUB_CACHE="/nonexistent", VACATE_CONFIG="none")
         full_env.update(env or {})
         with open(self.stderr_path, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
@@ -75,14 +91,15 @@ class Server:
         os.close(write_fd)
         self.pid = self.process.pid
         try:
-            self.url = self._wait_ready(read_fd, 30)
+            self.addresses = self._wait_ready(read_fd, 30).split()
         except BaseException:
             self.process.kill()
             self.process.wait()
             raise
         finally:
             os.close(read_fd)
-        self.port = int(self.url.rsplit(":", 1)[1])
+        self.url = self.addresses[0]
+        self.port = None if self.url.startswith("unix:") else int(self.url.rsplit(":", 1)[1])
 
     def _wait_ready(self, fd, timeout_s):
         deadline, line = time.monotonic() + timeout_s, b""
@@ -95,7 +112,7 @@ class Server:
                 raise StartError("vacate serve did not start", code, self.stderr())
             line += chunk
         word, _, url = line.decode().strip().partition(" ")
-        if word != "ready" or not url.startswith("http://"):
+        if word != "ready" or not url.startswith(("http://", "unix:")):
             raise StartError(f"vacate serve said {line!r} instead of ready", None, self.stderr())
         return url
 
@@ -110,7 +127,10 @@ class Server:
 
     def request(self, method, path, body=None, headers=None, timeout_s=120):
         """One request on a connection of its own. body: bytes, or a JSON value."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        if self.port is None:
+            connection = UnixConnection(self.url.removeprefix("unix:"), timeout_s)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         with contextlib.closing(connection):
             headers = dict(headers or {})
             if body is not None and not isinstance(body, bytes):

@@ -249,6 +249,28 @@ void vac_api_error(const char *path, const struct vac_error *error, uint32_t ret
 	reply->retry_after_s = retry_after_s;
 }
 
+const char *vac_failure_name(const struct vac_api_failure *failure)
+{
+	return failure->status == 401 ? "unauthorized" : vac_error_name(failure->error->code);
+}
+
+void vac_api_unauthorized(const char *path, bool wrong, struct vac_reply *reply)
+{
+	const struct vac_api_family *family = family_of(path);
+	struct vac_error err;
+	struct vac_api_failure failure = {.error = &err, .status = 401, .stage = VAC_STAGE_ROUTE};
+
+	memset(reply, 0, sizeof(*reply));
+	vac_fail(&err, VAC_E_INVALID, "%s",
+		 wrong ? "the API key is not one of this server's; ask who runs it for one"
+		       : "this server wants an API key; send it as Authorization: Bearer KEY or "
+			 "as X-Api-Key (the vacate commands take it from VACATE_API_KEY)");
+	write_failure(family, &failure, reply);
+	reply->status = 401; /* whatever a family makes of other errors */
+	reply->authenticate = wrong ? "Bearer realm=\"vacate\", error=\"invalid_token\""
+				    : "Bearer realm=\"vacate\"";
+}
+
 void vac_call_free(struct vac_call *call)
 {
 	free(call->model);

@@ -84,6 +84,8 @@ const char *vac_model_state_name(enum vac_model_state state); /* "absent", ... *
 struct vac_model_view {
 	const char *name;
 	const char *path;
+	const char *const *aliases; /* other names that requests may give it */
+	size_t alias_count;
 	enum vac_model_state state;
 	const char *reason; /* FAILED: why; else NULL */
 	const char *device; /* NULL while absent */
@@ -142,7 +144,8 @@ struct vac_reply {
 	uint32_t retry_after_s;   /* 0: no header */
 	bool timed; /* a TASK that was answered: the times are told in X-Vacate-*-Ns headers */
 	int64_t tokenize_ns, queue_ns, compute_ns;
-	const char *allow; /* 405: value of the Allow header, static; else NULL */
+	const char *allow;        /* 405: value of the Allow header, static; else NULL */
+	const char *authenticate; /* 401: value of WWW-Authenticate, static; else NULL */
 };
 
 /* Finds the route and parses the body, which is not looked at afterwards.
@@ -162,6 +165,9 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
  * shape of the family that the path belongs to. */
 void vac_api_error(const char *path, const struct vac_error *error, uint32_t retry_after_s,
 		   struct vac_reply *reply);
+/* 401, in the shape of the family that the path belongs to. wrong: there was a
+ * key, but none of the server's. */
+void vac_api_unauthorized(const char *path, bool wrong, struct vac_reply *reply);
 void vac_call_free(struct vac_call *call);
 void vac_reply_free(struct vac_reply *reply);
 

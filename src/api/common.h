@@ -24,6 +24,9 @@ struct vac_api_failure {
 	} stage;
 	bool empty; /* REQUEST: there is no input in it */
 };
+/* The name of the error for families that give it one: vac_error_name() of its
+ * code, but for 401, which is about the client and no failure of ours. */
+const char *vac_failure_name(const struct vac_api_failure *failure);
 
 /* A request while it is read. */
 struct vac_parse {

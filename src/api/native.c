@@ -174,7 +174,7 @@ static int render_metrics(const struct vac_call *call, const struct vac_outcome 
 static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 {
 	vac_buf_puts(body, "{\"error\":{\"code\":");
-	vac_put_text(body, vac_error_name(failure->error->code));
+	vac_put_text(body, vac_failure_name(failure));
 	vac_buf_puts(body, ",\"message\":");
 	vac_put_text(body, failure->error->message);
 	vac_buf_puts(body, ",\"detail\":");

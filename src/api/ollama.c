@@ -236,12 +236,13 @@ static void put_details(struct vac_buf *body, const struct vac_model_view *model
 	vac_buf_putc(body, '}');
 }
 
-static void put_head(struct vac_buf *body, const struct vac_model_view *model, uint64_t size)
+static void put_head(struct vac_buf *body, const struct vac_model_view *model, const char *name,
+		     uint64_t size)
 {
 	vac_buf_puts(body, "{\"name\":");
-	vac_put_text(body, model->name);
+	vac_put_text(body, name);
 	vac_buf_puts(body, ",\"model\":");
-	vac_put_text(body, model->name);
+	vac_put_text(body, name);
 	vac_buf_puts(body, ",\"size\":");
 	vac_put_u64(body, size);
 	put_digest(body, model);
@@ -258,6 +259,15 @@ static int64_t clamp_ns(int64_t seconds)
 	return seconds < -most ? -most * 1000000000 : seconds * 1000000000;
 }
 
+static void put_tag(struct vac_buf *body, const struct vac_model_view *model, const char *name)
+{
+	put_head(body, model, name, model->planned ? model->plan.file_bytes : 0);
+	vac_buf_puts(body, ",\"modified_at\":");
+	vac_put_time(body, clamp_ns(model->modified_s));
+	vac_buf_putc(body, '}');
+}
+
+/* A copy under another name is a model there, with the same digest: so is an alias. */
 static int render_tags(const struct vac_call *call, const struct vac_outcome *outcome,
 		       struct vac_buf *body, struct vac_error *err)
 {
@@ -269,10 +279,11 @@ static int render_tags(const struct vac_call *call, const struct vac_outcome *ou
 
 		if (i > 0)
 			vac_buf_putc(body, ',');
-		put_head(body, model, model->planned ? model->plan.file_bytes : 0);
-		vac_buf_puts(body, ",\"modified_at\":");
-		vac_put_time(body, clamp_ns(model->modified_s));
-		vac_buf_putc(body, '}');
+		put_tag(body, model, model->name);
+		for (size_t j = 0; j < model->alias_count; j++) {
+			vac_buf_putc(body, ',');
+			put_tag(body, model, model->aliases[j]);
+		}
 	}
 	vac_buf_puts(body, "]}");
 	return 0;
@@ -283,7 +294,7 @@ static void put_running(struct vac_buf *body, const struct vac_model_view *model
 	uint64_t device = model->planned ? vac_plan_bytes(&model->plan, true) : 0;
 	uint64_t host = model->planned ? vac_plan_bytes(&model->plan, false) : 0;
 
-	put_head(body, model, host + device);
+	put_head(body, model, model->name, host + device);
 	vac_buf_puts(body, ",\"expires_at\":");
 	/* For ever is a date that is far away, there and here. */
 	if (model->state == VAC_MODEL_RESIDENT && model->expires_ns < 0)

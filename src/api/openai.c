@@ -77,13 +77,19 @@ static int render_embeddings(const struct vac_call *call, const struct vac_outco
 	return 0;
 }
 
-static void put_model(struct vac_buf *body, const struct vac_model_view *model)
+/* An alias is a model there, whose root says what it stands for. */
+static void put_model(struct vac_buf *body, const struct vac_model_view *model, const char *alias)
 {
 	vac_buf_puts(body, "{\"id\":");
-	vac_put_text(body, model->name);
+	vac_put_text(body, alias ? alias : model->name);
 	vac_buf_puts(body, ",\"object\":\"model\",\"created\":");
 	vac_put_i64(body, model->modified_s);
-	vac_buf_puts(body, ",\"owned_by\":\"vacate\"}");
+	vac_buf_puts(body, ",\"owned_by\":\"vacate\"");
+	if (alias) {
+		vac_buf_puts(body, ",\"root\":");
+		vac_put_text(body, model->name);
+	}
+	vac_buf_putc(body, '}');
 }
 
 static int render_models(const struct vac_call *call, const struct vac_outcome *outcome,
@@ -93,9 +99,15 @@ static int render_models(const struct vac_call *call, const struct vac_outcome *
 	(void)err;
 	vac_buf_puts(body, "{\"object\":\"list\",\"data\":[");
 	for (size_t i = 0; i < outcome->model_count; i++) {
+		const struct vac_model_view *model = &outcome->models[i];
+
 		if (i > 0)
 			vac_buf_putc(body, ',');
-		put_model(body, &outcome->models[i]);
+		put_model(body, model, NULL);
+		for (size_t j = 0; j < model->alias_count; j++) {
+			vac_buf_putc(body, ',');
+			put_model(body, model, model->aliases[j]);
+		}
 	}
 	vac_buf_puts(body, "]}");
 	return 0;
@@ -106,9 +118,17 @@ static int render_model(const struct vac_call *call, const struct vac_outcome *o
 			struct vac_buf *body, struct vac_error *err)
 {
 	for (size_t i = 0; i < outcome->model_count; i++) {
-		if (strcmp(outcome->models[i].name, call->model) == 0) {
-			put_model(body, &outcome->models[i]);
+		const struct vac_model_view *model = &outcome->models[i];
+
+		if (strcmp(model->name, call->model) == 0) {
+			put_model(body, model, NULL);
 			return 0;
+		}
+		for (size_t j = 0; j < model->alias_count; j++) {
+			if (strcmp(model->aliases[j], call->model) == 0) {
+				put_model(body, model, model->aliases[j]);
+				return 0;
+			}
 		}
 	}
 	return vac_fail(
@@ -128,6 +148,8 @@ static int status(const struct vac_api_failure *failure)
 
 static const char *code_name(const struct vac_api_failure *failure)
 {
+	if (failure->status == 401)
+		return "invalid_api_key";
 	if (failure->error->code == VAC_E_NOT_FOUND)
 		return failure->stage == VAC_STAGE_ROUTE ? "unknown_url" : "model_not_found";
 	if (failure->error->code == VAC_E_BUSY)

@@ -18,6 +18,11 @@ void vac_log_init(const char *program, enum vac_log_level level)
 	max_level = level;
 }
 
+void vac_log_set_level(enum vac_log_level level)
+{
+	max_level = level;
+}
+
 int vac_log_parse_level(const char *text, enum vac_log_level *out)
 {
 	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {

@@ -66,7 +66,7 @@ static bool component_ok(const char *text, size_t bytes)
 	return true;
 }
 
-static bool name_ok(const char *name)
+bool vac_model_name_ok(const char *name)
 {
 	const char *slash = strchr(name, '/');
 
@@ -382,7 +382,7 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 	*dir = NULL;
 	if (name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0)
 		return resolve_path(name, allow_path, dir, err);
-	if (!name_ok(name))
+	if (!vac_model_name_ok(name))
 		return vac_fail(err, VAC_E_INVALID,
 				"%s: is not the name of a model; names are \"name\" or "
 				"\"org/name\", without \".\", \"..\", backslashes and control "
@@ -481,7 +481,7 @@ static int list_hub_entry(struct listing *list, const char *hub, const char *fil
 		plain[dashes - name] = '/';
 		memmove(plain + (dashes - name) + 1, dashes + 2, strlen(dashes + 2) + 1);
 	}
-	if (plain && (!name_ok(plain) || strstr(plain, "--"))) {
+	if (plain && (!vac_model_name_ok(plain) || strstr(plain, "--"))) {
 		free(plain);
 		free(dir);
 		return 0;

@@ -18,6 +18,9 @@ struct vac_model_dirs {
 	const char *hub_cache; /* NULL: as the environment says */
 };
 
+/* "name" or "org/name", by the rules that vac_model_resolve() has for names. */
+bool vac_model_name_ok(const char *name);
+
 /* Name or path -> directory that holds config.json (new string, caller
  * frees). A name is one or two components ("org/name"); components "", ".",
  * ".." and names with control characters or backslashes are VAC_E_INVALID.

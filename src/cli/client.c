@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/http_client.h"
+#include "base/buf.h"
 
 /* Seconds as text -> milliseconds. */
 static int parse_timeout(const struct vac_command *command, const char *text, int64_t *ms)
@@ -107,45 +107,98 @@ static int judge(const struct vac_command *command, const struct vac_client *cli
 	return rc;
 }
 
+static const char *variable(const char *name)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? text : NULL;
+}
+
+int vac_client_find(const struct vac_command *command, const struct vac_client *client,
+		    struct vac_client_server *server)
+{
+	const char *text = client->server ? client->server : variable("VACATE_SERVER");
+	const char *key = variable("VACATE_API_KEY"), *path = client->keys;
+	struct vac_error err = {0};
+
+	server->keys = (struct vac_keys){0};
+	if (vac_http_url_parse(text && *text ? text : VAC_HTTP_DEFAULT_SERVER, &server->url,
+			       &err) != 0)
+		return vac_usage_error(command, "%s", err.message);
+	if (!path && !key)
+		path = variable("VACATE_API_KEY_FILE");
+	if (path) {
+		if (vac_keys_read(path, &server->keys, &err) < 0)
+			return vac_usage_error(command, "--api-key-file %s", err.message);
+		key = server->keys.keys[0].text;
+	}
+	/* It must not end its header line and begin another. */
+	for (const char *c = key; c && *c; c++) {
+		if (*c < '!' || *c > '~')
+			return vac_usage_error(command,
+					       "VACATE_API_KEY has a character that no key has");
+	}
+	server->url.key = key;
+	return VAC_CONTINUE;
+}
+
+void vac_client_forget(struct vac_client_server *server)
+{
+	server->url.key = NULL;
+	vac_keys_free(&server->keys);
+}
+
 int vac_client_ask(const struct vac_command *command, const struct vac_client *client,
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply)
 {
-	const char *server = client->server ? client->server : getenv("VACATE_SERVER");
 	int64_t timeout_ms = (int64_t)timeout_s * 1000;
 	struct vac_http_response response = {0};
+	struct vac_client_server server;
 	struct vac_error err = {0};
-	struct vac_http_url url;
 	char *text = NULL, what[64];
 	int rc;
 
 	*reply = NULL;
-	if (!server || !*server)
-		server = VAC_HTTP_DEFAULT_SERVER;
-	if (vac_http_url_parse(server, &url, &err) != 0)
-		return vac_usage_error(command, "%s", err.message);
-	if (client->timeout) {
+	rc = vac_client_find(command, client, &server);
+	if (rc == VAC_CONTINUE && client->timeout)
 		rc = parse_timeout(command, client->timeout, &timeout_ms);
-		if (rc != VAC_CONTINUE)
-			return rc;
-	}
+	if (rc != VAC_CONTINUE)
+		goto out;
 	if (body) {
 		text = json_dumps(body, JSON_COMPACT);
 		if (!text) {
 			vac_complain(command, "out of memory for the request");
-			return VAC_EXIT_FAILED;
+			rc = VAC_EXIT_FAILED;
+			goto out;
 		}
 	}
-	if (vac_http_request(&url, method, target, text, timeout_ms, &response, &err) != 0) {
+	if (vac_http_request(&server.url, method, target, text, timeout_ms, &response, &err) != 0) {
 		vac_complain(command, "%s", err.message);
 		rc = vac_exit_of(err.code);
 	} else {
 		snprintf(what, sizeof(what), "%s %.*s", method, (int)strcspn(target, "?"), target);
-		rc = judge(command, client, &url, what, &response, reply);
+		rc = judge(command, client, &server.url, what, &response, reply);
 	}
+out:
 	free(text);
 	vac_http_response_free(&response);
+	vac_client_forget(&server);
 	return rc;
+}
+
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply)
+{
+	struct vac_client client = {0};
+	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
+	struct vac_arguments arguments = {0};
+	int rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]),
+				   &arguments, argc, argv);
+
+	if (rc != VAC_CONTINUE)
+		return rc;
+	return vac_client_ask(command, &client, "GET", target, NULL, VAC_ASK_TIMEOUT_S, reply);
 }
 
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
@@ -184,6 +237,52 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number)
 bool vac_reply_flag(const json_t *object, const char *name)
 {
 	return json_is_true(json_object_get(object, name));
+}
+
+char *vac_reply_texts(const json_t *object, const char *name)
+{
+	struct vac_buf joined = VAC_BUF_INIT;
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(object, name), i, item)
+	{
+		if (!json_is_string(item))
+			continue;
+		if (joined.bytes > 0)
+			vac_buf_puts(&joined, ", ");
+		vac_buf_puts(&joined, json_string_value(item));
+	}
+	if (joined.bytes > 0)
+		vac_buf_putc(&joined, '\0');
+	if (!vac_buf_ok(&joined) || joined.bytes == 0) {
+		vac_buf_free(&joined);
+		return NULL;
+	}
+	return (char *)joined.data;
+}
+
+bool vac_reply_any_texts(const json_t *objects, const char *name)
+{
+	const json_t *object;
+	size_t i;
+
+	json_array_foreach(objects, i, object)
+	{
+		if (json_array_size(json_object_get(object, name)) > 0)
+			return true;
+	}
+	return false;
+}
+
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
+{
+	int64_t number;
+
+	if (!vac_reply_number(object, name, &number))
+		return NULL;
+	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
+	return to;
 }
 
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])

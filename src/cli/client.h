@@ -7,20 +7,25 @@
 
 #include <jansson.h>
 
+#include "base/keyfile.h"
 #include "cli/cli.h"
 #include "cli/format.h"
+#include "cli/http_client.h"
 #include "cli/table.h"
 
 struct vac_client {
 	bool json;           /* --json: the server's words, unchanged */
 	const char *server;  /* --server, else VACATE_SERVER, else the default */
 	const char *timeout; /* --timeout, else the command's own */
+	const char *keys;    /* --api-key-file: its first key is sent */
 };
 
 /* Entries of a command's option table. */
 #define VAC_CLIENT_OPTIONS(client)                                                                 \
-	{"server", "URL", "server to ask (VACATE_SERVER, else http://127.0.0.1:8321)", NULL,       \
+	{"server", "URL", "to ask, or unix:/PATH (else VACATE_SERVER, 127.0.0.1:8321)", NULL,      \
 	 &(client).server},                                                                        \
+		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,      \
+		 &(client).keys},                                                                  \
 		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
 		 &(client).timeout},                                                               \
 	{                                                                                          \
@@ -39,6 +44,21 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply);
 
+/* Finds out which server is asked, and with which key. VAC_CONTINUE, or the exit
+ * code after a complaint. vac_client_forget() wipes the key. */
+struct vac_client_server {
+	struct vac_http_url url;
+	struct vac_keys keys;
+};
+int vac_client_find(const struct vac_command *command, const struct vac_client *client,
+		    struct vac_client_server *server);
+void vac_client_forget(struct vac_client_server *server);
+
+/* The whole of a command that has no options of its own but --server and the
+ * like: reads them and asks. As vac_client_ask(). */
+int vac_client_get(const struct vac_command *command, int argc, char **argv, const char *target,
+		   json_t **reply);
+
 /* The named list of a reply, or NULL after complaining that it is not there. */
 const json_t *vac_reply_list(const struct vac_command *command, const json_t *reply,
 			     const char *name);
@@ -46,6 +66,12 @@ const json_t *vac_reply_list(const struct vac_command *command, const json_t *re
 const char *vac_reply_text(const json_t *object, const char *name);
 bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
+/* Texts of a list, joined by ", " (caller frees); NULL: there is none. */
+char *vac_reply_texts(const json_t *object, const char *name);
+/* Some object of the list has such a list that is not empty. */
+bool vac_reply_any_texts(const json_t *objects, const char *name);
+/* A number as text in to, NULL when absent. */
+const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);

@@ -10,18 +10,20 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 
 #define CONNECT_TIMEOUT_MS 5000
+#define FULL_RETRY_MS      20
 #define READ_BYTES         65536
 #define NS_PER_MS          1000000
 
 static int fail_url(struct vac_error *err, const char *text, const char *what)
 {
-	return vac_fail(err, VAC_E_INVALID, "--server %.200s: %s; write http://HOST:PORT", text,
-			what);
+	return vac_fail(err, VAC_E_INVALID,
+			"--server %.200s: %s; write http://HOST:PORT or unix:/PATH", text, what);
 }
 
 /* Splits "HOST[:PORT]" or "[ADDRESS][:PORT]". */
@@ -64,6 +66,20 @@ static int parse_authority(const char *text, const char *at, size_t length,
 	return 0;
 }
 
+static int parse_unix(const char *text, struct vac_http_url *url, struct vac_error *err)
+{
+	const char *path = text + 5;
+
+	if (path[0] != '/')
+		return fail_url(err, text, "the socket's whole path is wanted");
+	if (strlen(path) >= sizeof(url->path))
+		return fail_url(err, text, "the socket's path has more than 107 bytes");
+	strcpy(url->path, path);
+	strcpy(url->host, "localhost");
+	snprintf(url->text, sizeof(url->text), "unix:%s", path);
+	return 0;
+}
+
 int vac_http_url_parse(const char *text, struct vac_http_url *url, struct vac_error *err)
 {
 	const char *at = text, *path;
@@ -72,6 +88,8 @@ int vac_http_url_parse(const char *text, struct vac_http_url *url, struct vac_er
 	int rc;
 
 	*url = (struct vac_http_url){.port = "8321"};
+	if (strncmp(text, "unix:", 5) == 0)
+		return parse_unix(text, url, err);
 	if (strncasecmp(at, "http://", 7) == 0) {
 		at += 7;
 		strcpy(url->port, "80");
@@ -122,15 +140,15 @@ static int wait_for(int fd, short events, int64_t deadline_ns)
 	}
 }
 
-static int connect_one(const struct addrinfo *address, int64_t deadline_ns)
+static int connect_one(const struct sockaddr *address, socklen_t bytes, int64_t deadline_ns)
 {
 	socklen_t size = sizeof(int);
 	int rc, error = 0;
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -errno;
-	rc = connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : -errno;
+	rc = connect(fd, address, bytes) == 0 ? 0 : -errno;
 	if (rc == -EINPROGRESS) {
 		rc = wait_for(fd, POLLOUT, deadline_ns);
 		if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
@@ -145,6 +163,39 @@ static int connect_one(const struct addrinfo *address, int64_t deadline_ns)
 	return fd;
 }
 
+static int fail_connect(const struct vac_http_url *url, int errnum, struct vac_error *err)
+{
+	char text[96];
+
+	if (errnum == ECONNREFUSED || (errnum == ENOENT && url->path[0]))
+		return vac_fail(err, VAC_E_GONE,
+				"no vacate server at %s: %s; start one with `vacate serve`",
+				url->text,
+				errnum == ENOENT ? "there is no socket" : "connection refused");
+	if (errnum == ETIMEDOUT)
+		return vac_fail(err, VAC_E_GONE, "no vacate server at %s: no answer in %d s",
+				url->text, CONNECT_TIMEOUT_MS / 1000);
+	return vac_fail(err, VAC_E_GONE, "no vacate server at %s: %s", url->text,
+			strerror_r(errnum, text, sizeof(text)));
+}
+
+/* A socket whose server has a full queue refuses at once, where TCP waits. */
+static int connect_unix(const struct vac_http_url *url, int64_t deadline_ns)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	strcpy(address.sun_path, url->path);
+	for (;;) {
+		fd = connect_one((const struct sockaddr *)&address, sizeof(address), deadline_ns);
+		if (fd != -EAGAIN)
+			return fd;
+		if (vac_now_ns() >= deadline_ns)
+			return -ETIMEDOUT;
+		poll(NULL, 0, FULL_RETRY_MS);
+	}
+}
+
 /* A connected, non-blocking socket, or a negative errno with err set. */
 static int connect_to(const struct vac_http_url *url, struct vac_error *err)
 {
@@ -154,29 +205,22 @@ static int connect_to(const struct vac_http_url *url, struct vac_error *err)
 	int fd = -ECONNREFUSED, rc;
 	char text[96];
 
+	if (url->path[0]) {
+		fd = connect_unix(url, deadline_ns);
+		return fd < 0 ? fail_connect(url, -fd, err) : fd;
+	}
 	rc = getaddrinfo(url->host, url->port, &hints, &list);
 	if (rc != 0)
 		return vac_fail(err, VAC_E_GONE, "no vacate server at %s: %s", url->text,
 				rc == EAI_SYSTEM ? strerror_r(errno, text, sizeof(text))
 						 : gai_strerror(rc));
 	for (const struct addrinfo *at = list; at; at = at->ai_next) {
-		fd = connect_one(at, deadline_ns);
+		fd = connect_one(at->ai_addr, at->ai_addrlen, deadline_ns);
 		if (fd >= 0)
 			break;
 	}
 	freeaddrinfo(list);
-	if (fd == -ECONNREFUSED)
-		return vac_fail(err, VAC_E_GONE,
-				"no vacate server at %s: connection refused; start one with "
-				"`vacate serve`",
-				url->text);
-	if (fd == -ETIMEDOUT)
-		return vac_fail(err, VAC_E_GONE, "no vacate server at %s: no answer in %d s",
-				url->text, CONNECT_TIMEOUT_MS / 1000);
-	if (fd < 0)
-		return vac_fail(err, VAC_E_GONE, "no vacate server at %s: %s", url->text,
-				strerror_r(-fd, text, sizeof(text)));
-	return fd;
+	return fd < 0 ? fail_connect(url, -fd, err) : fd;
 }
 
 static int fail_transfer(const struct vac_http_url *url, int errnum, int64_t timeout_ms,
@@ -260,6 +304,8 @@ int vac_http_request(const struct vac_http_url *url, const char *method, const c
 		       "\r\nAccept: application/json\r\nConnection: close\r\n",
 		       method, url->prefix, target, brackets ? "[" : "", url->host,
 		       brackets ? "]" : "", url->port);
+	if (url->key)
+		vac_buf_printf(&request, "Authorization: Bearer %s\r\n", url->key);
 	if (body)
 		vac_buf_printf(&request,
 			       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",

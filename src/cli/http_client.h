@@ -10,14 +10,17 @@
 #define VAC_HTTP_DEFAULT_SERVER "http://127.0.0.1:8321"
 
 struct vac_http_url {
-	char text[512];   /* as it is shown in messages: "http://host:port/prefix" */
+	char text[512];   /* as it is shown in messages: "http://host:port/prefix", "unix:/path" */
+	char path[108];   /* of a Unix socket; empty: host and port hold */
 	char host[256];   /* name or address, without brackets */
 	char port[6];     /* digits */
 	char prefix[256]; /* path in front of every target, without the last '/' */
+	const char *key;  /* sent as Authorization: Bearer; NULL: none; borrowed */
 };
 
-/* "http://HOST[:PORT][/PREFIX]" (port 80) or "HOST[:PORT]" (port 8321); an
- * IPv6 address stands in brackets. Anything else is VAC_E_INVALID. */
+/* "http://HOST[:PORT][/PREFIX]" (port 80), "HOST[:PORT]" (port 8321) or
+ * "unix:/PATH"; an IPv6 address stands in brackets. Anything else is
+ * VAC_E_INVALID. There is no key in it. */
 int vac_http_url_parse(const char *text, struct vac_http_url *url,
 		       struct vac_error *err) VAC_MUST_CHECK;
 

@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
 	COLUMN_NAME,
@@ -12,6 +13,7 @@ enum {
 	COLUMN_TOKENS,
 	COLUMN_ARCHITECTURE,
 	COLUMN_DTYPE,
+	COLUMN_ALIASES, /* only where there is one */
 	COLUMN_COUNT
 };
 
@@ -24,23 +26,15 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_TOKENS] = {.header = "TOKENS", .right = true, .rank = 3},
 	[COLUMN_ARCHITECTURE] = {.header = "ARCH", .rank = 4},
 	[COLUMN_DTYPE] = {.header = "DTYPE", .rank = 5},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6},
 };
-
-static const char *number_text(const json_t *model, const char *name, char to[VAC_TEXT_BYTES])
-{
-	int64_t number;
-
-	if (!vac_reply_number(model, name, &number))
-		return NULL;
-	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
-	return to;
-}
 
 static void add_model(struct vac_table *table, const json_t *model)
 {
 	char ram[VAC_TEXT_BYTES], parameters[VAC_TEXT_BYTES], dimensions[VAC_TEXT_BYTES];
 	char tokens[VAC_TEXT_BYTES];
 	const char *texts[COLUMN_COUNT] = {NULL};
+	char *aliases = vac_reply_texts(model, "aliases");
 	int64_t count;
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
@@ -48,11 +42,13 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
 	if (vac_reply_number(model, "parameters", &count) && count >= 0)
 		texts[COLUMN_PARAMETERS] = vac_format_count(parameters, (uint64_t)count);
-	texts[COLUMN_DIMENSIONS] = number_text(model, "embedding_dimensions", dimensions);
-	texts[COLUMN_TOKENS] = number_text(model, "max_tokens", tokens);
+	texts[COLUMN_DIMENSIONS] = vac_reply_count(model, "embedding_dimensions", dimensions);
+	texts[COLUMN_TOKENS] = vac_reply_count(model, "max_tokens", tokens);
 	texts[COLUMN_ARCHITECTURE] = vac_reply_text(model, "architecture");
 	texts[COLUMN_DTYPE] = vac_reply_text(model, "dtype");
+	texts[COLUMN_ALIASES] = aliases;
 	vac_table_row(table, texts);
+	free(aliases);
 	vac_table_color(table, COLUMN_STATE, vac_state_color(texts[COLUMN_STATE]));
 }
 
@@ -69,7 +65,8 @@ static int print_models(const struct vac_command *command, const json_t *models)
 					  "it looks");
 		return VAC_EXIT_OK;
 	}
-	vac_table_init(&table, columns, COLUMN_COUNT);
+	vac_table_init(&table, columns,
+		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
 	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, &terminal);
 	vac_table_free(&table);
@@ -80,18 +77,10 @@ static int print_models(const struct vac_command *command, const json_t *models)
 
 static int run(const struct vac_command *command, int argc, char **argv)
 {
-	struct vac_client client = {0};
-	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
-	struct vac_arguments arguments = {0};
 	const json_t *models;
 	json_t *reply;
-	int rc;
+	int rc = vac_client_get(command, argc, argv, "/models", &reply);
 
-	rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]), &arguments,
-			       argc, argv);
-	if (rc != VAC_CONTINUE)
-		return rc;
-	rc = vac_client_ask(command, &client, "GET", "/models", NULL, VAC_ASK_TIMEOUT_S, &reply);
 	if (rc != VAC_CONTINUE)
 		return rc;
 	models = vac_reply_list(command, reply, "models");

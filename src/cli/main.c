@@ -11,8 +11,9 @@
 #include <unistd.h>
 
 static const struct vac_command *const commands[] = {
-	&vac_command_run,  &vac_command_serve,  &vac_command_list, &vac_command_plan,
-	&vac_command_load, &vac_command_unload, &vac_command_ps,   &vac_command_receipts,
+	&vac_command_run,  &vac_command_serve,    &vac_command_list,
+	&vac_command_plan, &vac_command_load,     &vac_command_unload,
+	&vac_command_ps,   &vac_command_receipts, &vac_command_config,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -26,9 +27,10 @@ static void print_help(FILE *file)
 		      "  --help     this text; `vacate COMMAND --help` tells more\n"
 		      "  --version  the version\n\n"
 		      "Environment:\n"
-		      "  VACATE_SERVER  the server to ask, like --server\n"
-		      "  NO_COLOR       no colours\n"
-		      "  COLUMNS        width of tables where output is not a terminal\n\n"
+		      "  VACATE_SERVER   the server to ask, like --server\n"
+		      "  VACATE_API_KEY  the key to send to it\n"
+		      "  NO_COLOR        no colours\n"
+		      "  COLUMNS         width of tables where output is not a terminal\n\n"
 		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
 		      "4 no such model, 5 no room for it now.\n");
 }

@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -13,6 +14,7 @@ enum {
 	COLUMN_REQUESTS,
 	COLUMN_IDLE,
 	COLUMN_UNTIL,
+	COLUMN_ALIASES, /* only where there is one */
 	COLUMN_COUNT
 };
 
@@ -25,6 +27,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
 	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 5},
 };
 
 enum {
@@ -47,16 +50,6 @@ static const struct vac_column process_columns[PROCESS_COUNT] = {
 	[PROCESS_PSS] = {.header = "PSS", .right = true, .rank = 1},
 	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
 };
-
-static const char *number_text(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
-{
-	int64_t number;
-
-	if (!vac_reply_number(object, name, &number))
-		return NULL;
-	snprintf(to, VAC_TEXT_BYTES, "%lld", (long long)number);
-	return to;
-}
 
 /* "loading 45%", else the state as it is. */
 static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
@@ -81,20 +74,23 @@ static void add_model(struct vac_table *table, const json_t *model)
 	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
 	const char *name = vac_reply_text(model, "state");
 	const char *texts[COLUMN_COUNT] = {NULL};
+	char *aliases = vac_reply_texts(model, "aliases");
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
 	texts[COLUMN_STATE] = state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
-	texts[COLUMN_WORKER] = number_text(model, "worker_pid", pid);
-	texts[COLUMN_REQUESTS] = number_text(model, "requests", requests);
+	texts[COLUMN_WORKER] = vac_reply_count(model, "worker_pid", pid);
+	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
 	texts[COLUMN_UNTIL] = vac_reply_ms(model, "expires_ms", until);
 	/* null says never, but only of a model that is there to stay. */
 	if (name && strcmp(name, "resident") == 0 &&
 	    json_is_null(json_object_get(model, "expires_ms")))
 		texts[COLUMN_UNTIL] = "forever";
+	texts[COLUMN_ALIASES] = aliases;
 	vac_table_row(table, texts);
+	free(aliases);
 	vac_table_color(table, COLUMN_STATE, vac_state_color(name));
 }
 
@@ -106,9 +102,9 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 	const char *texts[PROCESS_COUNT] = {NULL};
 
 	texts[PROCESS_ROLE] = role;
-	texts[PROCESS_PID] = number_text(process, "pid", pid);
+	texts[PROCESS_PID] = vac_reply_count(process, "pid", pid);
 	texts[PROCESS_DEVICE] = vac_reply_text(process, "device");
-	texts[PROCESS_MODELS] = number_text(process, "models", models);
+	texts[PROCESS_MODELS] = vac_reply_count(process, "models", models);
 	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
 	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
 	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
@@ -124,7 +120,8 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 
 	if (json_array_size(models) == 0)
 		return vac_print_line(terminal, "no model is loaded");
-	vac_table_init(&table, columns, COLUMN_COUNT);
+	vac_table_init(&table, columns,
+		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
 	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);
@@ -185,19 +182,11 @@ static int print_host(const struct vac_terminal *terminal, const json_t *host)
 
 static int run(const struct vac_command *command, int argc, char **argv)
 {
-	struct vac_client client = {0};
-	const struct vac_option options[] = {VAC_CLIENT_OPTIONS(client)};
-	struct vac_arguments arguments = {0};
 	struct vac_terminal terminal;
 	const json_t *models;
 	json_t *reply;
-	int rc;
+	int rc = vac_client_get(command, argc, argv, "/models/ps", &reply);
 
-	rc = vac_options_parse(command, options, sizeof(options) / sizeof(options[0]), &arguments,
-			       argc, argv);
-	if (rc != VAC_CONTINUE)
-		return rc;
-	rc = vac_client_ask(command, &client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S, &reply);
 	if (rc != VAC_CONTINUE)
 		return rc;
 	models = vac_reply_list(command, reply, "models");

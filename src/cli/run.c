@@ -85,7 +85,7 @@ static void show_load(const struct vac_wire_progress *p, void *ctx)
 
 static int load(struct run *r, const char *dir, struct vac_error *err)
 {
-	struct vac_wire_load load = {.model = MODEL_ID, .dir = {dir, (uint32_t)strlen(dir)}};
+	struct vac_wire_load load = {.model = MODEL_ID, .dir = vac_wire_text(dir)};
 	struct vac_wire_header header;
 	struct vac_wire_model model;
 	const uint8_t *payload;

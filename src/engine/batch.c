@@ -6,7 +6,7 @@
  * that is furthest behind among those with work is next; a model that was idle
  * is set to the least clock of the busy ones, so that it cannot save turns up.
  * Within a model jobs take turns by sequences, so that a large job does not
- * hold up small ones. A batch ends at the scratch's rows, or at the tokens
+ * hold up small ones. A batch ends at max_batch_tokens, or at the tokens
  * that the model computes in batch_target_ms at its measured speed; one
  * sequence always fits. On the engine's thread.
  */
@@ -72,7 +72,7 @@ static uint32_t budget_tokens(const struct vac_engine *engine, const struct vac_
 	double tokens = VAC_BATCH_FIRST_TOKENS;
 	if (model->tokens_per_second > 0)
 		tokens = model->tokens_per_second * engine->batch_target_ms * 1e-3;
-	return tokens < model->layout.rows ? (uint32_t)tokens : model->layout.rows;
+	return tokens < model->max_batch_tokens ? (uint32_t)tokens : model->max_batch_tokens;
 }
 
 /* Moves sequences from the model's queue into the batch. */
@@ -116,7 +116,7 @@ uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences)
 static void put_tokens(struct vac_engine *engine, struct vac_tokens *tokens)
 {
 	const struct vac_batch *batch = &engine->batch;
-	const struct vac_device *device = engine->backend->device;
+	const struct vac_backend_device *device = engine->backend->device;
 	uint8_t *base = engine->scratch->base, *to = device ? batch->input : base;
 	size_t types = align_up(batch->rows * sizeof(int32_t)), starts = types;
 	starts += align_up(batch->rows);
@@ -146,7 +146,7 @@ static void put_tokens(struct vac_engine *engine, struct vac_tokens *tokens)
 static int compute_batch(struct vac_engine *engine, struct vac_model *model, const float **out,
 			 struct vac_error *err)
 {
-	const struct vac_device *device = engine->backend->device;
+	const struct vac_backend_device *device = engine->backend->device;
 	const struct vac_scratch_layout *l = &model->layout;
 	struct vac_batch *batch = &engine->batch;
 	uint8_t *base = engine->scratch->base;
@@ -283,6 +283,7 @@ int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
 	fill_batch(engine, model);
 	int64_t start = vac_now_ns();
 	vac_engine_enter(engine);
+	vac_engine_use(engine, model->dtype);
 	int rc = compute_batch(engine, model, &vectors, &failure);
 	vac_engine_leave(engine);
 	int64_t ns = vac_now_ns() - start;

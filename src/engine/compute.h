@@ -8,8 +8,8 @@
  * team inside. Pointers named x, y, out and tables are addresses on the device
  * (host memory when it has no device table).
  *
- * An element is one activation or parameter in the type that the backend
- * computes in (dtype()). Backends without a device compute in float32.
+ * An element is one activation or parameter in the type that a model is computed
+ * in, one of the backend's dtypes: use() says which one the next calls mean.
  *
  * A device's operations may return before they have run: they run in order,
  * and what goes wrong in them is told by synchronize().
@@ -79,11 +79,11 @@ struct vac_attention {
 	float scale;
 };
 
+#define VAC_MOST_DTYPES 3
+
 struct vac_compute_options {
 	uint32_t threads;
 	uint32_t device; /* which one of its kind: 0 for cuda:0 */
-	/* "float32", "float16", "bfloat16"; NULL: the backend's own choice */
-	const char *dtype;
 };
 
 /* Some elements of a checkpoint, on their way to a place in a region. */
@@ -102,10 +102,11 @@ struct vac_fetch {
 const char *vac_compute_dtype_name(enum vac_dtype dtype);
 
 /* What a backend has whose regions are not host memory. */
-struct vac_device {
+struct vac_backend_device {
 	/* Everything that costs memory on the device beside regions exists from
 	 * start to stop: the engine calls start when its first model comes and stop
-	 * when the last has left. start returns at once; ready waits for it. */
+	 * when the last has left. start returns at once; ready waits for it, and for
+	 * what the dtype in use needs. */
 	int (*start)(struct vac_compute *c, struct vac_error *err);
 	int (*ready)(struct vac_compute *c, struct vac_error *err);
 	void (*stop)(struct vac_compute *c);
@@ -140,17 +141,20 @@ struct vac_device {
 };
 
 struct vac_backend {
-	const char *name;                /* "cpu" */
-	const struct vac_device *device; /* NULL: regions are host memory */
+	const char *name;                        /* "cpu" */
+	const struct vac_backend_device *device; /* NULL: regions are host memory */
 	uint32_t default_batch_tokens;
+	enum vac_dtype dtypes[VAC_MOST_DTYPES]; /* F32, F16 or BF16; the first is the default */
+	uint32_t dtype_count;
 
 	int (*open)(const struct vac_compute_options *options, struct vac_compute **out,
 		    struct vac_error *err);
 	void (*close)(struct vac_compute *c);
 	/* A line for people: libraries, threads, instruction set. Owned by c. */
 	const char *(*description)(const struct vac_compute *c);
-	/* Of an element: F32, F16 or BF16. */
-	enum vac_dtype (*dtype)(const struct vac_compute *c);
+	/* What an element is in the calls that follow, until the next use; kinds of
+	 * product keep what they were opened with. NULL: there is but one dtype. */
+	void (*use)(struct vac_compute *c, enum vac_dtype dtype);
 	/* Where kernels keep what they need for a moment; replaces the last one. */
 	void (*workspace)(struct vac_compute *c, void *base, uint64_t bytes);
 
@@ -194,7 +198,7 @@ struct vac_backend {
 	/* One row of out ([sequences x hidden]) for each sequence of x. */
 	void (*pool)(struct vac_compute *c, enum vac_pooling pooling,
 		     const struct vac_tokens *tokens, uint32_t hidden, const void *x, void *out);
-	/* Elements to floats, for results. NULL: they are floats. */
+	/* Elements to floats, for results. NULL: they are floats already. */
 	void (*to_floats)(struct vac_compute *c, uint64_t count, const void *x, float *out);
 	/* Waits for all of the above. 0, or the device is lost (VAC_E_GONE). */
 	int (*synchronize)(struct vac_compute *c, struct vac_error *err);

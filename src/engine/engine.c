@@ -10,9 +10,8 @@
 #include "engine/internal.h"
 #include "memory/trim.h"
 
-#define MAX_DEVICE       255
-#define MAX_THREADS      1024
-#define MAX_BATCH_TOKENS (1u << 20)
+#define MAX_DEVICE  255
+#define MAX_THREADS 1024
 
 static uint32_t allowed_cpus(void)
 {
@@ -51,11 +50,12 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 {
 	const struct vac_backend *backend;
 	uint32_t threads = options->threads ? options->threads : allowed_cpus();
-	if (threads > MAX_THREADS || options->max_batch_tokens > MAX_BATCH_TOKENS)
+	if (threads > MAX_THREADS || options->max_batch_tokens > VAC_BATCH_MAX_TOKENS)
 		return vac_fail(err, VAC_E_INVALID,
 				"%u threads and batches of %u tokens are asked for; the limits are "
 				"%u and %u",
-				threads, options->max_batch_tokens, MAX_THREADS, MAX_BATCH_TOKENS);
+				threads, options->max_batch_tokens, MAX_THREADS,
+				VAC_BATCH_MAX_TOKENS);
 	int rc = vac_backend_find(options->backend ? options->backend : "cpu", &backend, err);
 	if (rc < 0)
 		return rc;
@@ -74,8 +74,11 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 		rc = vac_fail_nomem(err, "the tokenizer's scratch", 0);
 		goto err;
 	}
-	const struct vac_compute_options compute = {
-		.threads = threads, .device = options->device, .dtype = options->dtype};
+	engine->dtype = backend->dtypes[0];
+	rc = vac_engine_find_dtype(engine, options->dtype, &engine->dtype, err);
+	if (rc < 0)
+		goto err;
+	const struct vac_compute_options compute = {.threads = threads, .device = options->device};
 	rc = backend->open(&compute, &engine->compute, err);
 	if (rc < 0)
 		goto err;
@@ -132,6 +135,33 @@ int vac_engine_measure(struct vac_engine *engine, struct vac_device_usage *out,
 		return vac_fail(err, VAC_E_UNSUPPORTED, "%s has no memory of its own",
 				engine->device);
 	return engine->backend->device->measure(engine->compute, out, err);
+}
+
+int vac_engine_find_dtype(const struct vac_engine *engine, const char *name, enum vac_dtype *out,
+			  struct vac_error *err)
+{
+	const struct vac_backend *backend = engine->backend;
+	char known[64] = "";
+	size_t used = 0;
+	*out = engine->dtype;
+	if (!name || !*name)
+		return 0;
+	for (uint32_t i = 0; i < backend->dtype_count; i++) {
+		*out = backend->dtypes[i];
+		if (strcmp(name, vac_compute_dtype_name(*out)) == 0)
+			return 0;
+		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "",
+					 vac_compute_dtype_name(*out));
+	}
+	return vac_fail(err, VAC_E_UNSUPPORTED,
+			"dtype: backend %s does not compute in %.24s; it can: %s", backend->name,
+			name, known);
+}
+
+void vac_engine_use(struct vac_engine *engine, enum vac_dtype dtype)
+{
+	if (engine->backend->use)
+		engine->backend->use(engine->compute, dtype);
 }
 
 uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device,

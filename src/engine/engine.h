@@ -62,16 +62,26 @@ struct vac_model_info {
 	uint32_t tasks;                /* VAC_TASK_BIT of each that it can do */
 };
 
+/* How one model is to be served; NULL in its place: all as the engine chooses. */
+struct vac_model_options {
+	uint32_t max_batch_tokens; /* of one batch, though one sequence always fits; 0: the
+	                            * engine's */
+	const char *dtype; /* that it is computed in; NULL or "": the backend's default. One that
+	                    * the backend does not compute in is refused (VAC_E_UNSUPPORTED). */
+};
+
 /* Plans a load without loading: headers, config and tokenizer only. Needs an
  * open engine because only the backend knows packed sizes; leaves nothing. */
-int vac_engine_plan(struct vac_engine *engine, const char *dir, struct vac_plan *plan,
+int vac_engine_plan(struct vac_engine *engine, const char *dir,
+		    const struct vac_model_options *options, struct vac_plan *plan,
 		    struct vac_model_info *info, struct vac_error *err) VAC_MUST_CHECK;
 
 /* Starts a load: everything is checked and the plan made; regions come with
  * the steps. dir is copied. id names the owner in the ledger (not 0, not in
  * use). On error nothing is left. */
 int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir,
-			 struct vac_model **out, struct vac_error *err) VAC_MUST_CHECK;
+			 const struct vac_model_options *options, struct vac_model **out,
+			 struct vac_error *err) VAC_MUST_CHECK;
 /* Reads and packs some more (about 10 ms of work, I/O waits aside). 1: more to
  * do, 0: resident, negative: failed, and the caller must vac_model_close. */
 int vac_model_load_step(struct vac_model *model, struct vac_error *err) VAC_MUST_CHECK;

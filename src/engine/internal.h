@@ -15,6 +15,9 @@
 /* A batch's size until the model's speed has been measured. */
 #define VAC_BATCH_FIRST_TOKENS 64
 
+/* Of max_batch_tokens. */
+#define VAC_BATCH_MAX_TOKENS (1u << 20)
+
 /* How one model divides the scratch region: a batch's tokens, activations,
  * the head's, and the rest as the kernels' workspace. Each starts at a multiple
  * of 256 bytes. */
@@ -41,6 +44,8 @@ struct vac_model {
 	uint32_t id;
 	enum vac_load_stage stage;
 	char *dir;
+	enum vac_dtype dtype;         /* of its elements */
+	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
 	struct vac_tokenizer_parsed *parsed;
 	size_t tokenizer_json_bytes;
@@ -107,8 +112,9 @@ struct vac_batch {
 struct vac_engine {
 	const struct vac_backend *backend;
 	struct vac_compute *compute;
-	char device[32]; /* "cuda:0" */
-	bool started;    /* the device, and not stopped */
+	char device[32];      /* "cuda:0" */
+	enum vac_dtype dtype; /* of models that do not say */
+	bool started;         /* the device, and not stopped */
 	struct vac_ledger ledger;
 	uint32_t max_batch_tokens, batch_target_ms;
 	void (*between)(void *ctx);
@@ -124,9 +130,14 @@ struct vac_engine {
 /* engine.c: what a region of that payload measures. */
 uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device,
 				 uint64_t payload_bytes);
-/* Around calls of the backend, see struct vac_device. Nothing without one. */
+/* Around calls of the backend, see struct vac_backend_device. Nothing without one. */
 void vac_engine_enter(struct vac_engine *engine);
 void vac_engine_leave(struct vac_engine *engine);
+/* The dtype of that name among the backend's; NULL or "": the engine's own. */
+int vac_engine_find_dtype(const struct vac_engine *engine, const char *name, enum vac_dtype *out,
+			  struct vac_error *err) VAC_MUST_CHECK;
+/* The calls of the backend that follow are for that model. */
+void vac_engine_use(struct vac_engine *engine, enum vac_dtype dtype);
 /* Starts the device when the first model comes, and stops it when the last has
  * left. */
 int vac_engine_start(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;

@@ -81,10 +81,9 @@ static void fill_info(struct vac_model *model)
 {
 	struct vac_model_info *info = &model->info;
 	const struct vac_network *network = model->network;
-	enum vac_dtype dtype = model->engine->backend->dtype(model->engine->compute);
 	snprintf(info->architecture, sizeof(info->architecture), "%s",
 		 network->architecture->model_type);
-	snprintf(info->dtype, sizeof(info->dtype), "%s", vac_compute_dtype_name(dtype));
+	snprintf(info->dtype, sizeof(info->dtype), "%s", vac_compute_dtype_name(model->dtype));
 	snprintf(info->pooling, sizeof(info->pooling), "%s", vac_pooling_name(model->head.pooling));
 	info->normalize = model->head.normalize;
 	info->hidden_size = network->hidden_size;
@@ -107,7 +106,7 @@ static int lay_out_scratch(struct vac_model *model, struct vac_error *err)
 {
 	struct vac_scratch_layout *l = &model->layout;
 	uint64_t activations, workspace, head, head_workspace;
-	l->rows = model->engine->max_batch_tokens;
+	l->rows = model->max_batch_tokens;
 	if (l->rows < model->info.max_tokens)
 		l->rows = model->info.max_tokens;
 	l->sequences = l->rows < VAC_BATCH_MAX_SEQUENCES ? l->rows : VAC_BATCH_MAX_SEQUENCES;
@@ -206,8 +205,24 @@ static int open_network(struct vac_model *model, struct vac_error *err)
 	return find_max_tokens(model, &st, err);
 }
 
+static int take_options(struct vac_model *model, const struct vac_model_options *options,
+			struct vac_error *err)
+{
+	model->max_batch_tokens = model->engine->max_batch_tokens;
+	if (options && options->max_batch_tokens > VAC_BATCH_MAX_TOKENS)
+		return vac_fail(err, VAC_E_INVALID,
+				"max_batch_tokens: batches of %u tokens are asked for; the limit "
+				"is %u",
+				options->max_batch_tokens, VAC_BATCH_MAX_TOKENS);
+	if (options && options->max_batch_tokens)
+		model->max_batch_tokens = options->max_batch_tokens;
+	return vac_engine_find_dtype(model->engine, options ? options->dtype : NULL, &model->dtype,
+				     err);
+}
+
 /* Headers, config and tokenizer: all that a plan needs. */
-static int open_model(struct vac_engine *engine, const char *dir, struct vac_model **out,
+static int open_model(struct vac_engine *engine, const char *dir,
+		      const struct vac_model_options *options, struct vac_model **out,
 		      struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
@@ -215,9 +230,11 @@ static int open_model(struct vac_engine *engine, const char *dir, struct vac_mod
 	if (!model)
 		return vac_fail_nomem(err, "a model", sizeof(*model));
 	model->engine = engine;
-	vac_weights_init(&model->weights, engine->backend, engine->compute);
-	model->dir = strdup(dir);
-	int rc = model->dir ? 0 : vac_fail_nomem(err, "a path", strlen(dir) + 1);
+	int rc = take_options(model, options, err);
+	vac_engine_use(engine, model->dtype);
+	vac_weights_init(&model->weights, engine->backend, engine->compute, model->dtype);
+	if (rc == 0 && !(model->dir = strdup(dir)))
+		rc = vac_fail_nomem(err, "a path", strlen(dir) + 1);
 	if (rc == 0)
 		rc = open_network(model, err);
 	model->times.open_ns = vac_now_ns() - start;
@@ -238,11 +255,12 @@ static int open_model(struct vac_engine *engine, const char *dir, struct vac_mod
 	return 0;
 }
 
-int vac_engine_plan(struct vac_engine *engine, const char *dir, struct vac_plan *plan,
+int vac_engine_plan(struct vac_engine *engine, const char *dir,
+		    const struct vac_model_options *options, struct vac_plan *plan,
 		    struct vac_model_info *info, struct vac_error *err)
 {
 	struct vac_model *model;
-	int rc = open_model(engine, dir, &model, err);
+	int rc = open_model(engine, dir, options, &model, err);
 	if (rc < 0)
 		return rc;
 	*plan = model->plan;
@@ -253,7 +271,8 @@ int vac_engine_plan(struct vac_engine *engine, const char *dir, struct vac_plan 
 }
 
 int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir,
-			 struct vac_model **out, struct vac_error *err)
+			 const struct vac_model_options *options, struct vac_model **out,
+			 struct vac_error *err)
 {
 	struct vac_model *model;
 	if (id == VAC_OWNER_SHARED)
@@ -261,7 +280,7 @@ int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir
 	for (const struct vac_model *m = engine->models; m; m = m->next)
 		if (m->id == id)
 			return vac_fail(err, VAC_E_INVALID, "model id %u is in use", id);
-	int rc = open_model(engine, dir, &model, err);
+	int rc = open_model(engine, dir, options, &model, err);
 	if (rc < 0)
 		return rc;
 	rc = vac_engine_start(engine, err);
@@ -404,6 +423,7 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 	while (model->stage != VAC_LOAD_RESIDENT) {
 		/* before it is ready there is nothing to enter */
 		bool entered = model->stage > VAC_LOAD_DEVICE;
+		vac_engine_use(engine, model->dtype);
 		if (entered)
 			vac_engine_enter(engine);
 		int rc = run_stage(model, err);

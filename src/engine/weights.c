@@ -24,12 +24,12 @@
 #define RAW_CHUNK_BYTES (CHUNK_ELEMENTS * 2) /* F16 and BF16 */
 
 void vac_weights_init(struct vac_weights *w, const struct vac_backend *backend,
-		      struct vac_compute *compute)
+		      struct vac_compute *compute, enum vac_dtype dtype)
 {
 	*w = (struct vac_weights){
 		.backend = backend,
 		.compute = compute,
-		.element_bytes = (uint32_t)vac_dtype_bytes(backend->dtype(compute)),
+		.element_bytes = (uint32_t)vac_dtype_bytes(dtype),
 	};
 	w->arena.chunk_bytes = 4096;
 	w->last = &w->first;

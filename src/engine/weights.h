@@ -49,8 +49,9 @@ struct vac_weights {
 	int64_t read_ns, pack_ns;
 };
 
+/* dtype: of an element. */
 void vac_weights_init(struct vac_weights *w, const struct vac_backend *backend,
-		      struct vac_compute *compute);
+		      struct vac_compute *compute, enum vac_dtype dtype);
 /* Drops the list and the staging; the regions are their owner's. */
 void vac_weights_free(struct vac_weights *w);
 

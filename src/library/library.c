@@ -86,7 +86,7 @@ int vacate_plan(struct vacate *vacate, const char *path, uint64_t *bytes, struct
 
 	if (rc < 0)
 		return rc;
-	rc = vac_engine_plan(vacate->engine, dir, &plan, &info, err);
+	rc = vac_engine_plan(vacate->engine, dir, NULL, &plan, &info, err);
 	if (rc == 0)
 		*bytes = vac_plan_bytes(&plan, false) + vac_plan_bytes(&plan, true);
 	free(dir);
@@ -95,7 +95,8 @@ int vacate_plan(struct vacate *vacate, const char *path, uint64_t *bytes, struct
 
 static int load(struct vacate_model *m, const char *dir, struct vac_error *err)
 {
-	int rc = vac_model_begin_load(m->vacate->engine, ++m->vacate->last_id, dir, &m->model, err);
+	int rc = vac_model_begin_load(m->vacate->engine, ++m->vacate->last_id, dir, NULL, &m->model,
+				      err);
 
 	if (rc < 0)
 		return rc;

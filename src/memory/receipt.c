@@ -4,7 +4,7 @@
 static const char *const reason_names[] = {
 	[VAC_UNLOAD_REQUEST] = "request",   [VAC_UNLOAD_IDLE] = "idle",
 	[VAC_UNLOAD_SHUTDOWN] = "shutdown", [VAC_UNLOAD_WORKER_DIED] = "worker_died",
-	[VAC_UNLOAD_EVICTED] = "evicted",
+	[VAC_UNLOAD_EVICTED] = "evicted",   [VAC_UNLOAD_SETTINGS] = "settings",
 };
 
 const char *vac_unload_reason_name(enum vac_unload_reason reason)

@@ -19,7 +19,9 @@ enum vac_unload_reason {
 	VAC_UNLOAD_SHUTDOWN = 3,    /* the server or program ends */
 	VAC_UNLOAD_WORKER_DIED = 4, /* the worker crashed or was killed */
 	VAC_UNLOAD_EVICTED = 5,     /* another model needed the room */
+	VAC_UNLOAD_SETTINGS = 6,    /* its settings changed: the next load has the new ones */
 };
+#define VAC_UNLOAD_REASONS 7
 const char *vac_unload_reason_name(enum vac_unload_reason reason); /* "request", "idle", ... */
 
 struct vac_receipt {

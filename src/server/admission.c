@@ -5,16 +5,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define NS_PER_MS INT64_C(1000000)
-#define NEVER     INT64_MAX
+#include "server/registry_private.h"
+
+#define NEVER INT64_MAX
 /* Of a set of models that would make room, so many are looked at whether they
  * could stay. */
 #define SPARE_TRIES 64
-
-static int64_t now(const struct vac_registry *registry)
-{
-	return registry->ops->now_ns(registry->ctx);
-}
 
 static void wake_at(struct vac_registry *registry, int64_t at_ns)
 {
@@ -23,16 +19,39 @@ static void wake_at(struct vac_registry *registry, int64_t at_ns)
 
 /* ---- lists ---- */
 
+/* A load in line lets one with a higher priority pass, but not for ever. */
+static bool lets_pass(const struct vac_registry *registry, const struct vac_model *waits,
+		      const struct vac_model *model)
+{
+	if (waits->settings.priority == model->settings.priority)
+		return waits->load_asked_ns > model->load_asked_ns;
+	return waits->settings.priority < model->settings.priority &&
+	       vac_registry_now(registry) - waits->load_asked_ns < VAC_PATIENCE_MS * NS_PER_MS;
+}
+
+static void stand_in_line(const struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_list *line = &model->device->line;
+	struct vac_link *after;
+
+	vac_list_drop(&model->line);
+	after = line->last;
+	while (after && lets_pass(registry, VAC_MODEL_AT(after, line), model))
+		after = after->prev;
+	vac_list_insert(line, after, &model->line);
+}
+
 void vac_admission_enter(struct vac_registry *registry, struct vac_model *model, bool first)
 {
 	model->load_held = true;
 	/* The first try's plan stands. */
 	model->plan_known = first && model->plan_known;
 	model->shortage = (struct vac_shortage){0};
+	model->waiting_noted = false;
 	if (first)
-		vac_list_prepend(&registry->line, &model->line);
+		vac_list_prepend(&model->device->line, &model->line);
 	else
-		vac_list_append(&registry->line, &model->line);
+		stand_in_line(registry, model);
 }
 
 void vac_admission_leave(struct vac_registry *registry, struct vac_model *model)
@@ -42,14 +61,42 @@ void vac_admission_leave(struct vac_registry *registry, struct vac_model *model)
 	vac_list_drop(&model->line);
 }
 
+/* a makes way before b does. */
+static bool goes_first(const struct vac_model *a, const struct vac_model *b)
+{
+	if (a->settings.priority != b->settings.priority)
+		return a->settings.priority < b->settings.priority;
+	return a->use_order < b->use_order;
+}
+
+/* From the end, where the model that was used last belongs: it passes only those
+ * of a higher priority. */
+static void relist(struct vac_model *model)
+{
+	struct vac_device *device = model->device;
+	struct vac_list *list = model->running.count > 0 ? &device->busy : &device->idle;
+	struct vac_link *after;
+
+	vac_list_drop(&model->use);
+	if (model->state != VAC_REGISTRY_RESIDENT || model->settings.pin)
+		return;
+	after = list->last;
+	while (after && goes_first(model, VAC_MODEL_AT(after, use)))
+		after = after->prev;
+	vac_list_insert(list, after, &model->use);
+}
+
 void vac_admission_used(struct vac_registry *registry, struct vac_model *model)
 {
-	if (model->state != VAC_REGISTRY_RESIDENT || model->pinned)
-		vac_list_drop(&model->use);
-	else if (model->running.count > 0)
-		vac_list_append(&registry->busy, &model->use);
-	else
-		vac_list_append(&registry->idle, &model->use);
+	model->use_order = registry->next_use++;
+	relist(model);
+}
+
+void vac_admission_sort(struct vac_registry *registry, struct vac_model *model)
+{
+	relist(model);
+	if (model->load_held)
+		stand_in_line(registry, model);
 }
 
 /* ---- who may be evicted, and when ---- */
@@ -75,7 +122,7 @@ static int64_t evictable_at(const struct vac_registry *registry, const struct va
 
 	if (model->running.count == 0 && linger_ns < at_ns)
 		at_ns = linger_ns;
-	return later(at_ns, model->resident_ns + registry->options.min_resident_ms * NS_PER_MS);
+	return later(at_ns, model->resident_ns + model->settings.min_resident_ms * NS_PER_MS);
 }
 
 /* A trial: which models would have to leave for a load. */
@@ -84,14 +131,14 @@ struct trial {
 	const struct vac_model *load;
 	int64_t now_ns;
 	int64_t soonest_ns;       /* when somebody else may leave */
-	struct vac_model *marked; /* the most recently used first; chained by weighed */
+	struct vac_model *marked; /* the last to go first; chained by weighed */
 };
 
 static bool suffices(const struct trial *trial)
 {
 	const struct vac_model *load = trial->load;
 
-	return vac_shortage_none(vac_budget_shortage(load->budget, &load->charge, true));
+	return vac_shortage_none(vac_budget_shortage(&load->device->budget, &load->charge, true));
 }
 
 /* Marks models of a list as leaving until that suffices: those that may leave
@@ -102,7 +149,7 @@ static bool mark(struct trial *trial, const struct vac_list *list, bool at_any_t
 		struct vac_model *model = VAC_MODEL_AT(link, use);
 		int64_t at_ns = evictable_at(trial->registry, model);
 
-		if (model->budget != trial->load->budget || model->charge.leaving)
+		if (model->charge.leaving)
 			continue;
 		if (at_ns > trial->now_ns) {
 			if (at_ns < trial->soonest_ns)
@@ -110,7 +157,7 @@ static bool mark(struct trial *trial, const struct vac_list *list, bool at_any_t
 			if (!at_any_time)
 				continue;
 		}
-		vac_budget_leave(model->budget, &model->charge);
+		vac_budget_leave(&model->device->budget, &model->charge);
 		model->weighed = trial->marked;
 		trial->marked = model;
 		if (suffices(trial))
@@ -120,7 +167,7 @@ static bool mark(struct trial *trial, const struct vac_list *list, bool at_any_t
 }
 
 /* Takes those out that need not leave. The last that was marked must: without
- * it there was not enough. Returns the least recently used of the rest. */
+ * it there was not enough. Returns the first of the rest. */
 static struct vac_model *spare(struct trial *trial)
 {
 	struct vac_model *victim = trial->marked;
@@ -128,10 +175,10 @@ static struct vac_model *spare(struct trial *trial)
 
 	for (struct vac_model *model = victim->weighed; model; model = model->weighed) {
 		if (tries-- > 0) {
-			vac_budget_stay(model->budget, &model->charge);
+			vac_budget_stay(&model->device->budget, &model->charge);
 			if (suffices(trial))
 				continue;
-			vac_budget_leave(model->budget, &model->charge);
+			vac_budget_leave(&model->device->budget, &model->charge);
 		}
 		victim = model;
 	}
@@ -141,7 +188,7 @@ static struct vac_model *spare(struct trial *trial)
 static void unmark(struct trial *trial)
 {
 	for (struct vac_model *model = trial->marked; model; model = model->weighed)
-		vac_budget_stay(model->budget, &model->charge);
+		vac_budget_stay(&model->device->budget, &model->charge);
 	trial->marked = NULL;
 }
 
@@ -154,20 +201,20 @@ enum way {
 
 static enum way weigh(struct trial *trial, struct vac_model **victim)
 {
-	struct vac_registry *registry = trial->registry;
 	const struct vac_model *load = trial->load;
+	const struct vac_device *device = load->device;
 	enum way way;
 
 	/* Somebody is leaving already: what that gives is measured first. */
-	if (load->budget->leaving > 0)
+	if (device->budget.leaving > 0)
 		return WAY_WAIT;
-	if (mark(trial, &registry->idle, false) || mark(trial, &registry->busy, false)) {
+	if (mark(trial, &device->idle, false) || mark(trial, &device->busy, false)) {
 		*victim = spare(trial);
 		way = WAY_EVICT;
-	} else if (mark(trial, &registry->idle, true) || mark(trial, &registry->busy, true)) {
+	} else if (mark(trial, &device->idle, true) || mark(trial, &device->busy, true)) {
 		way = WAY_WAIT;
 	} else {
-		way = vac_budget_shortage(load->budget, &load->charge, true).budget_bytes > 0
+		way = vac_budget_shortage(&device->budget, &load->charge, true).budget_bytes > 0
 			      ? WAY_PINNED
 			      : WAY_NONE;
 	}
@@ -183,7 +230,8 @@ static bool can_never_fit(const struct vac_model *model)
 {
 	uint64_t limit;
 
-	return vac_budget_limit(model->budget, &limit) && vac_charge_bytes(&model->charge) > limit;
+	return vac_budget_limit(&model->device->budget, &limit) &&
+	       vac_charge_bytes(&model->charge) > limit;
 }
 
 static void describe_need(const struct vac_model *model, char *to, size_t room)
@@ -198,7 +246,8 @@ static void describe_need(const struct vac_model *model, char *to, size_t room)
 static void refuse(struct vac_registry *registry, struct vac_model *model,
 		   const struct vac_error *why)
 {
-	registry->refusals++;
+	model->device->refusals++;
+	vac_registry_note_why(registry, model, VAC_EVENT_REFUSED, why);
 	vac_registry_load_failed(registry, model, why);
 }
 
@@ -208,18 +257,26 @@ static void refuse_for_ever(struct vac_registry *registry, struct vac_model *mod
 	uint64_t limit = 0;
 	char need[128];
 
-	vac_budget_limit(model->budget, &limit);
+	vac_budget_limit(&model->device->budget, &limit);
 	describe_need(model, need, sizeof(need));
-	vac_fail(
-		&why, VAC_E_NO_ROOM,
-		"model %.200s can never fit on %s: it takes %s, and the budget is %.1f MiB (--ram, "
-		"less --headroom)",
-		model->name, model->budget->device, need, MIB(limit));
+	vac_fail(&why, VAC_E_NO_ROOM,
+		 "model %.200s can never fit on %s: it takes %s, and the budget is %.1f MiB (%s, "
+		 "less --headroom)",
+		 model->name, model->device->name, need, MIB(limit), model->device->option);
 	refuse(registry, model, &why);
 }
 
-/* Names of the pinned residents. */
-static void list_pinned(const struct vac_registry *registry, char *to, size_t room)
+static void refuse_without_device(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_error why;
+
+	vac_registry_no_device(registry, model->name, model->settings.device, &why);
+	refuse(registry, model, &why);
+}
+
+/* Names of the pinned residents of a device. */
+static void list_pinned(const struct vac_registry *registry, const struct vac_device *device,
+			char *to, size_t room)
 {
 	size_t at = 0;
 
@@ -227,7 +284,8 @@ static void list_pinned(const struct vac_registry *registry, char *to, size_t ro
 		const struct vac_model *model = VAC_MODEL_AT(link, active);
 		int n;
 
-		if (!model->pinned || !model->charge.counted || at + 4 >= room)
+		if (model->device != device || !model->settings.pin || !model->charge.counted ||
+		    at + 4 >= room)
 			continue;
 		n = snprintf(to + at, room - at, "%s%.64s", at ? ", " : "", model->name);
 		at += n > 0 ? (size_t)n : 0;
@@ -240,21 +298,22 @@ static void refuse_for_pinned(struct vac_registry *registry, struct vac_model *m
 	uint64_t limit = 0;
 	char need[128], pinned[160] = "";
 
-	vac_budget_limit(model->budget, &limit);
+	vac_budget_limit(&model->device->budget, &limit);
 	describe_need(model, need, sizeof(need));
-	list_pinned(registry, pinned, sizeof(pinned));
+	list_pinned(registry, model->device, pinned, sizeof(pinned));
 	vac_fail(
 		&why, VAC_E_NO_ROOM,
 		"model %.100s takes %s of the %.1f MiB on %s, and what is pinned (%s) leaves less; "
-		"unload a pinned model or raise --ram",
-		model->name, need, MIB(limit), model->budget->device, pinned);
+		"unload a pinned model or raise %s",
+		model->name, need, MIB(limit), model->device->name, pinned, model->device->option);
 	refuse(registry, model, &why);
 }
 
 void vac_admission_explain(const struct vac_registry *registry, const struct vac_model *model,
 			   struct vac_error *err)
 {
-	double waited_s = (double)(now(registry) - model->load_asked_ns) / 1e9;
+	double waited_s = (double)(vac_registry_now(registry) - model->load_asked_ns) / 1e9;
+	const struct vac_budget *budget = &model->device->budget;
 	uint64_t limit = 0, free_bytes = 0;
 	char need[128];
 
@@ -265,14 +324,14 @@ void vac_admission_explain(const struct vac_registry *registry, const struct vac
 			 model->name, waited_s);
 		return;
 	}
-	vac_budget_limit(model->budget, &limit);
-	vac_budget_free(model->budget, &free_bytes);
+	vac_budget_limit(budget, &limit);
+	vac_budget_free(budget, &free_bytes);
 	describe_need(model, need, sizeof(need));
 	vac_fail(err, VAC_E_TIMEOUT,
 		 "model %.100s waited %.1f s for room: it takes %s; of the budget of %.1f MiB %.1f "
 		 "are taken, and %.1f MiB are free on %s beyond the headroom",
-		 model->name, waited_s, need, MIB(limit), MIB(vac_budget_used(model->budget)),
-		 MIB(free_bytes), model->budget->device);
+		 model->name, waited_s, need, MIB(limit), MIB(vac_budget_used(budget)),
+		 MIB(free_bytes), model->device->name);
 }
 
 /* ---- the line ---- */
@@ -280,34 +339,43 @@ void vac_admission_explain(const struct vac_registry *registry, const struct vac
 static void admit(struct vac_registry *registry, struct vac_model *model)
 {
 	vac_admission_leave(registry, model);
-	if (model->budget)
-		vac_budget_add(model->budget, &model->charge);
+	if (model->device->limited)
+		vac_budget_add(&model->device->budget, &model->charge);
 	model->load_asked = true;
-	registry->loading++;
-	model->admitted_ns = now(registry);
+	model->device->loading++;
+	model->admitted_ns = vac_registry_now(registry);
 	model->wire_id = registry->next_wire_id++;
 	if (model->wire_id == 0) /* 0 is never a model */
 		model->wire_id = registry->next_wire_id++;
+	vac_registry_note(registry, model, &(struct vac_event){.kind = VAC_EVENT_LOADING});
 	registry->ops->load(registry->ctx, model);
 }
 
-static void evict(struct vac_registry *registry, struct vac_model *victim)
+static void evict(struct vac_registry *registry, struct vac_model *victim,
+		  const struct vac_model *load)
 {
-	registry->evictions++;
-	victim->evicted_ns = now(registry);
+	victim->device->evictions++;
+	victim->evicted_ns = vac_registry_now(registry);
+	vac_registry_note(registry, victim,
+			  &(struct vac_event){.kind = VAC_EVENT_EVICTED,
+					      .reason = VAC_UNLOAD_EVICTED,
+					      .bytes = victim->charge.own_bytes,
+					      .for_model = load->name});
 	vac_registry_unload(registry, victim, VAC_UNLOAD_EVICTED, false, NULL);
 }
 
 /* true: those behind it may be looked at. */
 static bool make_room(struct vac_registry *registry, struct vac_model *model)
 {
-	struct trial trial = {
-		.registry = registry, .load = model, .now_ns = now(registry), .soonest_ns = NEVER};
+	struct trial trial = {.registry = registry,
+			      .load = model,
+			      .now_ns = vac_registry_now(registry),
+			      .soonest_ns = NEVER};
 	struct vac_model *victim = NULL;
 
 	switch (weigh(&trial, &victim)) {
 	case WAY_EVICT:
-		evict(registry, victim);
+		evict(registry, victim, model);
 		return false;
 	case WAY_WAIT:
 		if (trial.soonest_ns != NEVER)
@@ -323,58 +391,84 @@ static bool make_room(struct vac_registry *registry, struct vac_model *model)
 	return true;
 }
 
+static void note_waiting(const struct vac_registry *registry, struct vac_model *model)
+{
+	if (model->waiting_noted)
+		return;
+	model->waiting_noted = true;
+	vac_registry_note(registry, model,
+			  &(struct vac_event){.kind = VAC_EVENT_WAITING,
+					      .bytes = vac_charge_bytes(&model->charge)});
+}
+
 static bool look_at(struct vac_registry *registry, struct vac_model *model)
 {
-	if (!model->budget) {
+	struct vac_device *device = model->device;
+
+	if (model->no_device) {
+		refuse_without_device(registry, model);
+		return true;
+	}
+	if (!device->limited) {
 		admit(registry, model);
 		return true;
 	}
 	if (!model->plan_known)
 		return false;
-	vac_budget_measure(model->budget, now(registry), VAC_ROOM_AGE_MS * NS_PER_MS);
+	vac_budget_measure(&device->budget, vac_registry_now(registry),
+			   VAC_ROOM_AGE_MS * NS_PER_MS);
 	if (can_never_fit(model)) {
 		refuse_for_ever(registry, model);
 		return true;
 	}
-	model->shortage = vac_budget_shortage(model->budget, &model->charge, false);
+	model->shortage = vac_budget_shortage(&device->budget, &model->charge, false);
 	if (vac_shortage_none(model->shortage)) {
 		admit(registry, model);
 		return true;
 	}
 	if (vac_registry_drop(registry, model))
 		return true;
+	note_waiting(registry, model);
 	/* A load's end tells what it took; until then nobody is made to leave. */
-	if (registry->loading > 0 || registry->planning > 0)
+	if (device->loading > 0 || device->planning > 0)
 		return false;
 	return make_room(registry, model);
 }
 
-static void ask_plans(struct vac_registry *registry)
+static void ask_plans(struct vac_registry *registry, struct vac_device *device)
 {
-	for (struct vac_link *link = registry->line.first, *next; link; link = next) {
+	if (!device->limited)
+		return;
+	for (struct vac_link *link = device->line.first, *next; link; link = next) {
 		struct vac_model *model = VAC_MODEL_AT(link, line);
 
 		next = link->next;
-		if (!model->budget || model->plan_known || model->plan_asked)
+		if (model->plan_known || model->plan_asked || model->no_device)
 			continue;
 		model->plan_asked = true;
-		registry->planning++;
+		device->planning++;
 		registry->ops->plan(registry->ctx, model);
 	}
 }
 
-void vac_admission_advance(struct vac_registry *registry)
+static void advance(struct vac_registry *registry, struct vac_device *device)
 {
 	/* An unload is being measured: a load beside it would be measured with it.
 	 * And operations that end at once call back. */
-	if (registry->advancing || registry->unloading)
+	if (device->advancing || device->unloading)
 		return;
-	registry->advancing = true;
-	ask_plans(registry);
-	for (struct vac_link *link = registry->line.first, *next; link; link = next) {
+	device->advancing = true;
+	ask_plans(registry, device);
+	for (struct vac_link *link = device->line.first, *next; link; link = next) {
 		next = link->next;
 		if (!look_at(registry, VAC_MODEL_AT(link, line)))
 			break;
 	}
-	registry->advancing = false;
+	device->advancing = false;
+}
+
+void vac_admission_advance(struct vac_registry *registry)
+{
+	for (uint32_t i = 0; i < registry->device_count; i++)
+		advance(registry, &registry->devices[i]);
 }

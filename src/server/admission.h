@@ -1,10 +1,12 @@
 /*
  * admission.h - which load may begin, and who makes way for it.
  *
- * Loads wait in one line, first come, first served. The first is admitted when
+ * On each device loads wait in one line, higher priority first, then first come,
+ * first served. One that has waited for VAC_PATIENCE_MS is not passed any more,
+ * so that low ones get their turn. The first is admitted when
  * its plan is known and its budget has room; else models make way: idle ones,
- * the least recently used first and only as many as are needed; then busy ones
- * whose turn is over, which end what they have and let new requests wait in
+ * the lower priority and then the least recently used first, and only as many as
+ * are needed; then busy ones whose turn is over, which end what they have and let new requests wait in
  * line behind. One is unloaded at a time, and the room is measured again after
  * each. A load that nothing here could make room for lets those behind it pass,
  * and is looked at again from time to time.
@@ -22,6 +24,8 @@
 #define VAC_LINGER_MS 20
 /* A turn lasts at least so many times as the load that it began with. */
 #define VAC_TURN_LOADS 4
+/* After so long in line a load is passed by nobody who comes then. */
+#define VAC_PATIENCE_MS 10000
 /* Between looks at memory that others hold. */
 #define VAC_ROOM_POLL_MS 100
 /* What was measured counts for so long. */
@@ -39,6 +43,8 @@ void vac_admission_advance(struct vac_registry *registry);
 /* A resident model has become idle or busy, was asked once more, or may not be
  * evicted any more (it is draining or gone). */
 void vac_admission_used(struct vac_registry *registry, struct vac_model *model);
+/* Its priority or pin changed. */
+void vac_admission_sort(struct vac_registry *registry, struct vac_model *model);
 /* Why a load waits, with the arithmetic. */
 void vac_admission_explain(const struct vac_registry *registry, const struct vac_model *model,
 			   struct vac_error *err);

@@ -6,12 +6,11 @@
 
 #include "memory/meter.h"
 
-void vac_budget_init(struct vac_budget *budget, const char *device, bool on_device,
-		     const struct vac_size *limit, const struct vac_size *headroom,
+void vac_budget_init(struct vac_budget *budget, bool on_device, const struct vac_size *limit,
+		     const struct vac_size *headroom,
 		     void (*measure)(void *ctx, struct vac_budget_room *out), void *ctx)
 {
 	*budget = (struct vac_budget){
-		.device = device,
 		.on_device = on_device,
 		.limit = *limit,
 		.headroom = *headroom,
@@ -94,11 +93,18 @@ bool vac_budget_free(const struct vac_budget *budget, uint64_t *bytes)
 
 /* ---- charges ---- */
 
+static uint64_t own_bytes(const struct vac_budget *budget, const struct vac_charge *charge,
+			  const struct vac_plan *plan)
+{
+	return charge->alone ? vac_plan_bytes(plan, budget->on_device)
+			     : vac_plan_own_bytes(plan, budget->on_device);
+}
+
 void vac_charge_plan(const struct vac_budget *budget, struct vac_charge *charge,
 		     const struct vac_plan *plan)
 {
 	assert(!charge->counted);
-	charge->own_bytes = vac_plan_own_bytes(plan, budget->on_device);
+	charge->own_bytes = own_bytes(budget, charge, plan);
 	charge->scratch_bytes = vac_plan_bytes(plan, budget->on_device) - charge->own_bytes;
 	charge->load_bytes = budget->on_device ? 0 : plan->load_bytes;
 }
@@ -173,7 +179,7 @@ static void end_loading(struct vac_budget *budget, struct vac_charge *charge)
 void vac_budget_settle(struct vac_budget *budget, struct vac_charge *charge,
 		       const struct vac_plan *plan)
 {
-	uint64_t own = vac_plan_own_bytes(plan, budget->on_device);
+	uint64_t own = own_bytes(budget, charge, plan);
 
 	if (!charge->counted)
 		return;
@@ -229,6 +235,19 @@ void vac_budget_stay(struct vac_budget *budget, struct vac_charge *charge)
 	 * new top or stands behind it. */
 	if (!budget->top || charge->scratch_bytes >= budget->top->scratch_bytes)
 		find_top(budget, budget->charges);
+}
+
+void vac_budget_fix(struct vac_budget *budget, struct vac_charge *charge, bool fixed)
+{
+	if (charge->fixed == fixed)
+		return;
+	charge->fixed = fixed;
+	if (!charge->counted || charge->leaving)
+		return;
+	if (fixed)
+		budget->fixed++;
+	else
+		budget->fixed--;
 }
 
 /* ---- room ---- */

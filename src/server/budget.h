@@ -29,6 +29,7 @@ struct vac_charge {
 	bool loading;
 	bool leaving; /* an unload was decided, or is being weighed */
 	bool fixed;   /* pinned: nothing makes it leave */
+	bool alone;   /* in a worker of its own: its scratch is nobody else's */
 };
 
 /* What is measured on a device. */
@@ -40,8 +41,7 @@ struct vac_budget_room {
 };
 
 struct vac_budget {
-	const char *device; /* not owned */
-	bool on_device;     /* counts the device's bytes of a plan, not the host's */
+	bool on_device; /* counts the device's bytes of a plan, not the host's */
 	struct vac_size limit, headroom;
 	void (*measure)(void *ctx, struct vac_budget_room *out);
 	void *ctx;
@@ -59,8 +59,8 @@ struct vac_budget {
 	int64_t measured_ns;
 };
 
-void vac_budget_init(struct vac_budget *budget, const char *device, bool on_device,
-		     const struct vac_size *limit, const struct vac_size *headroom,
+void vac_budget_init(struct vac_budget *budget, bool on_device, const struct vac_size *limit,
+		     const struct vac_size *headroom,
 		     void (*measure)(void *ctx, struct vac_budget_room *out), void *ctx);
 
 /* Measures now, or believes what was measured less than max_age_ns ago. */
@@ -72,7 +72,7 @@ uint64_t vac_budget_used(const struct vac_budget *budget);
 /* Measured to be free, less the headroom; false: not known. */
 bool vac_budget_free(const struct vac_budget *budget, uint64_t *bytes);
 
-/* Fills a charge from a plan; it is not counted yet. */
+/* Fills a charge from a plan; it is not counted yet. Of its flags, alone counts. */
 void vac_charge_plan(const struct vac_budget *budget, struct vac_charge *charge,
 		     const struct vac_plan *plan);
 /* What it takes alone, while it loads. */
@@ -87,6 +87,8 @@ void vac_budget_remove(struct vac_budget *budget, struct vac_charge *charge);
 /* An unload of it was decided or is weighed; stay takes that back. */
 void vac_budget_leave(struct vac_budget *budget, struct vac_charge *charge);
 void vac_budget_stay(struct vac_budget *budget, struct vac_charge *charge);
+/* It is pinned, or not any more. */
+void vac_budget_fix(struct vac_budget *budget, struct vac_charge *charge, bool fixed);
 
 /* Bytes that are missing for a load; both 0: there is room. */
 struct vac_shortage {

@@ -72,7 +72,7 @@ static struct vac_model *find_only(struct vac_server *server, struct vac_error *
 			 "model: is missing, and more than one model is loaded; name one of them");
 		return NULL;
 	}
-	if (vac_model_list(&server->dirs, 2, &entries, &count, err) < 0)
+	if (vac_catalog_list(&server->catalog, 2, &entries, &count, err) < 0)
 		return NULL;
 	if (count == 1)
 		model = enter(server, entries[0].name, entries[0].dir, err);
@@ -97,10 +97,11 @@ static struct vac_model *find_model(struct vac_server *server, const char *name,
 
 	if (!name)
 		return find_only(server, err);
+	name = vac_catalog_name(&server->catalog, name);
 	model = vac_registry_find(&server->registry, name);
 	if (model && model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
 		return model;
-	if (vac_model_resolve(&server->dirs, name, false, &dir, err) < 0)
+	if (vac_catalog_resolve(&server->catalog, name, &dir, err) < 0)
 		return NULL;
 	model = enter(server, name, dir, err);
 	free(dir);
@@ -126,7 +127,8 @@ static void answer_task(struct vac_request *request, const struct vac_wire_resul
 	const struct vac_model *model = request->waiter.model;
 	int64_t now_ns = vac_now_ns();
 	struct vac_outcome outcome = {
-		.model = model->name,
+		/* By the name that it was asked by, which may be an alias. */
+		.model = request->call.model ? request->call.model : model->name,
 		/* Frames start at multiples of 8 in a malloc'ed buffer, and the
 		 * header of a RESULT is 40 bytes: the floats are aligned. */
 		.vectors = (const float *)(const void *)result->vectors,
@@ -198,6 +200,7 @@ static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *wait
 	struct vac_wire_task task = {
 		.model = model->wire_id,
 		.options = request->call.options,
+		.prompt = vac_wire_text(model->settings.prompt),
 		.input_count = (uint32_t)request->call.input_count,
 		.inputs = request->call.inputs,
 	};
@@ -212,6 +215,21 @@ static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *wait
 		return;
 	vac_dispatch_fail(request, &err, 0);
 	vac_registry_done(&server->registry, waiter, false);
+}
+
+/* The prompt is written before each text when the frame is: it is counted as what
+ * the request holds from now on. */
+static int hold_prompts(struct vac_request *request, const struct vac_model *model,
+			struct vac_error *err)
+{
+	const char *prompt = model->settings.prompt;
+	size_t texts = 0;
+
+	if (!prompt || request->call.kind != VAC_CALL_TASK)
+		return 0;
+	for (size_t i = 0; i < request->call.input_count; i++)
+		texts += request->call.inputs[i].ids == NULL;
+	return vac_http_hold(request, texts * strlen(prompt), err);
 }
 
 static void submit(struct vac_request *request, bool load_only)
@@ -234,6 +252,10 @@ static void submit(struct vac_request *request, bool load_only)
 	request->waiter.keep_alive_set = request->call.keep_alive_set;
 	request->waiter.keep_alive_ms = request->call.keep_alive_ms;
 	request->queued_ns = vac_now_ns();
+	if (hold_prompts(request, model, &err) < 0) {
+		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		return;
+	}
 	/* What is set aside stays so, however often it is asked for. */
 	if (vac_registry_submit(&server->registry, model, &request->waiter, &err) < 0)
 		vac_dispatch_fail(request, &err, model->set_aside ? 0 : retry_after(&err));
@@ -326,6 +348,13 @@ static void unload(struct vac_request *request, bool all)
 
 /* ---- the registry's other operations ---- */
 
+static void settings(void *ctx, const char *name, struct vac_model_settings *out)
+{
+	const struct vac_server *server = ctx;
+
+	*out = *vac_catalog_settings(&server->catalog, name);
+}
+
 static int64_t now_ns(void *ctx)
 {
 	(void)ctx;
@@ -342,6 +371,7 @@ static void wake_at(void *ctx, int64_t at_ns)
 
 const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.now_ns = now_ns,
+	.settings = settings,
 	.plan = vac_load_plan,
 	.load = vac_load_begin,
 	.run = run_task,
@@ -385,8 +415,9 @@ static void answer_metrics(struct vac_request *request)
 
 static void plan(struct vac_request *request)
 {
-	struct vac_model_dirs *dirs = &request->server->dirs;
+	const struct vac_catalog *catalog = &request->server->catalog;
 	struct vac_error err;
+	const char *name;
 	char *dir;
 
 	if (!request->call.model) {
@@ -394,11 +425,12 @@ static void plan(struct vac_request *request)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	if (vac_model_resolve(dirs, request->call.model, false, &dir, &err) < 0) {
+	name = vac_catalog_name(catalog, request->call.model);
+	if (vac_catalog_resolve(catalog, name, &dir, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	vac_views_plan(request, dir);
+	vac_views_plan(request, name, dir);
 	free(dir);
 }
 

@@ -15,17 +15,18 @@
  *   it has not finished shows only there).
  * - It watches clients edge-triggered and takes a short read for "nothing left":
  *   that a client left is lost when it came together with its last bytes.
- * - It stops accepting at its limit of connections and when descriptors run out,
- *   and begins again in the next MHD_run() after a connection has ended.
+ * - It has no listener of its own: listen.c accepts, on any number of sockets, and
+ *   hands connections over. It takes them in the next MHD_run().
+ * - After an error of its own (a head that is no HTTP, or larger than
+ *   CONNECTION_BYTES: 400, 414, 431) it closes at once; linger.c sees to it that the
+ *   client, which still sends, gets the reply and not a reset.
  */
 #include "server/http.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,6 @@
 #include "server/state.h"
 
 #define NS_PER_MS 1000000
-#define BACKLOG   1024
 /* Of headers and libmicrohttpd's own buffers, for each connection. */
 #define CONNECTION_BYTES ((size_t)16 << 10)
 /* A body that was refused is read to its end and thrown away, since most clients
@@ -58,6 +58,8 @@ struct vac_connection {
 				      * answered */
 	struct vac_request *request; /* in work; NULL between requests */
 	bool left;                   /* the client shut its side */
+	bool slow;                   /* its time was over */
+	bool whole;                  /* the last request was read to its end */
 };
 
 /* ---- one connection ---- */
@@ -106,6 +108,7 @@ static void too_slow(struct vac_timer *timer)
 		return;
 	}
 	vac_log(VAC_LOG_DEBUG, "a client was too slow, its connection is closed");
+	connection->slow = true;
 	shutdown(connection->source.fd, SHUT_RDWR);
 }
 
@@ -153,9 +156,11 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		return;
 	assert(!connection->request);
 	vac_loop_remove(&http->server->loop, &connection->source);
+	if (!connection->whole && !connection->left && !connection->slow)
+		vac_linger_add(&http->lingers, connection->source.fd);
 	vac_timer_close(&http->server->loop, &connection->timer);
 	http->connection_count--;
-	http->run_wanted = true; /* it may accept again */
+	vac_listeners_resume(&http->listeners);
 	free(connection);
 	*context = NULL;
 }
@@ -168,8 +173,12 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
 	struct vac_http *http = cls;
 
 	(void)uri;
-	if (info && info->socket_context)
-		give_time(info->socket_context, http->server->options.client_timeout_ms);
+	if (info && info->socket_context) {
+		struct vac_connection *connection = info->socket_context;
+
+		connection->whole = false;
+		give_time(connection, http->server->options.client_timeout_ms);
+	}
 	return NULL; /* becomes the request's context */
 }
 
@@ -216,6 +225,9 @@ static enum MHD_Result send_reply(struct vac_request *request)
 		add_time(response, "X-Vacate-Queue-Ns", reply->queue_ns);
 		add_time(response, "X-Vacate-Compute-Ns", reply->compute_ns);
 	}
+	if (reply->authenticate)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+					reply->authenticate);
 	if (reply->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
 	if (request->server->draining)
@@ -287,6 +299,23 @@ static void refuse_large(struct vac_request *request, uint64_t bytes)
 	refuse(request, &err, 0);
 }
 
+/* Who asks may ask. Before anything of the body is kept. */
+static bool admit(struct vac_request *request)
+{
+	struct vac_access *access = &request->server->access;
+	enum vac_access_verdict verdict =
+		vac_access_check(access, request->method, request->path,
+				 get_header(request->mhd, MHD_HTTP_HEADER_AUTHORIZATION),
+				 get_header(request->mhd, "X-Api-Key"));
+
+	if (verdict == VAC_ACCESS_GRANTED)
+		return true;
+	drop_body(request);
+	vac_api_unauthorized(request->path, verdict == VAC_ACCESS_WRONG, &request->reply);
+	request->stage = VAC_REQUEST_REFUSED;
+	return false;
+}
+
 /* The Content-Length, when there is one that can be read. */
 static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
 {
@@ -303,22 +332,29 @@ static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
 	return *end == '\0' || errno == ERANGE;
 }
 
-static bool hold(struct vac_request *request, size_t bytes)
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err)
 {
 	struct vac_http *http = &request->server->http;
-	struct vac_error err;
+	size_t most = request->server->options.max_pending_bytes;
 
-	if (bytes > request->server->options.max_pending_bytes - http->held_bytes) {
-		vac_fail(&err, VAC_E_BUSY,
-			 "requests of %zu bytes are in work already, which is near the most; try "
-			 "again soon or raise --max-pending",
-			 http->held_bytes);
-		refuse(request, &err, 1);
-		return false;
-	}
+	if (http->held_bytes > most || bytes > most - http->held_bytes)
+		return vac_fail(err, VAC_E_BUSY,
+				"requests of %zu bytes are in work already, which is near the "
+				"most; try again soon or raise --max-pending",
+				http->held_bytes);
 	http->held_bytes += bytes;
 	request->held_bytes += bytes;
-	return true;
+	return 0;
+}
+
+static bool hold(struct vac_request *request, size_t bytes)
+{
+	struct vac_error err;
+
+	if (vac_http_hold(request, bytes, &err) == 0)
+		return true;
+	refuse(request, &err, 1);
+	return false;
 }
 
 static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,
@@ -345,6 +381,8 @@ static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *m
 	http->requests = request;
 	http->request_count++;
 	request->connection->request = request;
+	if (!admit(request))
+		return request;
 	if (!stated_bytes(mhd, &bytes) || bytes == 0)
 		return request;
 	if (bytes > http->server->options.max_body_bytes)
@@ -395,6 +433,7 @@ static enum MHD_Result complete(struct vac_request *request)
 	struct vac_connection *connection = request->connection;
 	struct vac_error why;
 
+	connection->whole = true;
 	vac_timer_clear(&request->server->loop, &connection->timer);
 	if (request->stage == VAC_REQUEST_REFUSED)
 		return send_reply(request);
@@ -501,47 +540,16 @@ static unsigned int connection_limit(const struct vac_server_options *options)
 	return (unsigned int)most;
 }
 
-static int bind_listener(const struct vac_server_options *options, struct vac_http *http,
-			 struct vac_error *err)
+/* A connection from a listener; it is counted when libmicrohttpd begins with it. */
+static bool take_connection(void *ctx, int fd, const struct sockaddr *address, socklen_t bytes)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(options->port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(options->port)};
-	const char *host = strcmp(options->host, "localhost") == 0 ? "127.0.0.1" : options->host;
-	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
-	bool is_v6 = !is_v4 && inet_pton(AF_INET6, host, &v6.sin6_addr) == 1;
-	struct sockaddr *address = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
-	socklen_t bytes = is_v4 ? sizeof(v4) : sizeof(v6);
-	int fd, on = 1, saved;
+	struct vac_http *http = ctx;
 
-	if (!is_v4 && !is_v6)
-		return vac_fail(err, VAC_E_INVALID,
-				"--host %s is not an address; give one of this machine's, such as "
-				"127.0.0.1 or ::1",
-				options->host);
-	fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return vac_fail_errno(err, errno, "cannot make a socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, address, bytes) != 0 || listen(fd, BACKLOG) != 0) {
-		saved = errno;
-		close(fd);
-		if (saved == EADDRINUSE)
-			return vac_fail(err, VAC_E_BUSY,
-					"port %u of %s is in use by another program; stop it or "
-					"choose another with --port",
-					options->port, host);
-		return vac_fail_errno(err, saved, "cannot listen on %s port %u", host,
-				      options->port);
-	}
-	if (getsockname(fd, address, &bytes) != 0) {
-		saved = errno;
-		close(fd);
-		return vac_fail_errno(err, saved, "cannot read the port that was bound");
-	}
-	http->port = ntohs(is_v4 ? v4.sin_port : v6.sin6_port);
-	snprintf(http->address, sizeof(http->address), is_v4 ? "http://%s:%u" : "http://[%s]:%u",
-		 host, http->port);
-	return fd;
+	/* It closes what it does not take. */
+	if (MHD_add_connection(http->daemon, fd, address, bytes) != MHD_YES)
+		vac_log(VAC_LOG_DEBUG, "a connection was not taken: %s", strerror(errno));
+	http->run_wanted = true;
+	return http->connection_count < http->connection_limit;
 }
 
 static void mhd_ready(struct vac_source *source, uint32_t events)
@@ -560,6 +568,10 @@ static void log_mhd(void *ctx, const char *fmt, va_list ap)
 	n = strlen(text);
 	if (n > 0 && text[n - 1] == '\n')
 		text[n - 1] = '\0';
+	/* It treats connections that it is given as TCP; those over a Unix socket
+	 * have no such options, and need none. */
+	if (strncmp(text, "Setting TCP_", 12) == 0 || strncmp(text, "Failed to push", 14) == 0)
+		return;
 	/* Clients that reset or talk nonsense are no news. */
 	vac_log(VAC_LOG_DEBUG, "http: %s", text);
 }
@@ -567,46 +579,55 @@ static void log_mhd(void *ctx, const char *fmt, va_list ap)
 int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_error *err)
 {
 	const struct vac_server_options *options = &server->options;
-	int fd;
+	const struct vac_listen_options where = {.host = options->host,
+						 .port = options->port,
+						 .open_to_all = options->api_key_file ||
+								options->allow_no_key};
+	int rc;
 
 	*http = (struct vac_http){.server = server, .run_at_ns = -1};
-	fd = bind_listener(options, http, err);
-	if (fd < 0)
-		return fd;
+	http->lingers.loop = &server->loop;
+	rc = vac_listeners_open(&http->listeners, &where, err);
+	if (rc < 0)
+		return rc;
+	http->connection_limit = connection_limit(options);
 	http->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG, 0,
-		NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
-		MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-		http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-		MHD_OPTION_URI_LOG_CALLBACK, on_uri, http, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, connection_limit(options),
-		MHD_OPTION_CONNECTION_TIMEOUT,
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
+			MHD_USE_NO_LISTEN_SOCKET,
+		0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, http, MHD_OPTION_URI_LOG_CALLBACK, on_uri, http,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned int)http->connection_limit, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned int)((options->idle_timeout_ms + 999) / 1000), MHD_OPTION_END);
 	if (!http->daemon) {
-		close(fd);
-		return vac_fail(err, VAC_E_IO, "libmicrohttpd cannot start: %s", strerror(errno));
+		rc = vac_fail(err, VAC_E_IO, "libmicrohttpd cannot start: %s", strerror(errno));
+		vac_listeners_close(&http->listeners);
+		return rc;
 	}
+	http->listeners.take = take_connection;
+	http->listeners.ctx = http;
 	http->source.fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	http->source.ready = mhd_ready;
 	http->run_wanted = true;
-	return vac_loop_add(&server->loop, &http->source, EPOLLIN, err);
+	rc = vac_loop_add(&server->loop, &http->source, EPOLLIN, err);
+	return rc < 0 ? rc : vac_listeners_watch(&http->listeners, &server->loop, err);
 }
 
 void vac_http_close_listener(struct vac_http *http)
 {
-	MHD_socket fd = MHD_quiesce_daemon(http->daemon);
-
-	if (fd != MHD_INVALID_SOCKET)
-		close(fd);
+	vac_listeners_close(&http->listeners);
 }
 
 void vac_http_stop(struct vac_http *http)
 {
+	vac_listeners_close(&http->listeners);
 	if (!http->daemon)
 		return;
 	vac_loop_remove(&http->server->loop, &http->source);
 	MHD_stop_daemon(http->daemon);
 	http->daemon = NULL;
+	vac_lingers_close(&http->lingers);
 }
 
 int64_t vac_http_run(struct vac_http *http)

@@ -4,6 +4,8 @@
 #ifndef VAC_SERVER_HTTP_H
 #define VAC_SERVER_HTTP_H
 
+#include "server/linger.h"
+#include "server/listen.h"
 #include "server/loop.h"
 
 struct MHD_Daemon;
@@ -15,16 +17,18 @@ struct vac_connection;
 struct vac_http {
 	struct vac_server *server;
 	struct MHD_Daemon *daemon;
+	struct vac_listeners listeners;
+	struct vac_lingers lingers;
 	struct vac_source source; /* the daemon's epoll descriptor */
 	bool run_wanted;          /* MHD_run() has something to do */
 	int64_t run_at_ns;        /* MHD_run() will have something to do; negative: no */
-	uint16_t port;            /* bound */
-	char address[80];         /* "http://127.0.0.1:8321" */
 	struct vac_request *requests;
 	uint32_t request_count, connection_count;
+	uint32_t connection_limit;
 	size_t held_bytes; /* of all bodies */
 };
 
+/* Listens, and begins to take connections. */
 int vac_http_start(struct vac_http *http, struct vac_server *server,
 		   struct vac_error *err) VAC_MUST_CHECK;
 /* Takes no more connections. */

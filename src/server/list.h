@@ -41,32 +41,30 @@ static inline void vac_list_drop(struct vac_link *link)
 	*link = (struct vac_link){0};
 }
 
-/* At the end; a link that is in a list leaves it. */
-static inline void vac_list_append(struct vac_list *list, struct vac_link *link)
+/* Behind a link of the list, NULL: at its start. One that is in a list leaves it
+ * first, and must not be after itself. */
+static inline void vac_list_insert(struct vac_list *list, struct vac_link *after,
+				   struct vac_link *link)
 {
 	vac_list_drop(link);
 	link->list = list;
-	link->prev = list->last;
-	if (list->last)
-		list->last->next = link;
+	link->prev = after;
+	link->next = after ? after->next : list->first;
+	if (after)
+		after->next = link;
 	else
 		list->first = link;
-	list->last = link;
+	if (link->next)
+		link->next->prev = link;
+	else
+		list->last = link;
 	list->count++;
 }
 
 /* At the start. */
 static inline void vac_list_prepend(struct vac_list *list, struct vac_link *link)
 {
-	vac_list_drop(link);
-	link->list = list;
-	link->next = list->first;
-	if (list->first)
-		list->first->prev = link;
-	else
-		list->last = link;
-	list->first = link;
-	list->count++;
+	vac_list_insert(list, NULL, link);
 }
 
 #endif

@@ -70,8 +70,8 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_PROGRESS:
 		if (vac_wire_get_progress(payload, header->payload_bytes, &progress, err) < 0)
 			return -EINVAL;
-		model->done_bytes = progress.done_bytes;
-		model->total_bytes = progress.total_bytes;
+		vac_registry_progress(&job->server->registry, model, progress.done_bytes,
+				      progress.total_bytes);
 		return 0;
 	case VAC_WIRE_LOADED:
 		if (vac_wire_get_model(payload, header->payload_bytes, &loaded, err) < 0)
@@ -103,7 +103,9 @@ static void ask(struct vac_server *server, struct vac_model *model, enum vac_wir
 {
 	struct vac_wire_load load = {
 		.model = type == VAC_WIRE_LOAD ? model->wire_id : 0,
-		.dir = {model->dir, (uint32_t)strlen(model->dir)},
+		.dir = vac_wire_text(model->dir),
+		.max_batch_tokens = model->settings.max_batch_tokens,
+		.dtype = vac_wire_text(model->settings.dtype),
 	};
 	struct vac_error err;
 	struct vac_job *job;
@@ -114,7 +116,8 @@ static void ask(struct vac_server *server, struct vac_model *model, enum vac_wir
 		goto err;
 	}
 	job = model->user;
-	model->worker = vac_supervisor_worker(&server->supervisor, VAC_SERVER_DEVICE, false, &err);
+	model->worker = vac_supervisor_worker(&server->supervisor, model->device->name,
+					      model->isolated ? model->name : NULL, false, &err);
 	if (!model->worker)
 		goto err;
 	job->exchange.answer = answer;
@@ -135,11 +138,23 @@ void vac_load_begin(void *ctx, struct vac_model *model)
 
 /* ---- plans ---- */
 
+/* Of its next load, or of the one that is under way. */
+static struct vac_plan_key key_of(const struct vac_model *model)
+{
+	return (struct vac_plan_key){
+		.dir = model->dir,
+		.device = model->device->name,
+		.dtype = model->settings.dtype,
+		.max_batch_tokens = model->settings.max_batch_tokens,
+	};
+}
+
 static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_header *header,
 			 const void *payload, struct vac_error *err)
 {
 	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
 	struct vac_server *server = job->server;
+	struct vac_plan_key key = key_of(job->model);
 	struct vac_wire_model planned;
 	struct vac_model_info info;
 	struct vac_error refusal;
@@ -149,7 +164,9 @@ static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_he
 		if (vac_wire_get_model(payload, header->payload_bytes, &planned, err) < 0)
 			return -EINVAL;
 		vac_model_info_copy(&info, &planned);
-		vac_plans_put(&server->plans, job->model->dir, &info);
+		/* It was planned as its settings were then. */
+		if (!job->model->changed)
+			vac_plans_put(&server->plans, &key, &info);
 		vac_registry_planned(&server->registry, job->model, &info.plan);
 		return 0;
 	case VAC_WIRE_ERROR:
@@ -168,7 +185,8 @@ static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_he
 void vac_load_plan(void *ctx, struct vac_model *model)
 {
 	struct vac_server *server = ctx;
-	const struct vac_plan_entry *entry = vac_plans_known(&server->plans, model->dir);
+	struct vac_plan_key key = key_of(model);
+	const struct vac_plan_entry *entry = vac_plans_known(&server->plans, &key);
 
 	if (entry && entry->error.code == VAC_OK)
 		vac_registry_planned(&server->registry, model, &entry->info.plan);

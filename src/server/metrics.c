@@ -110,6 +110,24 @@ static void one(struct vac_buf *buf, const char *name, const char *type, const c
 
 /* ---- what the server knows ---- */
 
+static void put_access(const struct vac_server *server, struct vac_buf *buf)
+{
+	const struct vac_access *access = &server->access;
+
+	if (!access->path)
+		return;
+	vac_metrics_head(buf, "vacate_key_refusals_total", "counter",
+			 "Requests refused for having no API key, or one that is not known.");
+	vac_metrics_sample(buf, "vacate_key_refusals_total", "reason", "missing",
+			   (double)access->missing);
+	vac_metrics_sample(buf, "vacate_key_refusals_total", "reason", "wrong",
+			   (double)access->wrong);
+	one(buf, "vacate_keys", "gauge", "API keys that are taken.", (double)access->keys.count);
+	one(buf, "vacate_key_reload_errors_total", "counter",
+	    "Times that the file of keys was read again and was of no use.",
+	    (double)access->keep_olds);
+}
+
 static void put_http(const struct vac_server *server, struct vac_buf *buf)
 {
 	const struct vac_metrics *m = &server->metrics;
@@ -131,6 +149,7 @@ static void put_http(const struct vac_server *server, struct vac_buf *buf)
 	    server->http.request_count);
 	one(buf, "vacate_http_held_bytes", "gauge", "Request bodies held in memory now.",
 	    (double)server->http.held_bytes);
+	put_access(server, buf);
 }
 
 static double count_state(const struct vac_server *server, enum vac_registry_state state)
@@ -218,7 +237,7 @@ static void put_unloads(const struct vac_server *server, struct vac_buf *buf)
 	const struct vac_metrics *m = &server->metrics;
 
 	vac_metrics_head(buf, "vacate_unloads_total", "counter", "Unloads by reason.");
-	for (int i = VAC_UNLOAD_REQUEST; i <= VAC_UNLOAD_EVICTED; i++)
+	for (int i = VAC_UNLOAD_REQUEST; i < VAC_UNLOAD_REASONS; i++)
 		vac_metrics_sample(buf, "vacate_unloads_total", "reason",
 				   vac_unload_reason_name((enum vac_unload_reason)i),
 				   (double)m->unloads[i]);
@@ -235,51 +254,130 @@ static void put_unloads(const struct vac_server *server, struct vac_buf *buf)
 	    "Receipts that could not be written to the journal.", (double)server->journal.errors);
 }
 
-static void put_budget(struct vac_server *server, struct vac_buf *buf)
+struct device_metric {
+	const char *name, *type, *help;
+	/* false: it is not known, and has no sample. */
+	bool (*value)(const struct vac_device *device, double *value);
+};
+
+static bool limit_of(const struct vac_device *device, double *value)
 {
-	const struct vac_registry *r = &server->registry;
-	struct vac_budget *b = &server->budget;
 	uint64_t bytes;
 
-	vac_budget_measure(b, vac_now_ns(), VAC_ROOM_AGE_MS * INT64_C(1000000));
-	if (vac_budget_limit(b, &bytes)) {
-		vac_metrics_head(buf, "vacate_budget_bytes", "gauge",
-				 "Memory that models may take (--ram, less --headroom).");
-		vac_metrics_sample(buf, "vacate_budget_bytes", "device", b->device, (double)bytes);
+	if (!device->limited || !vac_budget_limit(&device->budget, &bytes))
+		return false;
+	*value = (double)bytes;
+	return true;
+}
+
+static bool planned_of(const struct vac_device *device, double *value)
+{
+	*value = (double)vac_budget_used(&device->budget);
+	return device->limited;
+}
+
+static bool free_of(const struct vac_device *device, double *value)
+{
+	uint64_t bytes;
+
+	if (!device->limited || !vac_budget_free(&device->budget, &bytes))
+		return false;
+	*value = (double)bytes;
+	return true;
+}
+
+static bool line_of(const struct vac_device *device, double *value)
+{
+	*value = device->line.count;
+	return true;
+}
+
+static bool longest_wait_of(const struct vac_device *device, double *value)
+{
+	int64_t now_ns = vac_now_ns(), longest_ns = 0;
+
+	for (const struct vac_link *link = device->line.first; link; link = link->next) {
+		const struct vac_model *model = VAC_MODEL_AT(link, line);
+
+		if (now_ns - model->load_asked_ns > longest_ns)
+			longest_ns = now_ns - model->load_asked_ns;
 	}
-	vac_metrics_head(buf, "vacate_planned_bytes", "gauge",
-			 "Memory that resident and loading models take, as planned.");
-	vac_metrics_sample(buf, "vacate_planned_bytes", "device", b->device,
-			   (double)vac_budget_used(b));
-	if (vac_budget_free(b, &bytes)) {
-		vac_metrics_head(buf, "vacate_free_bytes", "gauge",
-				 "Memory measured to be free, less --headroom.");
-		vac_metrics_sample(buf, "vacate_free_bytes", "device", b->device, (double)bytes);
+	*value = (double)longest_ns / 1e9;
+	return true;
+}
+
+static bool evictions_of(const struct vac_device *device, double *value)
+{
+	*value = (double)device->evictions;
+	return true;
+}
+
+static bool quick_reloads_of(const struct vac_device *device, double *value)
+{
+	*value = (double)device->quick_reloads;
+	return true;
+}
+
+static bool refusals_of(const struct vac_device *device, double *value)
+{
+	*value = (double)device->refusals;
+	return true;
+}
+
+static const struct device_metric device_metrics[] = {
+	{"vacate_budget_bytes", "gauge",
+	 "Memory that models may take (--ram or the like, less --headroom).", limit_of},
+	{"vacate_planned_bytes", "gauge",
+	 "Memory that resident and loading models take, as planned.", planned_of},
+	{"vacate_free_bytes", "gauge", "Memory measured to be free, less --headroom.", free_of},
+	{"vacate_models_waiting", "gauge", "Loads that wait in line for room.", line_of},
+	{"vacate_longest_wait_seconds", "gauge", "Of the loads in line, the longest wait so far.",
+	 longest_wait_of},
+	{"vacate_evictions_total", "counter", "Models that made way for another.", evictions_of},
+	{"vacate_quick_reloads_total", "counter",
+	 "Loads of models that were evicted less than 10 s before: thrashing.", quick_reloads_of},
+	{"vacate_refusals_total", "counter", "Loads refused because they can never fit.",
+	 refusals_of},
+};
+
+static void put_devices(struct vac_server *server, struct vac_buf *buf)
+{
+	double value;
+
+	for (uint32_t d = 0; d < server->device_count; d++) {
+		if (server->devices[d].limited)
+			vac_budget_measure(&server->devices[d].budget, vac_now_ns(),
+					   VAC_ROOM_AGE_MS * INT64_C(1000000));
 	}
-	one(buf, "vacate_models_waiting", "gauge", "Loads that wait in line for room.",
-	    r->line.count);
-	one(buf, "vacate_evictions_total", "counter", "Models that made way for another.",
-	    (double)r->evictions);
-	one(buf, "vacate_quick_reloads_total", "counter",
-	    "Loads of models that were evicted less than 10 s before: thrashing.",
-	    (double)r->quick_reloads);
-	one(buf, "vacate_refusals_total", "counter", "Loads refused because they can never fit.",
-	    (double)r->refusals);
-	one(buf, "vacate_set_aside_total", "counter",
-	    "Models set aside for bringing their worker down again and again.",
-	    (double)r->set_aside);
-	one(buf, "vacate_request_timeouts_total", "counter", "Requests whose time was over.",
-	    (double)server->metrics.timeouts);
+	for (size_t i = 0; i < sizeof(device_metrics) / sizeof(device_metrics[0]); i++) {
+		const struct device_metric *m = &device_metrics[i];
+
+		vac_metrics_head(buf, m->name, m->type, m->help);
+		for (uint32_t d = 0; d < server->device_count; d++) {
+			if (m->value(&server->devices[d], &value))
+				vac_metrics_sample(buf, m->name, "device", server->devices[d].name,
+						   value);
+		}
+	}
 }
 
 static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 {
-	const struct vac_worker *worker = server->supervisor.workers;
-	double count = 0;
+	vac_metrics_head(buf, "vacate_workers", "gauge", "Worker processes now.");
+	for (uint32_t d = 0; d < server->device_count; d++) {
+		const struct vac_worker *worker = server->supervisor.workers;
+		const char *device = server->devices[d].name;
+		double count = 0;
 
-	for (; worker; worker = worker->next)
-		count++;
-	one(buf, "vacate_workers", "gauge", "Worker processes now.", count);
+		for (; worker; worker = worker->next)
+			count += strcmp(worker->device, device) == 0;
+		vac_metrics_sample(buf, "vacate_workers", "device", device, count);
+	}
+	one(buf, "vacate_set_aside_total", "counter",
+	    "Models set aside for bringing their worker down again and again.",
+	    (double)server->registry.set_aside);
+	one(buf, "vacate_request_timeouts_total", "counter", "Requests whose time was over.",
+	    (double)server->metrics.timeouts);
 	one(buf, "vacate_worker_starts_total", "counter", "Worker processes started.",
 	    (double)server->supervisor.starts);
 	one(buf, "vacate_worker_deaths_total", "counter",
@@ -312,8 +410,9 @@ void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
 	put_http(server, buf);
 	put_models(server, buf);
 	put_unloads(server, buf);
-	put_budget(server, buf);
+	put_devices(server, buf);
 	put_workers(server, buf);
+	vac_reload_metrics(server, buf);
 	vac_metrics_histogram(buf, "vacate_task_duration_seconds",
 			      "From a task's whole request to its reply.", &m->task);
 	vac_metrics_histogram(buf, "vacate_worker_duration_seconds",

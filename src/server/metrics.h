@@ -25,8 +25,8 @@ struct vac_metrics {
 	struct vac_histogram worker; /* of that, from the frame to its answer */
 	struct vac_histogram load;
 	struct vac_histogram unload;
-	uint64_t unloads[8]; /* by enum vac_unload_reason */
-	uint64_t timeouts;   /* requests whose time was over */
+	uint64_t unloads[VAC_UNLOAD_REASONS]; /* by enum vac_unload_reason */
+	uint64_t timeouts;                    /* requests whose time was over */
 	uint64_t returned_bytes, unaccounted_bytes;
 };
 

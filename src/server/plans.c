@@ -15,14 +15,16 @@
 /* Of a directory's files and of those one level below (1_Pooling/config.json). */
 #define SIGNATURE_LIMIT_BYTES ((size_t)256 << 10)
 
-void vac_plans_init(struct vac_plans *plans, struct vac_supervisor *supervisor, const char *device)
+void vac_plans_init(struct vac_plans *plans, struct vac_supervisor *supervisor)
 {
-	*plans = (struct vac_plans){.supervisor = supervisor, .device = device};
+	*plans = (struct vac_plans){.supervisor = supervisor};
 }
 
 static void free_entry(struct vac_plan_entry *entry)
 {
-	free(entry->dir);
+	free((char *)entry->key.dir);
+	free((char *)entry->key.device);
+	free((char *)entry->key.dtype);
 	free(entry->signature);
 	free(entry);
 }
@@ -156,7 +158,7 @@ static int answered(struct vac_exchange *exchange, const struct vac_wire_header 
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
-		vac_model_refused(entry->dir, &refusal);
+		vac_model_refused(entry->key.dir, &refusal);
 		if (still_wanted(plans, entry)) {
 			/* No room is about this moment, not about the files. */
 			if (refusal.code == VAC_E_NO_ROOM)
@@ -204,10 +206,18 @@ static void all_known(struct vac_plans *plans)
 
 static int ask(struct vac_plans *plans, struct vac_plan_entry *entry, struct vac_error *err)
 {
-	struct vac_wire_load load = {.dir = {entry->dir, (uint32_t)strlen(entry->dir)}};
+	const struct vac_plan_key *key = &entry->key;
+	struct vac_wire_load load = {
+		.dir = vac_wire_text(key->dir),
+		.max_batch_tokens = key->max_batch_tokens,
+		.dtype = vac_wire_text(key->dtype),
+	};
 	struct vac_ask question;
 
-	plans->worker = vac_supervisor_worker(plans->supervisor, plans->device, true, err);
+	/* It asks about one device at a time. */
+	if (plans->worker && strcmp(plans->worker->device, key->device) != 0)
+		vac_worker_stop(plans->worker);
+	plans->worker = vac_supervisor_worker(plans->supervisor, key->device, NULL, true, err);
 	if (!plans->worker)
 		return -EIO;
 	plans->exchange.answer = answered;
@@ -245,24 +255,37 @@ static void ask_next(struct vac_plans *plans)
 
 /* ---- the cache ---- */
 
-static struct vac_plan_entry *find(const struct vac_plans *plans, const char *dir)
+static bool same_key(const struct vac_plan_key *a, const struct vac_plan_key *b)
+{
+	if (a->max_batch_tokens != b->max_batch_tokens || strcmp(a->dir, b->dir) != 0 ||
+	    strcmp(a->device, b->device) != 0)
+		return false;
+	return a->dtype && b->dtype ? strcmp(a->dtype, b->dtype) == 0 : a->dtype == b->dtype;
+}
+
+static struct vac_plan_entry *find(const struct vac_plans *plans, const struct vac_plan_key *key)
 {
 	struct vac_plan_entry *entry = plans->entries;
 
-	while (entry && strcmp(entry->dir, dir) != 0)
+	while (entry && !same_key(&entry->key, key))
 		entry = entry->next;
 	return entry;
 }
 
-static struct vac_plan_entry *add(struct vac_plans *plans, const char *dir)
+static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan_key *key)
 {
 	struct vac_plan_entry *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
 		return NULL;
-	entry->dir = strdup(dir);
-	if (!entry->dir) {
-		free(entry);
+	entry->key = (struct vac_plan_key){
+		.dir = strdup(key->dir),
+		.device = strdup(key->device),
+		.dtype = key->dtype ? strdup(key->dtype) : NULL,
+		.max_batch_tokens = key->max_batch_tokens,
+	};
+	if (!entry->key.dir || !entry->key.device || (key->dtype && !entry->key.dtype)) {
+		free_entry(entry);
 		return NULL;
 	}
 	entry->next = plans->entries;
@@ -272,17 +295,17 @@ static struct vac_plan_entry *add(struct vac_plans *plans, const char *dir)
 
 /* The entry of a directory as its files are now; known is false when they
  * changed. NULL when out of memory. */
-static struct vac_plan_entry *look(struct vac_plans *plans, const char *dir)
+static struct vac_plan_entry *look(struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = find(plans, dir);
+	struct vac_plan_entry *entry = find(plans, key);
 	char *signature;
 
 	if (!entry)
-		entry = add(plans, dir);
+		entry = add(plans, key);
 	if (!entry)
 		return NULL;
 	entry->seen = true;
-	signature = signature_of(dir);
+	signature = signature_of(key->dir);
 	if (!signature)
 		return NULL;
 	if (entry->signature && strcmp(entry->signature, signature) == 0) {
@@ -297,9 +320,9 @@ static struct vac_plan_entry *look(struct vac_plans *plans, const char *dir)
 	return entry;
 }
 
-const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *dir)
+const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = look(plans, dir);
+	struct vac_plan_entry *entry = look(plans, key);
 
 	if (!entry || entry->known)
 		return entry;
@@ -311,16 +334,18 @@ const struct vac_plan_entry *vac_plans_get(struct vac_plans *plans, const char *
 	return NULL;
 }
 
-const struct vac_plan_entry *vac_plans_known(struct vac_plans *plans, const char *dir)
+const struct vac_plan_entry *vac_plans_known(struct vac_plans *plans,
+					     const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = look(plans, dir);
+	struct vac_plan_entry *entry = look(plans, key);
 
 	return entry && entry->known ? entry : NULL;
 }
 
-void vac_plans_put(struct vac_plans *plans, const char *dir, const struct vac_model_info *info)
+void vac_plans_put(struct vac_plans *plans, const struct vac_plan_key *key,
+		   const struct vac_model_info *info)
 {
-	struct vac_plan_entry *entry = find(plans, dir);
+	struct vac_plan_entry *entry = find(plans, key);
 
 	/* One that is queued will be answered by the worker that it is asked of. */
 	if (!entry || !entry->signature || entry->queued)
@@ -330,9 +355,10 @@ void vac_plans_put(struct vac_plans *plans, const char *dir, const struct vac_mo
 	entry->info = *info;
 }
 
-const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans, const char *dir)
+const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans,
+					    const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = find(plans, dir);
+	struct vac_plan_entry *entry = find(plans, key);
 
 	return entry && entry->known ? entry : NULL;
 }

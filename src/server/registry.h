@@ -9,7 +9,8 @@
  * reason) until the next request tries again. A load waits in line first
  * (load_held), until its plan is known and there is room (admission.h). A model
  * that brought its worker down several times in a row is set aside: it stays
- * failed until somebody asks to load it.
+ * failed until somebody asks to load it. What the operator says of a model
+ * (settings.h) is looked up when its name is first heard and when he changed it.
  *
  * waiter: a call that wants a model resident (a load) or wants to run on it (a
  * task). watch: a call that wants to hear of an unload.
@@ -18,9 +19,10 @@
 #define VAC_SERVER_REGISTRY_H
 
 #include "memory/receipt.h"
-#include "server/budget.h"
-#include "server/list.h"
+#include "server/device.h"
+#include "server/event.h"
 #include "server/modelinfo.h"
+#include "server/settings.h"
 
 struct vac_worker;
 struct vac_model;
@@ -64,6 +66,8 @@ struct vac_model {
 	struct vac_model *chain; /* of the same bucket */
 	struct vac_link active;  /* loading, resident or draining */
 	char *name, *dir;        /* owned */
+	char *next_dir;          /* owned: its settings name another; from the next load on */
+	struct vac_model_settings settings; /* strings owned */
 	enum vac_registry_state state;
 	struct vac_error failure; /* FAILED: why */
 	struct vac_waiter_list waiting, running;
@@ -84,13 +88,17 @@ struct vac_model {
 	uint64_t requests;     /* answered since the load */
 
 	/* admission.c's */
-	struct vac_budget *budget; /* of its device; NULL: unlimited */
+	struct vac_device *device; /* that it is on; while absent, that it was last meant for */
+	bool isolated;             /* of this load: a worker of its own */
+	bool no_device;            /* its settings name one that there is not */
 	struct vac_charge charge;
 	struct vac_link line; /* load_held */
-	struct vac_link use;  /* resident and not pinned: idle or busy, least recent first */
+	struct vac_link use;  /* resident and not pinned: the device's idle or busy */
+	uint64_t use_order;   /* the higher, the more recent */
 	bool plan_known;
 	bool plan_asked, load_asked;  /* the operation is under way */
-	bool pinned;                  /* never evicted, never idle too long, loaded again if lost */
+	bool changed;                 /* its settings did, since the plan was asked */
+	bool waiting_noted;           /* of this place in line */
 	int64_t admitted_ns;          /* the load was asked */
 	int64_t evicted_ns;           /* last eviction; 0: never */
 	struct vac_model *weighed;    /* of a trial */
@@ -119,6 +127,8 @@ struct vac_model {
 
 struct vac_registry_ops {
 	int64_t (*now_ns)(void *ctx);
+	/* What the operator says of a model; *out holds the defaults. NULL: nothing. */
+	void (*settings)(void *ctx, const char *name, struct vac_model_settings *out);
 	/* Find out what a load will take; vac_registry_planned() or _load_failed()
 	 * follows, even at once. Only asked where there is a budget. */
 	void (*plan)(void *ctx, struct vac_model *model);
@@ -134,44 +144,54 @@ struct vac_registry_ops {
 	void (*died)(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
 	/* vac_registry_tick() is wanted at that time (or earlier). */
 	void (*wake_at)(void *ctx, int64_t at_ns);
+	/* Something happened (event.h). NULL: nobody wants to know. */
+	void (*noted)(void *ctx, const struct vac_event *event);
 	/* A model leaves the table: free model->user. */
 	void (*forget)(void *ctx, struct vac_model *model);
 };
 
-/* What --keep-alive, --pin and the like say. Times in milliseconds. */
+/* What --max-queue and the like say. Times in milliseconds. */
 struct vac_registry_options {
-	int64_t keep_alive_ms;   /* default of a fresh load */
-	uint32_t max_queue;      /* waiting and running calls of one model */
-	int64_t turn_ms;         /* that a busy model has before it makes way */
-	int64_t min_resident_ms; /* that any model has before it is evicted */
-	const char *const *pins; /* names; not owned */
-	size_t pin_count;
+	struct vac_model_settings defaults; /* of a model of which nothing is said; its strings
+					     * are not owned */
+	uint32_t max_queue;                 /* waiting and running calls of one model */
+	int64_t turn_ms;                    /* that a busy model has before it makes way */
 };
 
 struct vac_registry {
 	const struct vac_registry_ops *ops;
 	void *ctx;
 	struct vac_registry_options options;
-	struct vac_budget *budget; /* of the one device; NULL: unlimited; not owned */
+	struct vac_device *devices; /* at least one; the first is the default; not owned */
+	uint32_t device_count;
 	struct vac_model *models;
 	struct vac_model **buckets; /* owned; of the names */
 	uint32_t bucket_count;
 	uint32_t model_count, next_wire_id;
 	struct vac_list active;
-	struct vac_list line;       /* held loads, first come first */
-	struct vac_list idle, busy; /* that may be evicted, least recently used first */
-	uint32_t planning, loading; /* operations under way */
-	struct vac_model *unloading;
-	uint64_t next_order;
-	bool advancing; /* the line is being looked at */
-	bool closed;    /* shutting down: nothing new is taken or loaded */
-	/* over the server's life, for the metrics */
-	uint64_t evictions, quick_reloads, refusals, set_aside;
+	uint64_t next_order, next_use;
+	bool closed;        /* shutting down: nothing new is taken or loaded */
+	uint64_t set_aside; /* over the server's life, for the metrics */
 };
 
 void vac_registry_init(struct vac_registry *registry, const struct vac_registry_ops *ops, void *ctx,
-		       const struct vac_registry_options *options, struct vac_budget *budget);
+		       const struct vac_registry_options *options, struct vac_device *devices,
+		       uint32_t device_count);
 void vac_registry_free(struct vac_registry *registry);
+
+/* The device of a name, NULL: the default; NULL when there is none. */
+struct vac_device *vac_registry_device(const struct vac_registry *registry, const char *name);
+/* That a model is to run on a device that there is not. */
+void vac_registry_no_device(const struct vac_registry *registry, const char *model,
+			    const char *device, struct vac_error *err);
+/* What holds for a model of that name. */
+void vac_registry_settings(const struct vac_registry *registry, const char *name,
+			   struct vac_model_settings *out);
+/* The operator changed settings: looks up those of every known model. What can
+ * change in place does; a resident that only a new load can give them drains and
+ * leaves, and is loaded again if it is pinned or somebody waits. Negative (err
+ * set): no memory for those of one model, which keeps its old ones. */
+int vac_registry_reconfigure(struct vac_registry *registry, struct vac_error *err) VAC_MUST_CHECK;
 
 /* NULL when the name is not in the table. */
 struct vac_model *vac_registry_find(struct vac_registry *registry, const char *name);
@@ -211,6 +231,9 @@ bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *mod
 void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,
 			  const struct vac_plan *plan);
 
+/* Of the load that was asked for, now and then. */
+void vac_registry_progress(struct vac_registry *registry, struct vac_model *model,
+			   uint64_t done_bytes, uint64_t total_bytes);
 /* info: of the LOADED answer. */
 void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_model_info *info);
@@ -242,8 +265,10 @@ void vac_registry_unwatch(struct vac_registry *registry, struct vac_watch *watch
 
 /* Idle models whose time has come, unloads that may start, loads that were held. */
 void vac_registry_tick(struct vac_registry *registry);
-/* A load waits for (or is under way on) that worker, or waits for any. */
-bool vac_registry_load_waits(const struct vac_registry *registry, const struct vac_worker *worker);
+/* A load is under way on that worker, or waits and would be given to it: to the
+ * one of that device and owner (a model's name; NULL: all that are not isolated). */
+bool vac_registry_load_waits(const struct vac_registry *registry, const struct vac_worker *worker,
+			     const char *device, const char *owner);
 /* Models that live on that worker. */
 uint32_t vac_registry_models_on(const struct vac_registry *registry,
 				const struct vac_worker *worker);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/registry.h"
+#include "server/registry_private.h"
 
 #define FIRST_BUCKETS 64u /* a power of two */
 
@@ -57,15 +57,6 @@ static bool grow(struct vac_registry *registry)
 	return true;
 }
 
-static bool is_pinned(const struct vac_registry *registry, const char *name)
-{
-	for (size_t i = 0; i < registry->options.pin_count; i++) {
-		if (strcmp(registry->options.pins[i], name) == 0)
-			return true;
-	}
-	return false;
-}
-
 static struct vac_model *add(struct vac_registry *registry, const char *name)
 {
 	struct vac_model *model = grow(registry) ? calloc(1, sizeof(*model)) : NULL;
@@ -73,13 +64,12 @@ static struct vac_model *add(struct vac_registry *registry, const char *name)
 
 	if (model)
 		model->name = strdup(name);
-	if (!model || !model->name) {
+	if (!model || !model->name || vac_registry_first_settings(registry, model) < 0) {
+		if (model)
+			free(model->name);
 		free(model);
 		return NULL;
 	}
-	model->keep_alive_ms = registry->options.keep_alive_ms;
-	model->budget = registry->budget;
-	model->pinned = model->charge.fixed = is_pinned(registry, name);
 	model->next = registry->models;
 	registry->models = model;
 	registry->model_count++;
@@ -124,6 +114,8 @@ static void free_model(struct vac_registry *registry, struct vac_model *model)
 		registry->ops->forget(registry->ctx, model);
 	free(model->name);
 	free(model->dir);
+	free(model->next_dir);
+	vac_model_settings_free(&model->settings);
 	free(model);
 }
 

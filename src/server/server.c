@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -48,6 +49,8 @@ void vac_server_defaults(struct vac_server_options *options)
 		.request_timeout_ms = 5 * 60 * 1000,
 		.ram = {.is_share = true, .share = 0.8},
 		.headroom = {.is_share = true, .share = 0.05},
+		.log_level = VAC_LOG_INFO,
+		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000},
 		.ready_fd = -1,
 	};
 }
@@ -81,6 +84,7 @@ static void begin_drain(struct vac_server *server, const char *signal_name)
 	vac_registry_close(registry);
 	for (struct vac_model *model = registry->models; model; model = model->next)
 		vac_registry_unload(registry, model, VAC_UNLOAD_SHUTDOWN, false, NULL);
+	vac_notify_stopping(&server->notify);
 	vac_timer_set(&server->loop, &server->drain_timer,
 		      vac_now_ns() + server->options.drain_timeout_ms * NS_PER_MS);
 }
@@ -114,11 +118,23 @@ static void drain_over(struct vac_timer *timer)
 	vac_loop_stop(&server->loop);
 }
 
+static void reload(struct vac_server *server)
+{
+	if (!server->draining)
+		vac_notify_reloading(&server->notify);
+	vac_journal_reopen(&server->journal);
+	vac_access_reload(&server->access);
+	vac_reload(server);
+	/* Once it is stopping, it is not ready any more. */
+	if (!server->draining)
+		vac_notify_ready(&server->notify);
+}
+
 static void take_signal(struct vac_server *server, uint32_t number)
 {
 	switch (number) {
 	case SIGHUP:
-		vac_journal_reopen(&server->journal);
+		reload(server);
 		break;
 	case SIGCHLD:
 		vac_supervisor_reap(&server->supervisor);
@@ -143,12 +159,52 @@ static void signals_ready(struct vac_source *source, uint32_t events)
 		take_signal(server, info.ssi_signo);
 }
 
+/* ---- for the service manager ---- */
+
+/* "2 models resident: org/a, org/b" */
+static void describe(void *ctx, char *to, size_t room)
+{
+	const struct vac_server *server = ctx;
+	const struct vac_model *model = server->registry.models;
+	unsigned int count = 0;
+	size_t at;
+
+	for (; model; model = model->next)
+		count += model->state == VAC_REGISTRY_RESIDENT;
+	at = (size_t)snprintf(to, room, "%s%u model%s resident", server->draining ? "ending; " : "",
+			      count, count == 1 ? "" : "s");
+	for (model = server->registry.models; model && count > 0; model = model->next) {
+		const char *before = strchr(to, ':') ? ", " : ": ";
+
+		if (model->state != VAC_REGISTRY_RESIDENT)
+			continue;
+		/* Whole names, and room for the dots. */
+		if (at + strlen(model->name) + 8 > room) {
+			snprintf(to + at, room - at, "%s...", before);
+			return;
+		}
+		at += (size_t)snprintf(to + at, room - at, "%s%s", before, model->name);
+	}
+}
+
+static void tell_changes(struct vac_server *server)
+{
+	uint64_t changes = server->metrics.load.count + server->metrics.unload.count;
+
+	if (changes == server->changes)
+		return;
+	server->changes = changes;
+	vac_notify_changed(&server->notify);
+}
+
 /* ---- turns ---- */
 
 static int64_t settle(void *ctx)
 {
 	struct vac_server *server = ctx;
 	int64_t wait_ns = vac_http_run(&server->http);
+
+	tell_changes(server);
 
 	vac_supervisor_flush(&server->supervisor);
 	if (server->http.run_wanted)
@@ -167,7 +223,8 @@ static void stop_empty_workers(struct vac_server *server)
 		if (!worker->plan_only && worker->state <= VAC_WORKER_READY &&
 		    worker->exchange_count == 0 &&
 		    vac_registry_models_on(&server->registry, worker) == 0 &&
-		    !vac_registry_load_waits(&server->registry, worker))
+		    !vac_registry_load_waits(&server->registry, worker, worker->device,
+					     worker->owner))
 			vac_worker_stop(worker);
 	}
 }
@@ -234,8 +291,9 @@ static int open_signals(struct vac_server *server, struct vac_error *err)
 	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
 }
 
-/* What of the workers is in no file; statm is quick, and some pages off. */
-static void measure_room(void *ctx, struct vac_budget_room *out)
+/* Of "cpu": what of its workers is in no file; statm is quick, and some pages
+ * off. */
+static void measure_cpu(void *ctx, struct vac_budget_room *out)
 {
 	const struct vac_server *server = ctx;
 	const struct vac_worker *worker = server->supervisor.workers;
@@ -245,12 +303,21 @@ static void measure_room(void *ctx, struct vac_budget_room *out)
 	for (; worker; worker = worker->next) {
 		uint64_t bytes;
 
-		if (worker->plan_only)
+		if (worker->plan_only || strcmp(worker->device, "cpu") != 0)
 			continue;
 		/* One that is gone holds nothing. */
 		if (vac_meter_anon(worker->pid, &bytes) == 0)
 			out->held_bytes += bytes;
 	}
+}
+
+static void add_devices(struct vac_server *server)
+{
+	const struct vac_server_options *options = &server->options;
+	struct vac_device *cpu = &server->devices[server->device_count++];
+
+	vac_device_init(cpu, "cpu", "--ram");
+	vac_device_limit(cpu, false, &options->ram, &options->headroom, measure_cpu, server);
 }
 
 static void init_parts(struct vac_server *server)
@@ -266,25 +333,18 @@ static void init_parts(struct vac_server *server)
 	};
 
 	struct vac_registry_options models = {
-		.keep_alive_ms = options->keep_alive_ms,
+		.defaults = options->model_defaults,
 		.max_queue = options->max_queue,
 		.turn_ms = options->turn_ms,
-		.min_resident_ms = options->min_resident_ms,
-		.pins = options->pins,
-		.pin_count = options->pin_count,
 	};
 
-	server->dirs = (struct vac_model_dirs){.dirs = options->model_dirs,
-					       .dir_count = options->model_dir_count,
-					       .hub_cache = options->hub_cache};
 	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
 	server->supervisor.gone = vac_dispatch_worker_gone;
 	server->supervisor.ctx = server;
-	vac_budget_init(&server->budget, VAC_SERVER_DEVICE, false, &options->ram,
-			&options->headroom, measure_room, server);
+	add_devices(server);
 	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
-			  &server->budget);
-	vac_plans_init(&server->plans, &server->supervisor, VAC_SERVER_DEVICE);
+			  server->devices, server->device_count);
+	vac_plans_init(&server->plans, &server->supervisor);
 	server->loop.settle = settle;
 	server->loop.settle_ctx = server;
 }
@@ -301,7 +361,21 @@ static int start(struct vac_server *server, struct vac_error *err)
 	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
-	rc = vac_receipts_init(&server->receipts, err);
+	/* Before any worker is started, which would inherit its variables. */
+	rc = vac_notify_open(&server->notify, &server->loop, err);
+	if (rc < 0)
+		return rc;
+	server->notify.describe = describe;
+	server->notify.ctx = server;
+	/* A client's; workers need none. */
+	unsetenv("VACATE_API_KEY");
+	rc = vac_access_open(&server->access, server->options.api_key_file,
+			     server->options.metrics_open, err);
+	if (rc < 0)
+		return rc;
+	rc = vac_catalog_init(&server->catalog, &server->options, err);
+	if (rc == 0)
+		rc = vac_receipts_init(&server->receipts, err);
 	if (rc == 0)
 		rc = vac_journal_open(&server->journal, server->options.journal, err);
 	if (rc == 0)
@@ -311,19 +385,29 @@ static int start(struct vac_server *server, struct vac_error *err)
 	return rc;
 }
 
-static int announce(const struct vac_server *server, struct vac_error *err)
+/* "ready http://127.0.0.1:8321 unix:/run/vacate.sock" */
+static int announce(struct vac_server *server, struct vac_error *err)
 {
-	int fd = server->options.ready_fd, rc;
-	char line[128];
-	int n;
+	const struct vac_listeners *listeners = &server->http.listeners;
+	struct vac_buf line = VAC_BUF_INIT;
+	int fd = server->options.ready_fd, rc = 0;
 
-	vac_log(VAC_LOG_INFO, "ready %s", server->http.address);
-	if (fd < 0)
-		return 0;
-	n = snprintf(line, sizeof(line), "ready %s\n", server->http.address);
-	rc = vac_write_full(fd, line, (size_t)n);
-	close(fd);
-	return rc < 0 ? vac_fail_errno(err, -rc, "--ready-fd %d: cannot be written", fd) : 0;
+	vac_buf_puts(&line, "ready");
+	for (size_t i = 0; i < listeners->count; i++)
+		vac_buf_printf(&line, " %s", listeners->items[i].address);
+	vac_buf_puts(&line, "\n");
+	if (!vac_buf_ok(&line))
+		return vac_fail_nomem(err, "a line", line.bytes);
+	vac_log(VAC_LOG_INFO, "%.*s", (int)line.bytes - 1, (const char *)line.data);
+	if (fd >= 0) {
+		rc = vac_write_full(fd, line.data, line.bytes);
+		close(fd);
+	}
+	vac_buf_free(&line);
+	if (rc < 0)
+		return vac_fail_errno(err, -rc, "--ready-fd %d: cannot be written", fd);
+	vac_notify_ready(&server->notify);
+	return 0;
 }
 
 static void teardown(struct vac_server *server)
@@ -340,6 +424,9 @@ static void teardown(struct vac_server *server)
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);
 	vac_receipts_free(&server->receipts);
+	vac_catalog_free(&server->catalog);
+	vac_access_close(&server->access);
+	vac_notify_close(&server->notify);
 	if (server->signals.fd >= 0)
 		close(server->signals.fd);
 	vac_loop_free(&server->loop);
@@ -353,8 +440,8 @@ int vac_server_run(const struct vac_server_options *options, struct vac_error *e
 	if (!server)
 		return vac_fail_nomem(err, "the server", sizeof(*server));
 	server->options = *options;
-	server->started_wall_ns = vac_wall_ns();
-	server->signals.fd = server->loop.epoll_fd = server->journal.fd = -1;
+	server->started_wall_ns = server->reload.succeeded_wall_ns = vac_wall_ns();
+	server->signals.fd = server->loop.epoll_fd = server->journal.fd = server->notify.fd = -1;
 	prepare_process();
 	rc = start(server, err);
 	if (rc == 0)

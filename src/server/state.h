@@ -6,40 +6,48 @@
 #define VAC_SERVER_STATE_H
 
 #include "api/api.h"
-#include "base/modelpath.h"
+#include "server/access.h"
 #include "server/budget.h"
+#include "server/catalog.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "server/plans.h"
 #include "server/registry.h"
+#include "server/reload.h"
 #include "server/server.h"
 #include "server/supervisor.h"
 #include "server/unload.h"
 
 struct request_watch; /* dispatch.c's */
 
-/* The one device that there is a backend for. */
-#define VAC_SERVER_DEVICE "cpu"
+/* Devices of a machine. */
+#define VAC_SERVER_MAX_DEVICES 16
 /* Models that LIST shows at most. */
 #define VAC_SERVER_MAX_MODELS 4096
 
 struct vac_server {
 	struct vac_server_options options;
-	struct vac_model_dirs dirs;
+	struct vac_catalog catalog;
 	struct vac_loop loop;
+	struct vac_access access;
 	struct vac_http http;
-	struct vac_budget budget;
+	struct vac_notify notify;
+	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
+	uint32_t device_count;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;
 	struct vac_journal journal;
 	struct vac_metrics metrics;
 	struct vac_receipts receipts;
+	struct vac_reload reload;
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
 	struct vac_source signals; /* signalfd, owned */
+	uint64_t changes;          /* loads and unloads that the service manager knows of */
 	bool draining;             /* SIGTERM came */
 	bool gave_up;              /* the drain's limit is over */
 	bool aborted;              /* a second signal came */
@@ -89,6 +97,10 @@ struct vac_request {
 /* The request as api/ reads it; valid while the request lives. */
 void vac_http_describe(struct vac_request *request, struct vac_http_request *out);
 
+/* Counts memory of a request against max_pending_bytes until its reply is there;
+ * VAC_E_BUSY when that were too much. */
+int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err) VAC_MUST_CHECK;
+
 /* ---- dispatch.c ---- */
 
 /* The request is complete: carries it out. It is DONE when this returns, or
@@ -125,7 +137,7 @@ struct vac_model *vac_load_culprit(const struct vac_server *server,
 
 /* LIST, PLAN, PS, LOAD's reply and RECEIPTS. */
 void vac_views_list(struct vac_request *request);
-void vac_views_plan(struct vac_request *request, const char *dir);
+void vac_views_plan(struct vac_request *request, const char *name, const char *dir);
 void vac_views_ps(struct vac_request *request);
 void vac_views_loaded(struct vac_request *request, const struct vac_model *model);
 void vac_views_receipts(struct vac_request *request);

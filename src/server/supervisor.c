@@ -25,6 +25,9 @@
 #define NS_PER_MS 1000000
 /* From a closed socket to the SIGKILL of a worker that does not exit. */
 #define CLOSED_GRACE_MS 1000
+/* A timer that fires so much later than it was set for: the server itself stood
+ * still (stopped, or its machine was), and asked nobody for a sign of life. */
+#define PAUSE_MS 1000
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -69,6 +72,7 @@ static void free_worker(struct vac_worker *worker)
 	vac_timer_close(supervisor->loop, &worker->timer);
 	vac_buf_free(&worker->in);
 	vac_buf_free(&worker->out);
+	free(worker->owner);
 	free(worker);
 }
 
@@ -101,7 +105,7 @@ static int watch(struct vac_worker *worker, struct vac_error *err)
 }
 
 static struct vac_worker *start(struct vac_supervisor *supervisor, const char *device,
-				bool plan_only, struct vac_error *err)
+				const char *owner, bool plan_only, struct vac_error *err)
 {
 	struct vac_spawn_options options = {.device = device,
 					    .backend = supervisor->options.backend,
@@ -110,8 +114,13 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	struct vac_worker_process process;
 	struct vac_worker *worker = calloc(1, sizeof(*worker));
 
-	if (!worker || vac_timer_open(supervisor->loop, &worker->timer, timer_fired) < 0) {
+	if (worker && owner)
+		worker->owner = strdup(owner);
+	if (!worker || (owner && !worker->owner) ||
+	    vac_timer_open(supervisor->loop, &worker->timer, timer_fired) < 0) {
 		vac_fail_nomem(err, "a worker's record", sizeof(*worker));
+		if (worker)
+			free(worker->owner);
 		free(worker);
 		return NULL;
 	}
@@ -139,20 +148,32 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	}
 	supervisor->starts++;
 	arm(worker, supervisor->options.hello_timeout_ms);
-	vac_log(VAC_LOG_INFO, "worker %d for %s started%s", (int)worker->pid, device,
-		plan_only ? " (plans only)" : "");
+	vac_log(VAC_LOG_INFO, "worker %d for %s started%s%s", (int)worker->pid, device,
+		plan_only ? " (plans only)"
+		: owner   ? ", of its own, for model "
+			  : "",
+		owner ? owner : "");
 	return worker;
 }
 
+static bool serves(const struct vac_worker *worker, const char *device, const char *owner,
+		   bool plan_only)
+{
+	if (worker->state > VAC_WORKER_READY || worker->plan_only != plan_only ||
+	    strcmp(worker->device, device) != 0)
+		return false;
+	return owner && worker->owner ? strcmp(worker->owner, owner) == 0
+				      : !owner && !worker->owner;
+}
+
 struct vac_worker *vac_supervisor_worker(struct vac_supervisor *supervisor, const char *device,
-					 bool plan_only, struct vac_error *err)
+					 const char *owner, bool plan_only, struct vac_error *err)
 {
 	for (struct vac_worker *worker = supervisor->workers; worker; worker = worker->next) {
-		if (worker->plan_only == plan_only && strcmp(worker->device, device) == 0 &&
-		    worker->state <= VAC_WORKER_READY)
+		if (serves(worker, device, owner, plan_only))
 			return worker;
 	}
-	return start(supervisor, device, plan_only, err);
+	return start(supervisor, device, owner, plan_only, err);
 }
 
 /* ---- the watch ---- */
@@ -167,6 +188,19 @@ static void ping(struct vac_worker *worker)
 	if (vac_worker_commit(&ask, NULL, &err) < 0)
 		vac_log(VAC_LOG_WARN, "worker %d cannot be asked for a sign of life: %s",
 			(int)worker->pid, err.message);
+}
+
+/* How long a worker has in a state. */
+static int64_t interval_ms(const struct vac_worker *worker)
+{
+	const struct vac_supervisor_options *options = &worker->supervisor->options;
+
+	if (worker->state == VAC_WORKER_STARTING)
+		return options->hello_timeout_ms;
+	if (worker->state == VAC_WORKER_STOPPING)
+		return options->stop_timeout_ms;
+	return options->heartbeat_ms < options->silence_timeout_ms ? options->heartbeat_ms
+								   : options->silence_timeout_ms;
 }
 
 static void watch_ready(struct vac_worker *worker)
@@ -186,9 +220,7 @@ static void watch_ready(struct vac_worker *worker)
 	}
 	if (silent_ms >= options->heartbeat_ms)
 		ping(worker);
-	arm(worker, options->heartbeat_ms < options->silence_timeout_ms
-			    ? options->heartbeat_ms
-			    : options->silence_timeout_ms);
+	arm(worker, interval_ms(worker));
 }
 
 void vac_worker_watch(struct vac_worker *worker)
@@ -199,11 +231,32 @@ void vac_worker_watch(struct vac_worker *worker)
 	arm(worker, worker->supervisor->options.heartbeat_ms);
 }
 
+/* Time in which the server stood still is not held against a worker: it may have
+ * stood still, too, and nobody asked it anything. */
+static bool forgive_pause(struct vac_worker *worker)
+{
+	int64_t now_ns = vac_now_ns(), late_ns = now_ns - worker->timer.at_ns;
+
+	if (late_ns < PAUSE_MS * INT64_C(1000000) || worker->state == VAC_WORKER_DYING)
+		return false;
+	vac_log(VAC_LOG_INFO, "the server stood still for %.1f s, worker %d is given as much",
+		(double)late_ns / 1e9, (int)worker->pid);
+	/* What it said meanwhile has been read before. */
+	worker->heard_ns =
+		worker->heard_ns + late_ns < now_ns ? worker->heard_ns + late_ns : now_ns;
+	if (worker->state == VAC_WORKER_READY && worker->exchange_count > 0)
+		ping(worker);
+	arm(worker, interval_ms(worker));
+	return true;
+}
+
 static void timer_fired(struct vac_timer *timer)
 {
 	struct vac_worker *worker = VAC_CONTAINER(timer, struct vac_worker, timer);
 	const struct vac_supervisor_options *options = &worker->supervisor->options;
 
+	if (forgive_pause(worker))
+		return;
 	switch (worker->state) {
 	case VAC_WORKER_STARTING:
 		vac_worker_fail(worker, VAC_E_TIMEOUT,

@@ -53,6 +53,7 @@ struct vac_worker {
 	bool dirty;  /* frames were appended since the last flush */
 	bool paused; /* the socket was full: waiting for EPOLLOUT */
 	char device[32];
+	char *owner;           /* owned; the model that has it alone; NULL: all others share it */
 	char description[160]; /* from HELLO */
 	pid_t pid;
 	int pidfd;                /* owned; -1 where the kernel has none */
@@ -98,10 +99,11 @@ void vac_supervisor_init(struct vac_supervisor *supervisor, struct vac_loop *loo
 /* Kills and reaps what is left; exchanges are dropped without a call. */
 void vac_supervisor_free(struct vac_supervisor *supervisor);
 
-/* The worker of a device that is starting or ready, else a new one. NULL when
- * it cannot be started (err set). */
+/* The worker of a device and owner that is starting or ready, else a new one.
+ * NULL when it cannot be started (err set). owner: the name of a model that has
+ * a worker of its own; NULL: the one that the others share. */
 struct vac_worker *vac_supervisor_worker(struct vac_supervisor *supervisor, const char *device,
-					 bool plan_only, struct vac_error *err);
+					 const char *owner, bool plan_only, struct vac_error *err);
 
 /* Asks: begin, append one frame with a vac_wire_put_*(&worker->out, id, ...),
  * commit. Commit takes the frame back and fails (VAC_E_TOO_LARGE) when it did

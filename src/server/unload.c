@@ -86,7 +86,7 @@ static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
 {
 	memset(receipt, 0, sizeof(*receipt));
 	snprintf(receipt->model, sizeof(receipt->model), "%s", model->name);
-	snprintf(receipt->device, sizeof(receipt->device), "%s", VAC_SERVER_DEVICE);
+	snprintf(receipt->device, sizeof(receipt->device), "%s", model->device->name);
 	receipt->reason = model->reason;
 	receipt->resident_ns = model->decided_ns - model->resident_ns;
 	receipt->requests = model->requests;
@@ -150,7 +150,8 @@ static int unload_answered(struct vac_exchange *exchange, const struct vac_wire_
 	if (vac_wire_get_unloaded(payload, header->payload_bytes, &unloaded, err) < 0)
 		return -EINVAL;
 	job->receipt.ledger_bytes = unloaded.freed_bytes;
-	if (unloaded.models_left == 0 && !vac_registry_load_waits(&server->registry, worker)) {
+	if (unloaded.models_left == 0 &&
+	    !vac_registry_load_waits(&server->registry, worker, worker->device, worker->owner)) {
 		job->awaits_exit = true;
 		vac_worker_stop(worker);
 		return 0;

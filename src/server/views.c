@@ -73,11 +73,22 @@ static void view_residence(struct vac_model_view *view, const struct vac_model *
 	view->requests = model->requests;
 }
 
+static void view_aliases(struct vac_model_view *view, const struct vac_catalog *catalog)
+{
+	const struct vac_server_model *known = vac_catalog_find(catalog, view->name);
+
+	if (!known || strcmp(known->name, view->name) != 0)
+		return;
+	view->aliases = known->aliases;
+	view->alias_count = known->alias_count;
+}
+
 /* model may be NULL: never asked for. */
-static void view_model(struct vac_model_view *view, const char *name, const char *dir,
-		       const struct vac_model *model)
+static void view_model(struct vac_model_view *view, const struct vac_catalog *catalog,
+		       const char *name, const char *dir, const struct vac_model *model)
 {
 	*view = (struct vac_model_view){.name = name, .path = dir, .modified_s = mtime_of(dir)};
+	view_aliases(view, catalog);
 	if (!model)
 		return;
 	view->state = states[model->state];
@@ -88,7 +99,7 @@ static void view_model(struct vac_model_view *view, const char *name, const char
 		view->reason = model->failure.message;
 	if (model->state == VAC_REGISTRY_ABSENT || model->state == VAC_REGISTRY_FAILED)
 		return;
-	view->device = VAC_SERVER_DEVICE;
+	view->device = model->device->name;
 	view->worker_pid = model->worker ? model->worker->pid : 0;
 	view->load_done_bytes = model->done_bytes;
 	view->load_total_bytes = model->total_bytes;
@@ -96,8 +107,38 @@ static void view_model(struct vac_model_view *view, const char *name, const char
 		view_residence(view, model);
 }
 
-static void view_plan(struct vac_model_view *view, const struct vac_plan_entry *entry)
+/* What its plan is asked and remembered by; the strings are its settings'. False:
+ * there is no such device. */
+static bool plan_key(const struct vac_server *server, const char *name, const char *dir,
+		     struct vac_model_settings *settings, struct vac_plan_key *key)
 {
+	const struct vac_device *device;
+
+	vac_registry_settings(&server->registry, name, settings);
+	device = vac_registry_device(&server->registry, settings->device);
+	*key = (struct vac_plan_key){
+		.dir = dir,
+		.device = device ? device->name : NULL,
+		.dtype = settings->dtype,
+		.max_batch_tokens = settings->max_batch_tokens,
+	};
+	return device != NULL;
+}
+
+static void view_plan(const struct vac_server *server, struct vac_model_view *view)
+{
+	const struct vac_plan_entry *entry;
+	struct vac_model_settings settings;
+	struct vac_plan_key key;
+
+	if (!plan_key(server, view->name, view->path, &settings, &key)) {
+		if (view->state == VAC_MODEL_ABSENT) {
+			view->state = VAC_MODEL_FAILED;
+			view->reason = "it is to run on a device that this server does not have";
+		}
+		return;
+	}
+	entry = vac_plans_peek(&server->plans, &key);
 	if (!entry || view->planned)
 		return;
 	if (entry->error.code == VAC_OK) {
@@ -111,9 +152,11 @@ static void view_plan(struct vac_model_view *view, const struct vac_plan_entry *
 void vac_views_loaded(struct vac_request *request, const struct vac_model *model)
 {
 	struct vac_model_view view;
-	struct vac_outcome outcome = {.model = model->name, .models = &view, .model_count = 1};
+	struct vac_outcome outcome = {.models = &view, .model_count = 1};
 
-	view_model(&view, model->name, model->dir, model);
+	/* By the name that it was asked by, which may be an alias. */
+	outcome.model = request->call.model ? request->call.model : model->name;
+	view_model(&view, &request->server->catalog, model->name, model->dir, model);
 	outcome.total_ns = vac_now_ns() - request->arrived_ns;
 	if (model->resident_ns > request->queued_ns)
 		outcome.load_ns = model->resident_ns - request->queued_ns;
@@ -141,9 +184,9 @@ static void answer_list(struct vac_request *request, struct vac_model_entry *ent
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {
-		view_model(&views[i], entries[i].name, entries[i].dir,
+		view_model(&views[i], &server->catalog, entries[i].name, entries[i].dir,
 			   vac_registry_find(&server->registry, entries[i].name));
-		view_plan(&views[i], vac_plans_peek(&server->plans, entries[i].dir));
+		view_plan(server, &views[i]);
 	}
 	vac_dispatch_answer(request, &outcome);
 	free(views);
@@ -166,12 +209,17 @@ static void list(struct vac_request *request, bool may_wait)
 	bool missing = false;
 	size_t count;
 
-	if (vac_model_list(&server->dirs, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
+	if (vac_catalog_list(&server->catalog, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	for (size_t i = 0; may_wait && i < count; i++)
-		missing = !vac_plans_get(&server->plans, entries[i].dir) || missing;
+	for (size_t i = 0; may_wait && i < count; i++) {
+		struct vac_model_settings settings;
+		struct vac_plan_key key;
+
+		if (plan_key(server, entries[i].name, entries[i].dir, &settings, &key))
+			missing = !vac_plans_get(&server->plans, &key) || missing;
+	}
 	if (may_wait) {
 		vac_plans_sweep(&server->plans);
 		vac_registry_sweep(&server->registry, on_disk, NULL);
@@ -190,10 +238,10 @@ void vac_views_list(struct vac_request *request)
 
 /* ---- PLAN ---- */
 
-static void answer_plan(struct vac_request *request, const char *dir,
+static void answer_plan(struct vac_request *request, const char *name, const char *dir,
 			const struct vac_plan_entry *entry)
 {
-	const char *name = request->call.model;
+	struct vac_server *server = request->server;
 	struct vac_model_view view;
 	struct vac_outcome outcome = {.model = name, .models = &view, .model_count = 1};
 
@@ -203,32 +251,54 @@ static void answer_plan(struct vac_request *request, const char *dir,
 	}
 	/* A checkpoint that cannot be planned is that call's error, not a view. */
 	outcome.error = entry->error;
-	view_model(&view, name, dir, vac_registry_find(&request->server->registry, name));
+	view_model(&view, &server->catalog, name, dir, vac_registry_find(&server->registry, name));
 	view_info(&view, &entry->info);
 	vac_dispatch_answer(request, &outcome);
+}
+
+/* The same as for a load; finishes the request when there is no such device. */
+static bool find_plan_key(struct vac_request *request, const char *name, const char *dir,
+			  struct vac_plan_key *key)
+{
+	const struct vac_server *server = request->server;
+	struct vac_model_settings settings;
+	struct vac_error err;
+
+	if (plan_key(server, name, dir, &settings, key))
+		return true;
+	vac_registry_no_device(&server->registry, name, settings.device, &err);
+	vac_dispatch_fail(request, &err, 0);
+	return false;
 }
 
 static void plan_ready(struct vac_plan_wait *wait)
 {
 	struct vac_request *request = VAC_CONTAINER(wait, struct vac_request, plan_wait);
 	struct vac_server *server = request->server;
+	const char *name = vac_catalog_name(&server->catalog, request->call.model);
+	struct vac_plan_key key;
 	struct vac_error err;
 	char *dir;
 
-	if (vac_model_resolve(&server->dirs, request->call.model, false, &dir, &err) < 0) {
+	if (vac_catalog_resolve(&server->catalog, name, &dir, &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	answer_plan(request, dir, vac_plans_peek(&server->plans, dir));
+	if (find_plan_key(request, name, dir, &key))
+		answer_plan(request, name, dir, vac_plans_peek(&server->plans, &key));
 	free(dir);
 }
 
-void vac_views_plan(struct vac_request *request, const char *dir)
+void vac_views_plan(struct vac_request *request, const char *name, const char *dir)
 {
-	const struct vac_plan_entry *entry = vac_plans_get(&request->server->plans, dir);
+	const struct vac_plan_entry *entry;
+	struct vac_plan_key key;
 
+	if (!find_plan_key(request, name, dir, &key))
+		return;
+	entry = vac_plans_get(&request->server->plans, &key);
 	if (entry)
-		answer_plan(request, dir, entry);
+		answer_plan(request, name, dir, entry);
 	else
 		vac_plans_wait(&request->server->plans, &request->plan_wait, plan_ready);
 }
@@ -242,7 +312,8 @@ static size_t view_active(const struct vac_server *server, struct vac_model_view
 
 	for (; model; model = model->next) {
 		if (model->active.list || model->set_aside)
-			view_model(&views[count++], model->name, model->dir, model);
+			view_model(&views[count++], &server->catalog, model->name, model->dir,
+				   model);
 	}
 	return count;
 }

@@ -172,6 +172,10 @@ int vac_wire_get_load(const void *payload, size_t bytes, struct vac_wire_load *o
 	out->dir = get_string(&r, VAC_WIRE_MAX_NAME_BYTES, "dir");
 	if (!r.bad && (out->dir.bytes == 0 || memchr(out->dir.text, 0, out->dir.bytes)))
 		r.bad = "dir";
+	out->max_batch_tokens = get_u32(&r, "max_batch_tokens");
+	out->dtype = get_string(&r, 15, "dtype");
+	if (!r.bad && memchr(out->dtype.text, 0, out->dtype.bytes))
+		r.bad = "dtype";
 	return finish(&r, "LOAD", err);
 }
 

@@ -98,6 +98,8 @@ void vac_wire_put_load(struct vac_buf *buf, enum vac_wire_type type, uint64_t id
 	assert(type == VAC_WIRE_PLAN || type == VAC_WIRE_LOAD);
 	put_u32(buf, load->model);
 	put_string(buf, load->dir);
+	put_u32(buf, load->max_batch_tokens);
+	put_string(buf, load->dtype);
 	end(buf, at);
 }
 
@@ -170,7 +172,8 @@ void vac_wire_put_task(struct vac_buf *buf, uint64_t id, const struct vac_wire_t
 				put_u32(buf, (uint32_t)input->ids[k]);
 		} else {
 			put_u8(buf, VAC_WIRE_INPUT_TEXT);
-			put_u32(buf, (uint32_t)input->text_bytes);
+			put_u32(buf, (uint32_t)(task->prompt.bytes + input->text_bytes));
+			vac_buf_put(buf, task->prompt.text, task->prompt.bytes);
 			vac_buf_put(buf, input->text, input->text_bytes);
 		}
 	}

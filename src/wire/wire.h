@@ -11,6 +11,8 @@
 #ifndef VAC_WIRE_WIRE_H
 #define VAC_WIRE_WIRE_H
 
+#include <string.h>
+
 #include "base/buf.h"
 #include "base/task.h"
 #include "memory/plan.h"
@@ -59,6 +61,12 @@ struct vac_wire_string { /* points into the frame; not NUL-terminated */
 	uint32_t bytes;
 };
 
+/* A C string, or nothing for NULL. */
+static inline struct vac_wire_string vac_wire_text(const char *text)
+{
+	return (struct vac_wire_string){text ? text : "", text ? (uint32_t)strlen(text) : 0};
+}
+
 struct vac_wire_hello {
 	uint32_t version;
 	uint32_t pid;
@@ -71,6 +79,9 @@ struct vac_wire_hello {
 struct vac_wire_load {
 	uint32_t model;             /* id that tasks will name; LOAD only, else 0 */
 	struct vac_wire_string dir; /* absolute path of the model's directory */
+	uint32_t max_batch_tokens;  /* 0: as the worker chooses */
+	/* What to compute in, "float32"; empty: as the worker chooses. */
+	struct vac_wire_string dtype;
 };
 
 #define VAC_WIRE_STAGES 6 /* of a load: open, tokenizer, map, read, pack, warm */
@@ -99,6 +110,8 @@ enum vac_wire_input {
 struct vac_wire_task {
 	uint32_t model;
 	struct vac_task_options options;
+	/* Encoder only: put before every text. Token ids are left alone. */
+	struct vac_wire_string prompt;
 	uint32_t input_count;
 	struct vac_input *inputs; /* malloc'ed by the decoder: vac_wire_task_free */
 };

@@ -11,6 +11,13 @@
 
 #define PROGRESS_EVERY_NS INT64_C(50000000)
 
+/* What a PLAN or LOAD asks for, its directory aside. */
+struct load {
+	uint32_t model;
+	char dtype[16];
+	struct vac_model_options options;
+};
+
 static void reply_error(struct worker *w, uint64_t frame, const struct vac_error *err)
 {
 	vac_wire_put_error(&w->out, frame, err);
@@ -49,39 +56,48 @@ static void fill_model(struct vac_wire_model *out, const struct vac_plan *plan,
 	out->tasks = info->tasks;
 }
 
-/* A frame's directory as a C string; the caller frees it. */
-static char *load_dir(const void *payload, size_t bytes, struct vac_wire_load *load,
-		      struct vac_error *err)
+static void copy_text(char *to, struct vac_wire_string text)
 {
+	memcpy(to, text.text, text.bytes);
+	to[text.bytes] = '\0';
+}
+
+/* A PLAN or LOAD frame; the directory is the caller's to free, NULL: failed. */
+static char *read_load(const void *payload, size_t bytes, struct load *load, struct vac_error *err)
+{
+	struct vac_wire_load frame;
 	char *dir;
 
-	if (vac_wire_get_load(payload, bytes, load, err) < 0)
+	if (vac_wire_get_load(payload, bytes, &frame, err) < 0)
 		return NULL;
-	dir = malloc((size_t)load->dir.bytes + 1);
+	dir = malloc((size_t)frame.dir.bytes + 1);
 	if (!dir) {
-		vac_fail_nomem(err, "the path of a model", load->dir.bytes);
+		vac_fail_nomem(err, "the path of a model", frame.dir.bytes);
 		return NULL;
 	}
-	memcpy(dir, load->dir.text, load->dir.bytes);
-	dir[load->dir.bytes] = '\0';
+	copy_text(dir, frame.dir);
+	copy_text(load->dtype, frame.dtype);
+	load->model = frame.model;
+	load->options = (struct vac_model_options){.max_batch_tokens = frame.max_batch_tokens,
+						   .dtype = load->dtype};
 	return dir;
 }
 
 static void handle_plan(struct worker *w, uint64_t frame, const void *payload, size_t bytes)
 {
-	struct vac_wire_load load;
+	struct load load;
 	struct vac_model_info info;
 	struct vac_wire_model model;
 	struct vac_plan plan;
 	struct vac_error err;
-	char *dir = load_dir(payload, bytes, &load, &err);
+	char *dir = read_load(payload, bytes, &load, &err);
 
 	if (!dir) {
 		reply_error(w, frame, &err);
 		return;
 	}
 	worker_tell(w, frame, 0);
-	if (vac_engine_plan(w->engine, dir, &plan, &info, &err) < 0) {
+	if (vac_engine_plan(w->engine, dir, &load.options, &plan, &info, &err) < 0) {
 		reply_error(w, frame, &err);
 	} else {
 		fill_model(&model, &plan, &info);
@@ -103,8 +119,8 @@ uint64_t worker_close_model(struct worker *w, struct worker_model *m)
 	return freed;
 }
 
-static int start_load(struct worker *w, uint64_t frame, const struct vac_wire_load *load,
-		      const char *dir, struct vac_error *err)
+static int start_load(struct worker *w, uint64_t frame, const struct load *load, const char *dir,
+		      struct vac_error *err)
 {
 	struct worker_model *m;
 	int rc;
@@ -116,7 +132,7 @@ static int start_load(struct worker *w, uint64_t frame, const struct vac_wire_lo
 	if (!m)
 		return vac_fail_nomem(err, "a model's record", sizeof(*m));
 	worker_tell(w, frame, load->model);
-	rc = vac_model_begin_load(w->engine, load->model, dir, &m->model, err);
+	rc = vac_model_begin_load(w->engine, load->model, dir, &load->options, &m->model, err);
 	if (rc < 0) {
 		free(m);
 		return rc;
@@ -131,7 +147,7 @@ static int start_load(struct worker *w, uint64_t frame, const struct vac_wire_lo
 
 static void handle_load(struct worker *w, uint64_t frame, const void *payload, size_t bytes)
 {
-	struct vac_wire_load load;
+	struct load load;
 	struct vac_error err;
 	char *dir;
 
@@ -141,7 +157,7 @@ static void handle_load(struct worker *w, uint64_t frame, const void *payload, s
 		reply_error(w, frame, &err);
 		return;
 	}
-	dir = load_dir(payload, bytes, &load, &err);
+	dir = read_load(payload, bytes, &load, &err);
 	if (!dir || start_load(w, frame, &load, dir, &err) < 0)
 		reply_error(w, frame, &err);
 	free(dir);

@@ -84,6 +84,14 @@ def model(ledger_bytes):
             + struct.pack("<Q6Q", ledger_bytes, 1, 2, 3, 4, 5, 6))
 
 
+def options(payload):
+    """What a PLAN or LOAD says beside the directory, for the log."""
+    _, n = struct.unpack_from("<II", payload)
+    tokens, m = struct.unpack_from("<II", payload, 8 + n)
+    dtype = payload[16 + n:16 + n + m].decode()
+    return (f" tokens={tokens}" if tokens else "") + (f" dtype={dtype}" if dtype else "")
+
+
 def planned_bytes():
     return number("plan") << 20 or PLANNED_BYTES
 
@@ -142,7 +150,7 @@ class Worker:
 
     def plan(self, identity, payload):
         _, n = struct.unpack_from("<II", payload)
-        note(f"plan {payload[8:8 + n].decode()}")
+        note(f"plan {payload[8:8 + n].decode()}{options(payload)}")
         self.working(identity, 0)
         sleep_ms(number("slow-plan"))
         if asked("die-plan"):
@@ -154,7 +162,7 @@ class Worker:
 
     def load(self, identity, payload):
         number_of_model, n = struct.unpack_from("<II", payload)
-        note(f"load {payload[8:8 + n].decode()}")
+        note(f"load {payload[8:8 + n].decode()}{options(payload)}")
         self.working(identity, number_of_model)
         self.send(PROGRESS, identity, struct.pack("<QQ", 100, 4096))
         sleep_ms(number("slow-load"))

@@ -72,6 +72,23 @@ def test_pages_are_sound(page):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_page_of_the_file_tells_every_setting_of_models():
+    page = plain(MAN / "vacate.conf.5")
+    section = page.split(".SH [model NAME]\n")[1].split("\n.SH ")[0]
+    told = re.findall(r"^\.TP\n\.BI (\w+) ", section, re.M)
+    table = (ROOT / "src" / "cli" / "settings.c").read_text(encoding="utf-8").split(
+        "vac_model_setting_table[] = {")[1].split("\n};")[0]
+    rows = [name.replace("-", "_") for name in re.findall(r'^\t\{"([a-z-]+)"', table, re.M)]
+    assert rows and sorted(told) == sorted([*rows, "path", "alias"])
+    # What a reload changes is the same here and in the table.
+    table = (ROOT / "src" / "cli" / "settings.c").read_text(encoding="utf-8").split(
+        "vac_server_setting_table[] = {")[1].split("\n};")[0]
+    reloads = {row.split('"')[1].replace("-", "_") for row in table.split("\n\t{")
+               if ".reloads = true" in row}
+    listed = page.split(".SH RELOADING\n")[1].split("and all sections of models")[0]
+    assert set(re.findall(r"^\.BR? (\w+)", listed, re.M)) == reloads
+
+
 # ---- completion ------------------------------------------------------------
 
 @pytest.fixture
@@ -117,9 +134,20 @@ def test_completes_commands_and_options():
     assert complete("un") == ["unload"]
     assert complete("--v") == ["--version"]
     assert complete("unload", "--d") == ["--drop-cache"]
-    assert set(complete("unload", "--")) == {"--all", "--drop-cache", "--server", "--timeout",
+    assert set(complete("unload", "--")) == {"--all", "--drop-cache", "--server",
+                                             "--api-key-file", "--timeout",
                                              "--json", "--help"}
     assert complete("nonsense", "--") == []
+
+
+def test_completes_config():
+    assert complete("config", "") == ["check", "show", "--help"]
+    assert complete("config", "s") == ["show"]
+    assert complete("config", "check", "--") == ["--json", "--help"]
+    assert complete("config", "check", str(ROOT / "examples" / "vac")) == \
+        [str(ROOT / "examples" / "vacate.conf")]
+    assert set(complete("config", "show", "--min")) == {"--min-resident"}
+    assert complete("config", "show", "--log-level", "w") == ["warn"]
 
 
 def test_completes_models(server):

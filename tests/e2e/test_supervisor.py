@@ -54,10 +54,12 @@ class Fake(harness.Server):
         return self.ok("GET", "/receipts")["receipts"]
 
     def metric(self, name):
-        for line in self.get("/metrics").body.decode().splitlines():
-            if line.startswith(name + " "):
-                return float(line.split()[1])
-        raise AssertionError(f"no metric {name}")
+        """The sum over its labels."""
+        values = [float(line.rpartition(" ")[2])
+                  for line in self.get("/metrics").body.decode().splitlines()
+                  if line.startswith((name + " ", name + "{"))]
+        assert values, f"no metric {name}"
+        return sum(values)
 
 
 @pytest.fixture

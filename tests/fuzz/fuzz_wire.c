@@ -46,8 +46,10 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 			touch(hello.description.text, hello.description.bytes);
 		break;
 	case VAC_WIRE_LOAD:
-		if (vac_wire_get_load(payload, bytes, &load, &err) == 0)
+		if (vac_wire_get_load(payload, bytes, &load, &err) == 0) {
 			touch(load.dir.text, load.dir.bytes);
+			touch(load.dtype.text, load.dtype.bytes);
+		}
 		break;
 	case VAC_WIRE_LOADED:
 		if (vac_wire_get_model(payload, bytes, &model, &err) == 0)

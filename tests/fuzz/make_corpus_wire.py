@@ -21,7 +21,7 @@ TEXT = struct.pack("<B", 0) + string("hello")
 IDS_AT = 16 + len(TASK_HEAD) + len(TEXT) + 5
 SEEDS = {
     1: struct.pack("<II", 1, 99) + string("worker") + string("cpu") + string("a line"),
-    3: struct.pack("<I", 1) + string("/models/a"),
+    3: struct.pack("<I", 1) + string("/models/a") + struct.pack("<I", 512) + string("float32"),
     4: TASK_HEAD + TEXT + struct.pack("<BI", 1, 2) + b"\0" * (-IDS_AT % 4) + struct.pack("<ii", 101, 102),
     6: struct.pack("<I", 3),
     0x83: PLAN + string("bert") + string("float32") + string("mean") + b"\1" + struct.pack("<Q7IQ6Q", 5, *range(7), 8192, *range(6)),

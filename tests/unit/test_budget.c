@@ -61,7 +61,7 @@ static struct vac_budget *budget_of(struct vac_budget *budget, struct meter *met
 					 .free_valid = true,
 					 .total_bytes = 1000 * MIB,
 					 .free_bytes = 900 * MIB}};
-	vac_budget_init(budget, "cpu", false, &limit, &headroom, measure, meter);
+	vac_budget_init(budget, false, &limit, &headroom, measure, meter);
 	vac_budget_measure(budget, 0, 0);
 	return budget;
 }

@@ -300,6 +300,18 @@ static void test_urls(void **state)
 	assert_url("http://box/a/b//", "box", "80", "/a/b", "http://box:80/a/b");
 	assert_url("[::1]:65535", "::1", "65535", "", "http://[::1]:65535");
 	assert_url("http://[fe80::1]/x", "fe80::1", "80", "/x", "http://[fe80::1]:80/x");
+	assert_url("unix:/run/a b.sock", "localhost", "8321", "", "unix:/run/a b.sock");
+	assert_int_equal(vac_http_url_parse("unix:/run/x.sock", &url, &err), 0);
+	assert_string_equal(url.path, "/run/x.sock");
+	assert_null(url.key);
+	assert_int_equal(vac_http_url_parse("unix:x.sock", &url, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "--server unix:x.sock: the socket's whole path"));
+	snprintf(text, sizeof(text), "unix:/%0106d", 0); /* 107 bytes and the last NUL fit */
+	assert_int_equal(vac_http_url_parse(text, &url, &err), 0);
+	assert_int_equal(strlen(url.path), 107);
+	snprintf(text, sizeof(text), "unix:/%0107d", 0);
+	assert_int_equal(vac_http_url_parse(text, &url, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "more than 107 bytes"));
 	assert_int_equal(vac_http_url_parse("ftp://box", &url, &err), -EINVAL);
 	assert_int_equal(err.code, VAC_E_INVALID);
 	assert_non_null(strstr(err.message, "--server ftp://box: only http:// is spoken"));

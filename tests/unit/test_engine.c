@@ -40,7 +40,7 @@ static struct vac_model *load(struct vac_engine *engine, uint32_t id, const char
 {
 	struct vac_model *model;
 	struct vac_error err;
-	int rc = vac_model_begin_load(engine, id, dir, &model, &err);
+	int rc = vac_model_begin_load(engine, id, dir, NULL, &model, &err);
 	if (rc < 0)
 		fail_msg("%s", err.message);
 	while ((rc = vac_model_load_step(model, &err)) > 0)
@@ -171,7 +171,7 @@ static void test_info(void **state)
 		.seed = 1, .dense_out = 24, .normalize = true, .max_seq_length = 11};
 	const char *dir = tiny_write("model", &options);
 	struct vac_engine *engine = open_engine("reference", NULL);
-	assert_int_equal(vac_engine_plan(engine, dir, &plan, &info, &err), 0);
+	assert_int_equal(vac_engine_plan(engine, dir, NULL, &plan, &info, &err), 0);
 	assert_string_equal(info.architecture, "bert");
 	assert_string_equal(info.dtype, "float32");
 	assert_string_equal(info.pooling, "mean");
@@ -218,7 +218,7 @@ static void test_plan_is_ledger(void **state)
 			struct vac_plan plan = {0};
 			struct vac_error err;
 			uint64_t freed, done, total;
-			assert_int_equal(vac_engine_plan(engine, dir, &plan, NULL, &err), 0);
+			assert_int_equal(vac_engine_plan(engine, dir, NULL, &plan, NULL, &err), 0);
 			struct vac_model *model = load(engine, 7, dir);
 			const struct vac_ledger *ledger = vac_engine_ledger(engine);
 			assert_int_equal(ledger->count, plan.count);
@@ -287,7 +287,7 @@ static void refuse_load(const struct tiny_options *options, enum vac_error_code 
 		struct vac_model *model;
 		struct vac_error err = {0};
 		int fds = count_fds();
-		assert_int_equal(vac_model_begin_load(engine, 1, dir, &model, &err),
+		assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err),
 				 vac_error_errno(code));
 		assert_int_equal(err.code, code);
 		for (size_t i = 0; i < count; i++)
@@ -334,15 +334,15 @@ static void test_unknown_architecture(void **state)
 	const struct tiny_options options = {.seed = 1};
 	const char *dir = tiny_write("other", &options);
 	temp_text("other/config.json", "{\"model_type\":\"mamba\"}");
-	assert_int_equal(vac_engine_plan(engine, dir, &plan, NULL, &err), -ENOTSUP);
+	assert_int_equal(vac_engine_plan(engine, dir, NULL, &plan, NULL, &err), -ENOTSUP);
 	assert_non_null(strstr(err.message, "\"mamba\""));
 	assert_non_null(strstr(err.message, "served are: bert"));
 	temp_unlink("other/tokenizer.json");
 	dir = tiny_write("other", &options);
 	temp_unlink("other/tokenizer.json");
-	assert_int_equal(vac_model_begin_load(engine, 1, dir, &model, &err), -ENOENT);
+	assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), -ENOENT);
 	assert_non_null(strstr(err.message, "tokenizer.json"));
-	assert_int_equal(vac_model_begin_load(engine, 0, dir, &model, &err), -EINVAL);
+	assert_int_equal(vac_model_begin_load(engine, 0, dir, NULL, &model, &err), -EINVAL);
 	vac_engine_close(engine);
 }
 
@@ -358,7 +358,7 @@ static void test_file_shrinks(void **state)
 		struct vac_error err;
 		int fds = count_fds(), rc;
 		dir = tiny_write("model", &options);
-		assert_int_equal(vac_model_begin_load(engine, 1, dir, &model, &err), 0);
+		assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
 		assert_int_equal(truncate(temp_path("model/model.safetensors"), 20000), 0);
 		while ((rc = vac_model_load_step(model, &err)) > 0)
 			;
@@ -383,7 +383,7 @@ static void test_file_is_replaced(void **state)
 	int rc;
 	tiny_write("other", &other);
 	const char *dir = tiny_write("model", &old);
-	assert_int_equal(vac_model_begin_load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
 	char to[512];
 	snprintf(to, sizeof(to), "%s", temp_path("model/model.safetensors"));
 	assert_int_equal(rename(temp_path("other/model.safetensors"), to), 0);
@@ -704,7 +704,7 @@ static void test_close_while_loading(void **state)
 	struct vac_job *job;
 	struct vac_input input = {.text = "w1", .text_bytes = 2};
 	int fds = count_fds();
-	assert_int_equal(vac_model_begin_load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
 	assert_int_equal(vac_job_create(model, &plain_embed, &input, 1, &job, &err), -EAGAIN);
 	assert_true(count_fds() > fds);
 	vac_model_close(model, NULL);

@@ -23,7 +23,7 @@
 static int load(struct vac_engine *engine, const char *dir, struct vac_model **out,
 		struct vac_error *err)
 {
-	int rc = vac_model_begin_load(engine, 1, dir, out, err);
+	int rc = vac_model_begin_load(engine, 1, dir, NULL, out, err);
 	if (rc < 0) {
 		*out = NULL;
 		return rc;

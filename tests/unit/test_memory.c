@@ -362,8 +362,10 @@ static void test_unload_reason_names(void **state)
 	assert_string_equal(vac_unload_reason_name(VAC_UNLOAD_SHUTDOWN), "shutdown");
 	assert_string_equal(vac_unload_reason_name(VAC_UNLOAD_WORKER_DIED), "worker_died");
 	assert_string_equal(vac_unload_reason_name(VAC_UNLOAD_EVICTED), "evicted");
+	assert_string_equal(vac_unload_reason_name(VAC_UNLOAD_SETTINGS), "settings");
 	assert_string_equal(vac_unload_reason_name((enum vac_unload_reason)0), "unknown");
-	assert_string_equal(vac_unload_reason_name((enum vac_unload_reason)6), "unknown");
+	assert_string_equal(vac_unload_reason_name((enum vac_unload_reason)VAC_UNLOAD_REASONS),
+			    "unknown");
 }
 
 /* Allocators that are not here, found by name all the same. */

@@ -122,12 +122,16 @@ static void test_all(void **state)
 
 	(void)state;
 	assert_non_null(server);
-	vac_budget_init(&server->budget, "cpu", false,
-			&(struct vac_size){.is_share = true, .share = 0.5},
-			&(struct vac_size){.is_share = true, .share = 0.25}, measure, NULL);
-	assert_non_null(server);
+	vac_device_init(&server->devices[0], "cpu", "--ram");
+	vac_device_limit(&server->devices[0], false,
+			 &(struct vac_size){.is_share = true, .share = 0.5},
+			 &(struct vac_size){.is_share = true, .share = 0.25}, measure, NULL);
+	vac_device_init(&server->devices[1], "other", "--other");
+	server->device_count = 2;
+	server->devices[1].evictions = 3;
 	server->registry.models = &model;
 	server->journal.path = "journal";
+	server->access = (struct vac_access){.path = "keys", .missing = 3, .wrong = 4};
 	vac_metrics_reply(&server->metrics, 200);
 	vac_metrics_reply(&server->metrics, 99999); /* no such status: not counted */
 	vac_metrics_write(server, &buf);
@@ -136,6 +140,14 @@ static void test_all(void **state)
 	assert_non_null(
 		strstr((char *)buf.data, "\nvacate_loads_total{model=\"org/\\\"x\\\"\\n\"} 2\n"));
 	assert_non_null(strstr((char *)buf.data, "\nvacate_http_replies_total{code=\"200\"} 1\n"));
+	assert_non_null(
+		strstr((char *)buf.data, "\nvacate_budget_bytes{device=\"cpu\"} 536870912\n"));
+	/* No budget, so none is told. */
+	assert_null(strstr((char *)buf.data, "vacate_budget_bytes{device=\"other\"}"));
+	assert_non_null(strstr((char *)buf.data, "\nvacate_evictions_total{device=\"other\"} 3\n"));
+	assert_non_null(strstr((char *)buf.data,
+			       "\nvacate_key_refusals_total{reason=\"missing\"} 3\n"
+			       "vacate_key_refusals_total{reason=\"wrong\"} 4\n"));
 	assert_int_equal(buf.data[buf.bytes - 2], '\n');
 	copy = strdup((char *)buf.data);
 	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

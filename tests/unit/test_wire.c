@@ -110,6 +110,79 @@ static void a_task_is_what_the_document_says(void **state)
 	vac_buf_free(&buf);
 }
 
+static void a_load_is_what_the_document_says(void **state)
+{
+	static const uint8_t want[] = {
+		24, 0, 0, 0, 3,   0,   0,   0,   5, 0, 0, 0, 0, 0, 0, 0, /* header */
+		7,  0, 0, 0,                                             /* model */
+		2,  0, 0, 0, '/', 'a',                                   /* dir */
+		0,  2, 0, 0,                                             /* max_batch_tokens */
+		4,  0, 0, 0, 'b', 'f', '1', '6',                         /* dtype */
+		0,  0,                                                   /* closes it */
+	};
+	struct vac_wire_load load = {
+		.model = 7, .dir = str("/a"), .max_batch_tokens = 512, .dtype = str("bf16")};
+	struct vac_wire_load back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_put_load(&buf, VAC_WIRE_LOAD, 5, &load);
+	assert_true(vac_buf_ok(&buf));
+	assert_int_equal(buf.bytes, sizeof(want));
+	assert_memory_equal(buf.data, want, sizeof(want));
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 24, &back, &err), 0);
+	assert_int_equal(back.model, 7);
+	assert_string(back.dir, "/a");
+	assert_int_equal(back.max_batch_tokens, 512);
+	assert_string(back.dtype, "bf16");
+	/* Every shorter payload is refused. */
+	for (size_t cut = 0; cut < 22; cut++)
+		assert_int_equal(vac_wire_get_load(buf.data + 16, cut, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'dtype'"));
+	/* Neither string may end before its end. */
+	buf.data[16 + 19] = 0;
+	assert_int_equal(vac_wire_get_load(buf.data + 16, 24, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'dtype'"));
+	vac_buf_free(&buf);
+	/* A directory may be long, a dtype not. */
+	load.dtype = str("float32_and_more");
+	vac_wire_put_load(&buf, VAC_WIRE_LOAD, 5, &load);
+	assert_int_equal(vac_wire_get_load(buf.data + 16, buf.bytes - 16, &back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'dtype'"));
+	vac_buf_free(&buf);
+}
+
+/* Before each text, and not before token ids. */
+static void prompts_stand_before_texts(void **state)
+{
+	static const int32_t ids[] = {101, 102};
+	struct vac_input inputs[3] = {{.text = "hi", .text_bytes = 2},
+				      {.ids = ids, .id_count = 2},
+				      {.text = "", .text_bytes = 0}};
+	struct vac_wire_task task = {.model = 7,
+				     .options = {.task = VAC_TASK_EMBED},
+				     .prompt = str("query: "),
+				     .input_count = 3,
+				     .inputs = inputs};
+	struct vac_wire_task back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_put_task(&buf, 1, &task);
+	assert_true(vac_buf_ok(&buf));
+	assert_int_equal(vac_wire_get_task(buf.data + 16, buf.bytes - 16, &back, &err), 0);
+	assert_int_equal(back.inputs[0].text_bytes, 9);
+	assert_memory_equal(back.inputs[0].text, "query: hi", 9);
+	assert_int_equal(back.inputs[1].id_count, 2);
+	assert_memory_equal(back.inputs[1].ids, ids, sizeof(ids));
+	assert_int_equal(back.inputs[2].text_bytes, 7);
+	assert_memory_equal(back.inputs[2].text, "query: ", 7);
+	vac_wire_task_free(&back);
+	vac_buf_free(&buf);
+}
+
 /* Every shorter payload of a TASK is refused, and none reads past its end
  * (the copy is exactly as long, for the address sanitizer). */
 static void cut_tasks_are_refused(void **state)
@@ -307,6 +380,8 @@ int main(void)
 		cmocka_unit_test(hello_is_what_the_document_says),
 		cmocka_unit_test(another_version_is_refused_by_name),
 		cmocka_unit_test(a_task_is_what_the_document_says),
+		cmocka_unit_test(a_load_is_what_the_document_says),
+		cmocka_unit_test(prompts_stand_before_texts),
 		cmocka_unit_test(cut_tasks_are_refused),
 		cmocka_unit_test(a_count_that_cannot_be_true_allocates_nothing),
 		cmocka_unit_test(bad_headers_break_the_stream),

@@ -25,10 +25,6 @@ static int cpu_open(const struct vac_compute_options *options, struct vac_comput
 		    struct vac_error *err)
 {
 	uint32_t threads = options->threads;
-	if (options->dtype && strcmp(options->dtype, "float32") != 0)
-		return vac_fail(err, VAC_E_UNSUPPORTED,
-				"the cpu backend computes in float32, not in %.32s",
-				options->dtype);
 	struct vac_compute *c = calloc(1, sizeof(*c));
 	if (!c)
 		return vac_fail_nomem(err, "the cpu backend", sizeof(*c));
@@ -50,12 +46,6 @@ static int cpu_open(const struct vac_compute_options *options, struct vac_comput
 static const char *cpu_description(const struct vac_compute *c)
 {
 	return c->description;
-}
-
-static enum vac_dtype cpu_dtype(const struct vac_compute *c)
-{
-	(void)c;
-	return VAC_DTYPE_F32;
 }
 
 static void cpu_workspace(struct vac_compute *c, void *base, uint64_t bytes)
@@ -256,10 +246,11 @@ extern const struct vac_backend vac_backend_cpu;
 __attribute__((visibility("default"))) const struct vac_backend vac_backend_cpu = {
 	.name = "cpu",
 	.default_batch_tokens = 1024,
+	.dtypes = {VAC_DTYPE_F32},
+	.dtype_count = 1,
 	.open = cpu_open,
 	.close = cpu_close,
 	.description = cpu_description,
-	.dtype = cpu_dtype,
 	.workspace = cpu_workspace,
 	.parallel = cpu_parallel,
 	.linear_open = vac_cpu_linear_open,

@@ -4,32 +4,14 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/cuda/backend.h"
-
-static int find_dtype(const char *name, enum vac_dtype *out, struct vac_error *err)
-{
-	static const enum vac_dtype all[] = {VAC_DTYPE_F16, VAC_DTYPE_BF16, VAC_DTYPE_F32};
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (!name || strcmp(name, vac_compute_dtype_name(all[i])) == 0) {
-			*out = all[i];
-			return 0;
-		}
-	}
-	return vac_fail(err, VAC_E_UNSUPPORTED,
-			"the cuda backend computes in float16, bfloat16 or float32, not in %.32s",
-			name);
-}
 
 static int cuda_open(const struct vac_compute_options *options, struct vac_compute **out,
 		     struct vac_error *err)
 {
 	const struct vac_cuda *cuda;
-	enum vac_dtype dtype = VAC_DTYPE_F16;
-	int rc = find_dtype(options->dtype, &dtype, err);
-	if (rc == 0)
-		rc = vac_cuda_load(&cuda, err);
+	int rc = vac_cuda_load(&cuda, err);
 	if (rc < 0)
 		return rc;
 	struct vac_compute *c = calloc(1, sizeof(*c));
@@ -38,9 +20,8 @@ static int cuda_open(const struct vac_compute_options *options, struct vac_compu
 	c->cuda = cuda;
 	c->threads = options->threads;
 	c->ordinal = options->device;
-	c->dtype = dtype;
-	c->element_bytes = (uint32_t)vac_dtype_bytes(dtype);
-	snprintf(c->description, sizeof(c->description), "%s", vac_compute_dtype_name(dtype));
+	c->dtype = VAC_DTYPE_F16;
+	snprintf(c->description, sizeof(c->description), "not started");
 	*out = c;
 	return 0;
 }
@@ -56,11 +37,6 @@ static void cuda_close(struct vac_compute *c)
 static const char *cuda_description(const struct vac_compute *c)
 {
 	return c->description;
-}
-
-static enum vac_dtype cuda_dtype(const struct vac_compute *c)
-{
-	return c->dtype;
 }
 
 static void cuda_workspace(struct vac_compute *c, void *base, uint64_t bytes)
@@ -111,7 +87,7 @@ static size_t cuda_residue(const struct vac_compute *c, struct vac_residue *out,
 	return count;
 }
 
-static const struct vac_device device = {
+static const struct vac_backend_device device = {
 	.start = vac_cuda_start,
 	.ready = vac_cuda_ready,
 	.stop = vac_cuda_stop,
@@ -134,10 +110,12 @@ __attribute__((visibility("default"))) const struct vac_backend vac_backend_cuda
 	.name = "cuda",
 	.device = &device,
 	.default_batch_tokens = 16384,
+	.dtypes = {VAC_DTYPE_F16, VAC_DTYPE_BF16, VAC_DTYPE_F32},
+	.dtype_count = 3,
 	.open = cuda_open,
 	.close = cuda_close,
 	.description = cuda_description,
-	.dtype = cuda_dtype,
+	.use = vac_cuda_use,
 	.workspace = cuda_workspace,
 	.linear_open = vac_cuda_linear_open,
 	.linear_close = vac_cuda_linear_close,

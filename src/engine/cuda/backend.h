@@ -57,6 +57,12 @@ struct vac_cuda_functions {
 #undef VAC_CUDA_FUNCTION
 };
 
+/* The kernels for one type of element. */
+struct vac_cuda_module {
+	struct CUmod_st *module; /* NULL: not needed so far */
+	struct vac_cuda_functions functions;
+};
+
 /* Host memory that the GPU reads, for what is on its way from files. */
 struct vac_cuda_ring {
 	uint32_t users; /* loads under way */
@@ -82,20 +88,20 @@ struct vac_compute {
 	const struct vac_blas *blas; /* from ready on */
 	uint32_t threads;
 	uint32_t ordinal;
-	int driver; /* its version */
-	enum vac_dtype dtype;
-	uint32_t element_bytes;
+	int driver;                           /* its version */
+	enum vac_dtype dtype;                 /* in use */
+	const struct vac_cuda_module *module; /* of it */
 	char description[192];
 	/* from start to stop */
 	bool started, up;
+	enum vac_dtype first_dtype; /* in use when it was started */
 	struct vac_cuda_task device_task, blas_task;
 	int device, architecture; /* 90: sm_90 */
 	char device_name[96];
 	char uuid[48]; /* as NVML writes it; "": not asked yet */
 	struct CUctx_st *ctx;
 	struct CUstream_st *stream;
-	struct CUmod_st *module;
-	struct vac_cuda_functions functions;
+	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
 	void *workspace;
@@ -112,6 +118,7 @@ void vac_cuda_note(struct vac_compute *c, int result, const char *what);
 
 /* device.c: the device table but for fetching. */
 int vac_cuda_start(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_use(struct vac_compute *c, enum vac_dtype dtype);
 int vac_cuda_ready(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_stop(struct vac_compute *c);
 void vac_cuda_enter(struct vac_compute *c);

@@ -82,7 +82,8 @@ static int check_granule(struct vac_compute *c, struct vac_error *err)
 	return rc;
 }
 
-static int find_functions(struct vac_compute *c, struct vac_error *err)
+static int find_functions(struct vac_compute *c, struct vac_cuda_module *m, enum vac_dtype dtype,
+			  struct vac_error *err)
 {
 	static const struct {
 		const char *name;
@@ -97,30 +98,39 @@ static int find_functions(struct vac_compute *c, struct vac_error *err)
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		struct CUfunc_st *function = NULL;
-		if (all[i].only_16 && c->dtype == VAC_DTYPE_F32)
+		if (all[i].only_16 && dtype == VAC_DTYPE_F32)
 			continue;
-		int rc = check(c, c->cuda->module_function(&function, c->module, all[i].name),
+		int rc = check(c, c->cuda->module_function(&function, m->module, all[i].name),
 			       all[i].name, err);
 		if (rc < 0)
 			return rc;
-		memcpy((char *)&c->functions + all[i].offset, &function, sizeof(function));
+		memcpy((char *)&m->functions + all[i].offset, &function, sizeof(function));
 	}
 	return 0;
 }
 
-static int load_kernels(struct vac_compute *c, struct vac_error *err)
+/* In the context. */
+static int load_kernels(struct vac_compute *c, enum vac_dtype dtype, struct vac_error *err)
 {
 	static const int elements[] = {
 		[VAC_DTYPE_F32] = 32, [VAC_DTYPE_F16] = 16, [VAC_DTYPE_BF16] = 17};
+	struct vac_cuda_module *m = &c->modules[dtype];
 	void *image;
 	size_t bytes;
-	int rc = vac_cuda_kernels(c->driver, c->architecture, elements[c->dtype], &image, &bytes,
-				  err);
+	if (m->module)
+		return 0;
+	int rc = vac_cuda_kernels(c->driver, c->architecture, elements[dtype], &image, &bytes, err);
 	if (rc < 0)
 		return rc;
-	rc = check(c, c->cuda->module_load(&c->module, image), "loading the kernels", err);
+	rc = check(c, c->cuda->module_load(&m->module, image), "loading the kernels", err);
 	free(image);
-	return rc == 0 ? find_functions(c, err) : rc;
+	if (rc == 0)
+		rc = find_functions(c, m, dtype, err);
+	if (rc < 0 && m->module) {
+		c->cuda->module_unload(m->module);
+		*m = (struct vac_cuda_module){0};
+	}
+	return rc;
 }
 
 static void *bring_up_device(void *arg)
@@ -138,7 +148,7 @@ static void *bring_up_device(void *arg)
 		rc = check(c, c->cuda->stream_create(&c->stream, VAC_CU_STREAM_NON_BLOCKING),
 			   "creating a stream", &task->error);
 		if (rc == 0)
-			rc = load_kernels(c, &task->error);
+			rc = load_kernels(c, c->first_dtype, &task->error);
 		c->cuda->ctx_pop(&popped);
 	}
 	task->rc = rc;
@@ -175,6 +185,7 @@ int vac_cuda_start(struct vac_compute *c, struct vac_error *err)
 		return rc;
 	c->device_task = c->blas_task = (struct vac_cuda_task){0};
 	c->started = true;
+	c->first_dtype = c->dtype;
 	begin(c, &c->blas_task, bring_up_blas);
 	begin(c, &c->device_task, bring_up_device);
 	return 0;
@@ -193,11 +204,9 @@ static int open_blas(struct vac_compute *c, struct vac_error *err)
 	return rc;
 }
 
-int vac_cuda_ready(struct vac_compute *c, struct vac_error *err)
+static int bring_up(struct vac_compute *c, struct vac_error *err)
 {
 	const struct vac_cuda_task *tasks[] = {&c->device_task, &c->blas_task};
-	if (c->up)
-		return 0;
 	end(&c->device_task);
 	end(&c->blas_task);
 	for (size_t i = 0; i < 2; i++) {
@@ -210,10 +219,27 @@ int vac_cuda_ready(struct vac_compute *c, struct vac_error *err)
 	int rc = open_blas(c, err);
 	if (rc < 0)
 		return rc;
-	snprintf(c->description, sizeof(c->description), "%s, sm_%d, %s", c->device_name,
-		 c->architecture, vac_compute_dtype_name(c->dtype));
+	snprintf(c->description, sizeof(c->description), "%s, sm_%d", c->device_name,
+		 c->architecture);
 	c->up = true;
 	return 0;
+}
+
+int vac_cuda_ready(struct vac_compute *c, struct vac_error *err)
+{
+	int rc = c->up ? 0 : bring_up(c, err);
+	if (rc < 0)
+		return rc;
+	vac_cuda_enter(c);
+	rc = load_kernels(c, c->dtype, err);
+	vac_cuda_leave(c);
+	return rc;
+}
+
+void vac_cuda_use(struct vac_compute *c, enum vac_dtype dtype)
+{
+	c->dtype = dtype;
+	c->module = &c->modules[dtype];
 }
 
 /* In reverse; what was never made is skipped. Nobody could do anything about a
@@ -229,8 +255,9 @@ void vac_cuda_stop(struct vac_compute *c)
 		vac_cuda_enter(c);
 		if (c->handle)
 			c->blas->destroy(c->handle);
-		if (c->module)
-			cuda->module_unload(c->module);
+		for (size_t i = 0; i < VAC_MOST_DTYPES; i++)
+			if (c->modules[i].module)
+				cuda->module_unload(c->modules[i].module);
 		if (c->stream)
 			cuda->stream_destroy(c->stream);
 		vac_cuda_leave(c);
@@ -238,12 +265,11 @@ void vac_cuda_stop(struct vac_compute *c)
 	}
 	c->ctx = NULL;
 	c->handle = NULL;
-	c->module = NULL;
 	c->stream = NULL;
 	c->workspace = NULL;
 	c->failure = 0;
 	c->started = c->up = false;
-	memset(&c->functions, 0, sizeof(c->functions));
+	memset(c->modules, 0, sizeof(c->modules));
 }
 
 void vac_cuda_enter(struct vac_compute *c)

@@ -27,7 +27,7 @@ struct vac_linear {
 	struct vac_linear *next;
 	uint32_t users;
 	struct vac_linear_shape shape;
-	uint32_t element_bytes;
+	enum vac_dtype dtype;
 	/* made at the first use on a device */
 	const struct vac_blas *blas;
 	vac_blas_object desc, weight, x, y;
@@ -44,7 +44,7 @@ int vac_cuda_linear_open(struct vac_compute *c, const struct vac_linear_shape *s
 			 struct vac_linear **out, struct vac_error *err)
 {
 	for (struct vac_linear *l = c->linears; l; l = l->next) {
-		if (same_shape(&l->shape, shape)) {
+		if (l->dtype == c->dtype && same_shape(&l->shape, shape)) {
 			l->users++;
 			*out = l;
 			return 0;
@@ -56,7 +56,7 @@ int vac_cuda_linear_open(struct vac_compute *c, const struct vac_linear_shape *s
 	l->next = c->linears;
 	l->users = 1;
 	l->shape = *shape;
-	l->element_bytes = c->element_bytes;
+	l->dtype = c->dtype;
 	c->linears = l;
 	*out = l;
 	return 0;
@@ -91,7 +91,7 @@ void vac_cuda_linear_close(struct vac_compute *c, struct vac_linear *linear)
 
 uint64_t vac_cuda_linear_packed_bytes(const struct vac_linear *linear)
 {
-	return (uint64_t)linear->shape.in * linear->shape.out * linear->element_bytes;
+	return (uint64_t)linear->shape.in * linear->shape.out * vac_dtype_bytes(linear->dtype);
 }
 
 int vac_cuda_linear_workspace(struct vac_compute *c, const struct vac_linear *linear, uint32_t rows,
@@ -133,7 +133,7 @@ static int make_objects(struct vac_compute *c, struct vac_linear *l, struct vac_
 				    [VAC_DTYPE_BF16] = VAC_BLAS_R_16BF};
 	const struct vac_blas *blas = c->blas;
 	const struct vac_linear_shape *s = &l->shape;
-	int type = types[c->dtype], turned = VAC_BLAS_OP_T, epilogue = epilogue_of(s);
+	int type = types[l->dtype], turned = VAC_BLAS_OP_T, epilogue = epilogue_of(s);
 	if (l->blas)
 		return 0;
 	l->blas = blas;

@@ -44,11 +44,11 @@ void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, ui
 		       void *y)
 {
 	struct CUfunc_st *const functions[] = {
-		[VAC_ACTIVATION_GELU] = c->functions.activate_gelu,
-		[VAC_ACTIVATION_GELU_TANH] = c->functions.activate_gelu_tanh,
-		[VAC_ACTIVATION_RELU] = c->functions.activate_relu,
-		[VAC_ACTIVATION_TANH] = c->functions.activate_tanh,
-		[VAC_ACTIVATION_SIGMOID] = c->functions.activate_sigmoid,
+		[VAC_ACTIVATION_GELU] = c->module->functions.activate_gelu,
+		[VAC_ACTIVATION_GELU_TANH] = c->module->functions.activate_gelu_tanh,
+		[VAC_ACTIVATION_RELU] = c->module->functions.activate_relu,
+		[VAC_ACTIVATION_TANH] = c->module->functions.activate_tanh,
+		[VAC_ACTIVATION_SIGMOID] = c->module->functions.activate_sigmoid,
 	};
 	void *parameters[] = {&count, &y};
 	if (activation == VAC_ACTIVATION_NONE)
@@ -61,9 +61,9 @@ void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, ui
 void vac_cuda_convert(struct vac_compute *c, enum vac_dtype dtype, uint64_t count,
 		      vac_cu_address from, void *to)
 {
-	struct CUfunc_st *function = dtype == VAC_DTYPE_F32   ? c->functions.convert_f32
-				     : dtype == VAC_DTYPE_F16 ? c->functions.convert_f16
-							      : c->functions.convert_bf16;
+	struct CUfunc_st *function = dtype == VAC_DTYPE_F32   ? c->module->functions.convert_f32
+				     : dtype == VAC_DTYPE_F16 ? c->module->functions.convert_f16
+							      : c->module->functions.convert_bf16;
 	void *parameters[] = {&count, &from, &to};
 	launch(c, function, (struct grid){.x = blocks_of(count, BLOCK * OCTET), .threads = BLOCK},
 	       parameters, "converting weights");
@@ -89,7 +89,9 @@ void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
 	void *parameters[] = {&t.rows,  &t.sequences, &e.hidden, &e.eps,      &t.ids,
 			      &t.types, &t.starts,    &e.word,   &e.position, &e.type,
 			      &e.gamma, &e.beta,      &y};
-	launch(c, fits_warp(e.hidden) ? c->functions.embed_warp : c->functions.embed_block,
+	launch(c,
+	       fits_warp(e.hidden) ? c->module->functions.embed_warp
+				   : c->module->functions.embed_block,
 	       rows_grid(t.rows, e.hidden), parameters, "embedding tokens");
 }
 
@@ -97,7 +99,9 @@ void vac_cuda_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, 
 			 const void *gamma, const void *beta, void *x)
 {
 	void *parameters[] = {&rows, &hidden, &eps, &gamma, &beta, &x};
-	launch(c, fits_warp(hidden) ? c->functions.layer_norm_warp : c->functions.layer_norm_block,
+	launch(c,
+	       fits_warp(hidden) ? c->module->functions.layer_norm_warp
+				 : c->module->functions.layer_norm_block,
 	       rows_grid(rows, hidden), parameters, "a layer normalization");
 }
 
@@ -109,10 +113,10 @@ void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *atten
 	const uint32_t *starts = tokens->starts;
 	float scale = attention->scale;
 	if (c->dtype != VAC_DTYPE_F32)
-		function = size == 32    ? c->functions.attention_32
-			   : size == 64  ? c->functions.attention_64
-			   : size == 96  ? c->functions.attention_96
-			   : size == 128 ? c->functions.attention_128
+		function = size == 32    ? c->module->functions.attention_32
+			   : size == 64  ? c->module->functions.attention_64
+			   : size == 96  ? c->module->functions.attention_96
+			   : size == 128 ? c->module->functions.attention_128
 					 : NULL;
 	if (function) {
 		const struct grid grid = {
@@ -149,7 +153,7 @@ void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *atten
 		.shared_bytes = ANY_QUERIES * size * (uint32_t)sizeof(float),
 	};
 	void *parameters[] = {&heads, &size, &scale, &starts, &qkv, &out};
-	launch(c, c->functions.attention_any, grid, parameters, "attention");
+	launch(c, c->module->functions.attention_any, grid, parameters, "attention");
 }
 
 void vac_cuda_pool(struct vac_compute *c, enum vac_pooling pooling, const struct vac_tokens *tokens,
@@ -158,7 +162,7 @@ void vac_cuda_pool(struct vac_compute *c, enum vac_pooling pooling, const struct
 	int how = (int)pooling;
 	const uint32_t *starts = tokens->starts;
 	void *parameters[] = {&how, &hidden, &starts, &x, &out};
-	launch(c, c->functions.pool,
+	launch(c, c->module->functions.pool,
 	       (struct grid){.x = blocks_of(hidden, 32),
 			     .y = tokens->sequences,
 			     .threads = 32,
@@ -169,7 +173,7 @@ void vac_cuda_pool(struct vac_compute *c, enum vac_pooling pooling, const struct
 void vac_cuda_to_floats(struct vac_compute *c, uint64_t count, const void *x, float *out)
 {
 	void *parameters[] = {&count, &x, &out};
-	launch(c, c->functions.to_floats,
+	launch(c, c->module->functions.to_floats,
 	       (struct grid){.x = blocks_of(count, BLOCK), .threads = BLOCK}, parameters,
 	       "results");
 }

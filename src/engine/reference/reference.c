@@ -23,10 +23,7 @@ struct vac_linear {
 static int reference_open(const struct vac_compute_options *options, struct vac_compute **out,
 			  struct vac_error *err)
 {
-	if (options->dtype && strcmp(options->dtype, "float32") != 0)
-		return vac_fail(err, VAC_E_UNSUPPORTED,
-				"the reference backend computes in float32, not in %.32s",
-				options->dtype);
+	(void)options;
 	struct vac_compute *c = calloc(1, sizeof(*c));
 	if (!c)
 		return vac_fail_nomem(err, "the reference backend", sizeof(*c));
@@ -43,12 +40,6 @@ static const char *reference_description(const struct vac_compute *c)
 {
 	(void)c;
 	return "plain C, 1 thread";
-}
-
-static enum vac_dtype reference_dtype(const struct vac_compute *c)
-{
-	(void)c;
-	return VAC_DTYPE_F32;
 }
 
 static void reference_workspace(struct vac_compute *c, void *base, uint64_t bytes)
@@ -303,10 +294,11 @@ static size_t reference_residue(const struct vac_compute *c, struct vac_residue 
 const struct vac_backend vac_backend_reference = {
 	.name = "reference",
 	.default_batch_tokens = 256,
+	.dtypes = {VAC_DTYPE_F32},
+	.dtype_count = 1,
 	.open = reference_open,
 	.close = reference_close,
 	.description = reference_description,
-	.dtype = reference_dtype,
 	.workspace = reference_workspace,
 	.parallel = reference_parallel,
 	.linear_open = reference_linear_open,

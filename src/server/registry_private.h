@@ -1,0 +1,60 @@
+/*
+ * registry_private.h - what the files of the registry (registry*.c and
+ * admission.c) share. Nobody else includes it. The loop's thread only.
+ */
+#ifndef VAC_SERVER_REGISTRY_PRIVATE_H
+#define VAC_SERVER_REGISTRY_PRIVATE_H
+
+#include "server/registry.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+static inline int64_t vac_registry_now(const struct vac_registry *registry)
+{
+	return registry->ops->now_ns(registry->ctx);
+}
+
+static inline void vac_registry_wake_now(struct vac_registry *registry)
+{
+	registry->ops->wake_at(registry->ctx, vac_registry_now(registry));
+}
+
+/* Loading, resident or draining. */
+static inline bool vac_model_active(const struct vac_model *model)
+{
+	return model->active.list != NULL;
+}
+
+/* registry.c */
+
+/* Tells whoever wants to know; model, device and at_ns are filled in. */
+void vac_registry_note(const struct vac_registry *registry, const struct vac_model *model,
+		       const struct vac_event *event);
+void vac_registry_note_why(const struct vac_registry *registry, const struct vac_model *model,
+			   enum vac_event_kind kind, const struct vac_error *why);
+/* It left, or gave its load up (receipt NULL). */
+void vac_registry_note_absent(const struct vac_registry *registry, const struct vac_model *model,
+			      const struct vac_receipt *receipt);
+void vac_registry_note_draining(const struct vac_registry *registry, const struct vac_model *model);
+void vac_registry_begin_load(struct vac_registry *registry, struct vac_model *model);
+/* Its held load takes a new place in line, as its settings are now. */
+void vac_registry_start_over(struct vac_registry *registry, struct vac_model *model);
+/* Neither loading nor resident any more. */
+void vac_registry_deactivate(struct vac_registry *registry, struct vac_model *model,
+			     enum vac_registry_state state);
+void vac_registry_fail_waiting(struct vac_registry *registry, struct vac_model *model,
+			       const struct vac_error *why);
+
+/* registry_unload.c */
+
+void vac_registry_tell_watches(struct vac_model *model, const struct vac_receipt *receipt);
+void vac_registry_clear_unload(struct vac_model *model);
+
+/* registry_settings.c */
+
+/* Of a new entry. Negative: no memory. */
+int vac_registry_first_settings(struct vac_registry *registry, struct vac_model *model);
+/* Before a load: device, isolation and directory become those of its settings. */
+void vac_registry_place(struct vac_registry *registry, struct vac_model *model);
+
+#endif

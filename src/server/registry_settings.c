@@ -1,0 +1,145 @@
+/*
+ * registry_settings.c - what the operator says of models: looked up, kept, and
+ * taken over when he changes his mind. Part of the registry; the loop's thread
+ * only.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/admission.h"
+#include "server/registry_private.h"
+
+struct vac_device *vac_registry_device(const struct vac_registry *registry, const char *name)
+{
+	if (!name)
+		return &registry->devices[0];
+	for (uint32_t i = 0; i < registry->device_count; i++) {
+		if (strcmp(registry->devices[i].name, name) == 0)
+			return &registry->devices[i];
+	}
+	return NULL;
+}
+
+void vac_registry_no_device(const struct vac_registry *registry, const char *model,
+			    const char *device, struct vac_error *err)
+{
+	char names[160] = "";
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < registry->device_count && at + 4 < sizeof(names); i++) {
+		int n = snprintf(names + at, sizeof(names) - at, "%s%.32s", at ? ", " : "",
+				 registry->devices[i].name);
+
+		at += n > 0 ? (size_t)n : 0;
+	}
+	vac_fail(err, VAC_E_UNSUPPORTED,
+		 "model %.200s is to run on device '%.64s', which this server does not have; it "
+		 "has: %s",
+		 model, device, names);
+}
+
+void vac_registry_settings(const struct vac_registry *registry, const char *name,
+			   struct vac_model_settings *out)
+{
+	*out = registry->options.defaults;
+	if (registry->ops->settings)
+		registry->ops->settings(registry->ctx, name, out);
+}
+
+int vac_registry_first_settings(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_model_settings found;
+
+	vac_registry_settings(registry, model->name, &found);
+	if (vac_model_settings_copy(&model->settings, &found) < 0)
+		return -ENOMEM;
+	model->keep_alive_ms = found.keep_alive_ms;
+	model->charge.fixed = found.pin;
+	vac_registry_place(registry, model);
+	return 0;
+}
+
+void vac_registry_place(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_device *device = vac_registry_device(registry, model->settings.device);
+
+	model->no_device = !device;
+	model->device = device ? device : &registry->devices[0];
+	model->isolated = model->charge.alone = model->settings.isolate;
+	model->changed = false;
+	if (model->next_dir) {
+		free(model->dir);
+		model->dir = model->next_dir;
+		model->next_dir = NULL;
+	}
+}
+
+/* What needs no new load. */
+static void take_over(struct vac_registry *registry, struct vac_model *model,
+		      const struct vac_model_settings *old)
+{
+	const struct vac_model_settings *fresh = &model->settings;
+
+	vac_budget_fix(&model->device->budget, &model->charge, fresh->pin);
+	if (fresh->keep_alive_ms != old->keep_alive_ms)
+		model->keep_alive_ms = fresh->keep_alive_ms;
+	if (fresh->pin != old->pin || fresh->priority != old->priority)
+		vac_admission_sort(registry, model);
+}
+
+static void renew(struct vac_registry *registry, struct vac_model *model)
+{
+	if (model->plan_asked)
+		model->changed = true;
+	else if (model->load_held)
+		vac_registry_start_over(registry, model);
+	else
+		vac_registry_unload(registry, model, VAC_UNLOAD_SETTINGS, false, NULL);
+}
+
+static int reconfigure(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_model_settings found, fresh, old = model->settings;
+	char *dir = NULL;
+	bool reload;
+
+	vac_registry_settings(registry, model->name, &found);
+	reload = vac_model_settings_reload(&old, &found);
+	if (found.dir && strcmp(found.dir, model->dir) != 0) {
+		dir = strdup(found.dir);
+		if (!dir)
+			return -ENOMEM;
+		reload = true;
+	}
+	if (vac_model_settings_copy(&fresh, &found) < 0) {
+		free(dir);
+		return -ENOMEM;
+	}
+	model->settings = fresh;
+	free(model->next_dir);
+	model->next_dir = dir;
+	take_over(registry, model, &old);
+	vac_model_settings_free(&old);
+	if (reload)
+		renew(registry, model);
+	return 0;
+}
+
+int vac_registry_reconfigure(struct vac_registry *registry, struct vac_error *err)
+{
+	int rc = 0;
+
+	for (struct vac_model *model = registry->models; model; model = model->next) {
+		if (reconfigure(registry, model) == 0)
+			continue;
+		rc = vac_fail(err, VAC_E_NO_ROOM,
+			      "no memory for the settings of model %.200s, which keeps its old "
+			      "ones; reload them again",
+			      model->name);
+	}
+	/* A keep_alive may be over already, a load may fit beside what was pinned. */
+	vac_registry_wake_now(registry);
+	return rc;
+}
