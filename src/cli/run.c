@@ -460,7 +460,7 @@ static int parse_number(const struct vac_command *command, const char *option, c
 
 /* What the command line and the environment say. */
 struct settings {
-	const char *models, *backend, *threads, *dimensions;
+	const char *models, *device, *backend, *threads, *dimensions;
 	bool json, no_truncate, drop_cache;
 };
 
@@ -470,7 +470,9 @@ static int parse_settings(const struct vac_command *command, struct settings *s,
 	const struct vac_option options[] = {
 		{"models", "DIRS", "where models lie besides the HuggingFace cache (a:b)", NULL,
 		 &s->models},
-		{"backend", "NAME", "cpu, or reference (plain C, slow)", NULL, &s->backend},
+		{"device", "NAME", "cpu (the default), or cuda:0 and so on", NULL, &s->device},
+		{"backend", "NAME", "the device's own, or reference (plain C, slow)", NULL,
+		 &s->backend},
 		{"threads", "N", "of the compute team", NULL, &s->threads},
 		{"dimensions", "N", "keep the first N components of each vector", NULL,
 		 &s->dimensions},
@@ -492,6 +494,7 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	if (parse_number(r->command, "threads", s->threads, &spawn->threads) != 0 ||
 	    parse_number(r->command, "dimensions", s->dimensions, &r->options.dimensions) != 0)
 		return VAC_EXIT_USAGE;
+	spawn->device = s->device ? s->device : "cpu";
 	spawn->backend = s->backend;
 	r->options.task = VAC_TASK_EMBED;
 	r->options.truncation = s->no_truncate ? VAC_TRUNCATE_NONE : VAC_TRUNCATE_RIGHT;
@@ -499,7 +502,7 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	r->next_task = r->next_answer = 1;
 	r->receipt.id = 1;
 	r->receipt.reason = VAC_UNLOAD_SHUTDOWN;
-	snprintf(r->receipt.device, sizeof(r->receipt.device), "cpu");
+	snprintf(r->receipt.device, sizeof(r->receipt.device), "%s", spawn->device);
 	return VAC_CONTINUE;
 }
 

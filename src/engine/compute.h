@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "engine/engine.h"
 #include "format/config.h"
 #include "format/safetensors.h"
@@ -205,6 +206,11 @@ struct vac_backend {
 
 	/* What the backend's libraries keep in the process; returns how many. */
 	size_t (*residue)(const struct vac_compute *c, struct vac_residue *out, size_t capacity);
+
+	/* What it needs of the machine and what of that was found, in lines for
+	 * people; needs no open device. 0, or negative when something is missing.
+	 * NULL: it needs nothing. */
+	int (*diagnose)(struct vac_buf *out);
 };
 
 #define VAC_PACKED_ALIGNMENT 64 /* of the packed weights of one product, and of tables */

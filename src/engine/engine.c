@@ -137,6 +137,18 @@ int vac_engine_measure(struct vac_engine *engine, struct vac_device_usage *out,
 	return engine->backend->device->measure(engine->compute, out, err);
 }
 
+int vac_engine_diagnose(const char *name, struct vac_buf *out)
+{
+	const struct vac_backend *backend;
+	struct vac_error err;
+	int rc = vac_backend_find(name, &backend, &err);
+	if (rc < 0) {
+		vac_buf_printf(out, "  %s\n", err.message);
+		return rc;
+	}
+	return backend->diagnose ? backend->diagnose(out) : 0;
+}
+
 int vac_engine_find_dtype(const struct vac_engine *engine, const char *name, enum vac_dtype *out,
 			  struct vac_error *err)
 {

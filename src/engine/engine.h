@@ -13,6 +13,7 @@
 #ifndef VAC_ENGINE_ENGINE_H
 #define VAC_ENGINE_ENGINE_H
 
+#include "base/buf.h"
 #include "base/task.h"
 #include "memory/plan.h"
 
@@ -39,6 +40,10 @@ struct vac_engine_options {
  * and N. */
 int vac_engine_parse_device(const char *device, const char **backend, uint32_t *number,
 			    struct vac_error *err) VAC_MUST_CHECK;
+
+/* What a backend needs of the machine and what of that was found, in lines for
+ * people. Negative when something is missing (the lines say what). */
+int vac_engine_diagnose(const char *backend, struct vac_buf *out);
 
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,
 		    struct vac_error *err) VAC_MUST_CHECK;

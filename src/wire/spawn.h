@@ -31,6 +31,10 @@ struct vac_worker_process {
 	int fd;    /* blocking stream socket to it, close-on-exec */
 };
 
+#define VAC_WORKER_PATH_BYTES 4096
+/* Where vacate-worker is. */
+int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err) VAC_MUST_CHECK;
+
 /* Starts a worker. The calling thread must live as long as the worker should:
  * PR_SET_PDEATHSIG follows the thread that forked. On error nothing is left.
  * The caller closes fd and pidfd and reaps pid. */

@@ -24,6 +24,7 @@ static const char usage[] =
 	"Owns one device and the models on it, and speaks Vacate's wire protocol on\n"
 	"descriptor 3. It is started by `vacate serve` and `vacate run`, not by hand.\n"
 	"\n"
+	"  --doctor   say what was found and what is missing, and end\n"
 	"  --plan     answer questions about plans only: nothing is loaded\n"
 	"  --version  print the version\n";
 
@@ -34,6 +35,7 @@ enum {
 	OPT_THREADS,
 	OPT_BATCH,
 	OPT_PLAN,
+	OPT_DOCTOR,
 	OPT_VERSION,
 	OPT_HELP
 };
@@ -45,6 +47,7 @@ static const struct option long_options[] = {
 	{"threads", required_argument, NULL, OPT_THREADS},
 	{"max-batch-tokens", required_argument, NULL, OPT_BATCH},
 	{"plan", no_argument, NULL, OPT_PLAN},
+	{"doctor", no_argument, NULL, OPT_DOCTOR},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
 	{0},
@@ -65,11 +68,36 @@ static int parse_count(const char *option, const char *text, uint32_t most, uint
 	return 0;
 }
 
-/* 0: go on, 1: done, 2: wrong use. */
+/* Tells what there is for each kind of device. Negative: a GPU cannot be used, and
+ * one was asked for. */
+static int look(bool cpu_is_enough)
+{
+	static const char *const backends[] = {"cpu", "cuda"};
+	struct vac_buf lines = VAC_BUF_INIT;
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+		struct vac_buf found = VAC_BUF_INIT;
+
+		rc = vac_engine_diagnose(backends[i], &found);
+		vac_buf_printf(&lines, "%s: %s\n", backends[i],
+			       rc == 0 ? "ready" : "cannot be used here");
+		vac_buf_put(&lines, found.data, found.bytes);
+		vac_buf_free(&found);
+		if (i == 0 && rc < 0)
+			cpu_is_enough = false;
+	}
+	fwrite(lines.data, 1, lines.bytes, stdout);
+	vac_buf_free(&lines);
+	return cpu_is_enough ? 0 : rc;
+}
+
+/* 0: go on, 1: done, 2: wrong use, 3: the doctor found something missing. */
 static int parse(int argc, char **argv, struct vac_worker_options *options)
 {
 	const char *backend;
 	struct vac_error err;
+	bool doctor = false;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -95,6 +123,9 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 		case OPT_PLAN:
 			options->plan_only = true;
 			break;
+		case OPT_DOCTOR:
+			doctor = true;
+			break;
 		case OPT_VERSION:
 			puts("vacate-worker " VAC_VERSION);
 			return 1;
@@ -110,6 +141,8 @@ static int parse(int argc, char **argv, struct vac_worker_options *options)
 		fprintf(stderr, "vacate-worker: %s\n", err.message);
 		return 2;
 	}
+	if (doctor)
+		return look(strcmp(backend, "cpu") == 0) < 0 ? 3 : 1;
 	if (!options->backend)
 		options->backend = backend;
 	return 0;
@@ -123,7 +156,7 @@ int main(int argc, char **argv)
 	int rc = parse(argc, argv, &options);
 
 	if (rc != 0)
-		return rc == 1 ? 0 : rc;
+		return rc == 1 ? 0 : rc == 3 ? 1 : rc;
 	vac_log_init("vacate-worker", VAC_LOG_INFO);
 	if (fstat(options.fd, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr,

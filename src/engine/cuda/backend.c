@@ -132,4 +132,5 @@ __attribute__((visibility("default"))) const struct vac_backend vac_backend_cuda
 	.to_floats = vac_cuda_to_floats,
 	.synchronize = cuda_synchronize,
 	.residue = cuda_residue,
+	.diagnose = vac_cuda_diagnose,
 };

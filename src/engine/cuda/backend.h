@@ -23,8 +23,10 @@ struct vac_team;
 #define VAC_CUDA_GRANULE_BYTES ((uint64_t)2 << 20)
 /* cuBLASLt's workspace, in the planned scratch. */
 #define VAC_CUDA_BLAS_WORKSPACE_BYTES ((uint64_t)16 << 20)
-#define VAC_CUDA_LARGEST_HEAD         1024
-#define VAC_CUDA_FETCH_SLOTS          4
+/* The oldest that the kernels' instructions are there on. */
+#define VAC_CUDA_OLDEST_ARCHITECTURE 80
+#define VAC_CUDA_LARGEST_HEAD        1024
+#define VAC_CUDA_FETCH_SLOTS         4
 
 /* X(name): the functions of kernels/ */
 #define VAC_CUDA_KERNELS(X)                                                                        \
@@ -123,6 +125,9 @@ int vac_cuda_ready(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_stop(struct vac_compute *c);
 void vac_cuda_enter(struct vac_compute *c);
 void vac_cuda_leave(struct vac_compute *c);
+
+/* doctor.c */
+int vac_cuda_diagnose(struct vac_buf *out);
 
 /* measure.c */
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,

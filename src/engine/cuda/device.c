@@ -9,9 +9,6 @@
 #include "engine/cuda/backend.h"
 #include "engine/cuda/kernels.h"
 
-/* The oldest that the kernels' instructions are there on. */
-#define OLDEST_ARCHITECTURE 80
-
 static int check(const struct vac_compute *c, int result, const char *what, struct vac_error *err)
 {
 	return result == VAC_CU_OK ? 0 : vac_cuda_fail(c->cuda, err, result, what);
@@ -53,7 +50,7 @@ static int find_device(struct vac_compute *c, struct vac_error *err)
 		rc = check(c, cuda->device_attribute(&vmm, VAC_CU_ATTRIBUTE_VMM, c->device),
 			   "asking what the GPU can do", err);
 	c->architecture = major * 10 + minor;
-	if (rc == 0 && c->architecture < OLDEST_ARCHITECTURE)
+	if (rc == 0 && c->architecture < VAC_CUDA_OLDEST_ARCHITECTURE)
 		rc = vac_fail(err, VAC_E_UNSUPPORTED,
 			      "cuda:%u is %s with compute capability %d.%d; 8.0 (Ampere) or later "
 			      "is needed",
