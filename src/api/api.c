@@ -10,13 +10,11 @@
 #include <string.h>
 
 /* native comes last: it takes every path that no other family claims. */
-static const struct vac_api_family *const families[] = {
-	&vac_openai_family,
-	&vac_tei_family,
-	&vac_ollama_family,
-	&vac_native_family,
+const struct vac_api_family *const vac_api_families[] = {
+	&vac_openai_family,    &vac_tei_family,    &vac_kserve_family,
+	&vac_llamaswap_family, /* before ollama, which claims all of /api/ */
+	&vac_ollama_family,    &vac_native_family, NULL,
 };
-#define FAMILY_COUNT (sizeof(families) / sizeof(families[0]))
 
 int vac_api_status(enum vac_error_code code)
 {
@@ -60,26 +58,45 @@ const char *vac_model_state_name(enum vac_model_state state)
 	return names[state];
 }
 
+static const char *suffix_of(const struct vac_api_route *route)
+{
+	return route->suffix ? route->suffix : "";
+}
+
+/* How many bytes of the path, behind the route's own, are a model's name. */
+static size_t name_bytes(const struct vac_api_route *route, const char *path)
+{
+	size_t bytes = strlen(path), own = strlen(route->path), end = strlen(suffix_of(route));
+
+	if (bytes <= own + end || strncmp(route->path, path, own) != 0 ||
+	    strcmp(path + bytes - end, suffix_of(route)) != 0)
+		return 0;
+	return bytes - own - end;
+}
+
 static bool path_matches(const struct vac_api_route *route, const char *path)
 {
-	size_t n = strlen(route->path);
-
-	if (!route->rest_is_model)
-		return strcmp(route->path, path) == 0;
-	return strncmp(route->path, path, n) == 0 && path[n] != '\0';
+	return route->rest_is_model ? name_bytes(route, path) > 0 : strcmp(route->path, path) == 0;
 }
 
 static bool method_matches(const struct vac_api_route *route, const char *method)
 {
 	return strcmp(route->method, method) == 0 ||
-	       (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
+	       (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0 &&
+		!route->changes);
+}
+
+/* They differ in their methods at most. */
+static bool same_place(const struct vac_api_route *a, const struct vac_api_route *b)
+{
+	return strcmp(a->path, b->path) == 0 && strcmp(suffix_of(a), suffix_of(b)) == 0;
 }
 
 /* The family whose shape an error on this path has. */
 static const struct vac_api_family *family_of(const char *path)
 {
-	for (size_t f = 0; f < FAMILY_COUNT; f++) {
-		const struct vac_api_family *family = families[f];
+	for (size_t f = 0; vac_api_families[f]; f++) {
+		const struct vac_api_family *family = vac_api_families[f];
 
 		if (family->prefix && strncmp(path, family->prefix, strlen(family->prefix)) == 0)
 			return family;
@@ -92,17 +109,23 @@ static const struct vac_api_family *family_of(const char *path)
 }
 
 /* The route, or NULL with the methods that the path knows (0: unknown path). */
-enum { KNOWS_GET = 1, KNOWS_POST = 2 };
+enum { KNOWS_GET = 1, KNOWS_POST = 2, KNOWS_HEAD = 4 };
 static const struct vac_api_route *find_route(const struct vac_api_family *family,
 					      const struct vac_http_request *request, int *knows)
 {
+	const struct vac_api_route *place = NULL;
+
 	*knows = 0;
 	for (const struct vac_api_route *route = family->routes; route->path; route++) {
-		if (!path_matches(route, request->path))
+		if (!path_matches(route, request->path) || (place && !same_place(place, route)))
 			continue;
 		if (method_matches(route, request->method))
 			return route;
-		*knows |= strcmp(route->method, "GET") == 0 ? KNOWS_GET : KNOWS_POST;
+		place = route;
+		if (strcmp(route->method, "GET") == 0)
+			*knows |= route->changes ? KNOWS_GET : KNOWS_GET | KNOWS_HEAD;
+		else
+			*knows |= KNOWS_POST;
 	}
 	return NULL;
 }
@@ -132,9 +155,11 @@ static int refuse_route(const struct vac_api_family *family, const struct vac_ht
 			int knows, struct vac_reply *reply)
 {
 	static const char *const allows[] = {
-		[KNOWS_GET] = "GET, HEAD",
+		[KNOWS_GET] = "GET",
+		[KNOWS_GET | KNOWS_HEAD] = "GET, HEAD",
 		[KNOWS_POST] = "POST",
-		[KNOWS_GET | KNOWS_POST] = "GET, HEAD, POST",
+		[KNOWS_GET | KNOWS_POST] = "GET, POST",
+		[KNOWS_GET | KNOWS_HEAD | KNOWS_POST] = "GET, HEAD, POST",
 	};
 	struct vac_error err;
 	struct vac_api_failure failure = {.error = &err, .stage = VAC_STAGE_ROUTE};
@@ -162,13 +187,29 @@ static int read_timeout(struct vac_parse *parse)
 
 	if (!text)
 		return 0;
+	/* What is more than a hundred years is no limit; what is negative is nonsense. */
 	if (vac_parse_duration_ms(text, &parse->call->timeout_ms) != 0 ||
-	    parse->call->timeout_ms <= 0)
+	    parse->call->timeout_ms == 0 || *text == '-')
 		return vac_fail(parse->err, VAC_E_INVALID,
 				"X-Request-Timeout: expected seconds or a duration such as 1.5s, "
 				"more than 0, not '%.32s'",
 				text);
 	parse->call->timeout_set = true;
+	return 0;
+}
+
+/* ?autoload=false, as llama.cpp's router knows it. */
+static int read_autoload(struct vac_parse *parse)
+{
+	const struct vac_http_request *request = parse->request;
+	const char *text = request->query ? request->query(request->ctx, "autoload") : NULL;
+
+	if (!text)
+		return 0;
+	parse->call->no_autoload = strcmp(text, "false") == 0 || strcmp(text, "0") == 0;
+	if (!parse->call->no_autoload && strcmp(text, "true") != 0 && strcmp(text, "1") != 0)
+		return vac_fail(parse->err, VAC_E_INVALID,
+				"autoload: expected true, 1, false or 0, not '%.32s'", text);
 	return 0;
 }
 
@@ -178,7 +219,7 @@ int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
 	const struct vac_api_family *family = family_of(request->path);
 	const struct vac_api_route *route;
 	struct vac_error err = {0};
-	struct vac_parse parse = {.request = request, .call = call, .err = &err};
+	struct vac_parse parse = {.request = request, .call = call, .err = &err, .place = ""};
 	int knows, rc = 0;
 
 	memset(call, 0, sizeof(*call));
@@ -189,15 +230,15 @@ int vac_api_parse(const struct vac_http_request *request, struct vac_call *call,
 	call->kind = route->kind;
 	call->route = route;
 	call->family = family;
-	if (route->rest_is_model) {
-		const char *name = request->path + strlen(route->path);
-
-		rc = vac_set_model(&parse, name, strlen(name));
-	}
+	if (route->rest_is_model)
+		rc = vac_set_model(&parse, request->path + strlen(route->path),
+				   name_bytes(route, request->path));
 	if (rc == 0)
 		rc = read_timeout(&parse);
 	if (rc == 0 && route->parse)
 		rc = route->parse(&parse);
+	if (rc == 0 && call->kind == VAC_CALL_TASK)
+		rc = read_autoload(&parse);
 	vac_json_free(&parse.json);
 	if (rc != 0) {
 		struct vac_api_failure failure = {.error = &err,
@@ -219,6 +260,11 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 {
 	const struct vac_api_route *route = call->route;
 	struct vac_error err = {0};
+	struct vac_render out = {.call = call,
+				 .outcome = outcome,
+				 .body = &reply->body,
+				 .reply = reply,
+				 .err = &err};
 
 	memset(reply, 0, sizeof(*reply));
 	if (outcome->error.code != VAC_OK) {
@@ -232,9 +278,10 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 	reply->tokenize_ns = outcome->tokenize_ns;
 	reply->queue_ns = outcome->queue_ns;
 	reply->compute_ns = outcome->compute_ns;
-	if (route->render(call, outcome, &reply->body, &err) == 0 && vac_buf_ok(&reply->body))
+	if (route->render(&out) == 0 && vac_buf_ok(&reply->body))
 		return;
 	reply->timed = false;
+	reply->header_bytes = 0;
 	vac_buf_free(&reply->body);
 	if (err.code == VAC_OK)
 		vac_fail_nomem(&err, "the reply", 0);
@@ -275,6 +322,8 @@ void vac_call_free(struct vac_call *call)
 {
 	free(call->model);
 	call->model = NULL;
+	free(call->id);
+	call->id = NULL;
 	vac_inputs_free(call);
 }
 

@@ -1,8 +1,8 @@
 /*
  * api.h - from an HTTP request to what the server is to do, and from what it
- * did to HTTP bytes. One file an API family (openai.c, tei.c, ollama.c,
- * native.c); the table in api.c lists them. Nothing here does I/O, keeps
- * state, or sees a weight. Any thread.
+ * did to HTTP bytes. One file an API family (openai.c, tei.c, kserve.c,
+ * llamaswap.c, ollama.c, native.c); the table in api.c lists them. Nothing here
+ * does I/O, keeps state, or sees a weight. Any thread.
  *
  * A request becomes a struct vac_call; the server carries it out and gives
  * the outcome back to the family that parsed it, which writes the reply.
@@ -41,11 +41,14 @@ enum vac_call_kind {
 	VAC_CALL_UNLOAD_ALL,
 	VAC_CALL_LIST,     /* models on disk, with plans where known */
 	VAC_CALL_PLAN,     /* plan of one model */
+	VAC_CALL_SHOW,     /* one model as LIST shows it; its plan only if it is known */
 	VAC_CALL_PS,       /* models that are loading, resident or draining; workers */
+	VAC_CALL_RUNNING,  /* the models of PS alone: no process is measured for it */
 	VAC_CALL_RECEIPTS, /* newest first; limit */
 	VAC_CALL_METRICS,  /* the server writes Prometheus text itself */
-	VAC_CALL_HEALTH,
-	VAC_CALL_VERSION,
+	VAC_CALL_HEALTH,   /* alive, whatever else */
+	VAC_CALL_READY,    /* fails while the server is shutting down */
+	VAC_CALL_VERSION,  /* or anything else that is always the same */
 };
 
 /* What a request asks. Strings and inputs live in memory that the call owns. */
@@ -61,11 +64,16 @@ struct vac_call {
 	size_t input_count;
 	bool timeout_set; /* X-Request-Timeout */
 	int64_t timeout_ms;
-	bool drop_cache; /* UNLOAD */
-	size_t limit;    /* RECEIPTS; 0: all kept */
+	bool no_autoload; /* TASK on a model that is not loaded: refused, not loaded */
+	bool drop_cache;  /* UNLOAD */
+	size_t limit;     /* RECEIPTS; 0: all kept */
 	/* for the family's own rendering */
 	bool base64;
-	bool single; /* one input that was not in an array */
+	bool binary;     /* vectors as they lie in memory, behind the JSON */
+	bool ready_only; /* of a list */
+	bool single;     /* one input that was not in an array */
+	char *id;        /* the request's name for itself, owned; NULL: none */
+	size_t id_bytes; /* it may hold NUL */
 	/* private: owner of the inputs */
 	void *storage;
 };
@@ -145,6 +153,8 @@ struct vac_reply {
 	bool timed; /* a TASK that was answered: the times are told in X-Vacate-*-Ns headers */
 	int64_t tokenize_ns, queue_ns, compute_ns;
 	const char *allow;        /* 405: value of the Allow header, static; else NULL */
+	size_t header_bytes;      /* of the body are JSON, the rest is binary; told in
+			      * Inference-Header-Content-Length. 0: no such header */
 	const char *authenticate; /* 401: value of WWW-Authenticate, static; else NULL */
 };
 

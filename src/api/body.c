@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
+
 #define BODY_NAME "request body"
 
 /* Appends where a byte is, counted in characters as editors do. */
@@ -56,7 +58,7 @@ int vac_body_fail(struct vac_parse *parse, enum vac_error_code code, const char 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	vac_fail(parse->err, code, "%s", text);
+	vac_fail(parse->err, code, "%s%s", parse->place, text);
 	add_position(parse->err, &parse->json);
 	return vac_error_errno(code);
 }
@@ -108,6 +110,26 @@ static bool skip_null(struct vac_json *json)
 	return vac_json_next(json) == VAC_JSON_NULL;
 }
 
+/* The value of a member that is not in the table. */
+static int skip_unknown(struct vac_parse *parse)
+{
+	struct vac_json *json = &parse->json;
+	struct vac_quoted name = {0};
+	enum vac_json_type type;
+
+	if (!parse->scalars_only)
+		return vac_json_skip(json) != 0 ? not_json(parse) : 0;
+	vac_quote(&name, json->text, json->text_bytes);
+	type = vac_json_next(json);
+	if (type == VAC_JSON_ERROR)
+		return not_json(parse);
+	if (type == VAC_JSON_OBJECT_BEGIN || type == VAC_JSON_ARRAY_BEGIN)
+		return vac_body_fail(parse, VAC_E_INVALID,
+				     "%s: expected a string, a number or a boolean, found %s",
+				     name.text, vac_body_type_name(type));
+	return 0;
+}
+
 static int read_members(struct vac_parse *parse, const struct vac_member *members, size_t count)
 {
 	struct vac_json *json = &parse->json;
@@ -118,8 +140,9 @@ static int read_members(struct vac_parse *parse, const struct vac_member *member
 		int rc;
 
 		if (i == count) {
-			if (vac_json_skip(json) != 0)
-				return not_json(parse);
+			rc = skip_unknown(parse);
+			if (rc != 0)
+				return rc;
 			continue;
 		}
 		parse->param = members[i].name;
@@ -139,11 +162,42 @@ static int read_members(struct vac_parse *parse, const struct vac_member *member
 	return type == VAC_JSON_ERROR ? not_json(parse) : 0;
 }
 
+/* The first member of the table that is required and was not there; NULL: none. */
+static const char *missing_member(const struct vac_parse *parse, const struct vac_member *members,
+				  size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (members[i].required && !(parse->seen & UINT64_C(1) << i))
+			return members[i].name;
+	}
+	return NULL;
+}
+
+int vac_body_members(struct vac_parse *parse, const char *place, const struct vac_member *members,
+		     size_t count)
+{
+	const struct vac_parse outer = *parse;
+	const char *missing;
+	int rc;
+
+	parse->place = place;
+	parse->seen = 0;
+	rc = read_members(parse, members, count);
+	missing = rc == 0 ? missing_member(parse, members, count) : NULL;
+	if (missing)
+		rc = vac_body_fail(parse, VAC_E_INVALID, "%s: is missing", missing);
+	parse->place = outer.place;
+	parse->seen = outer.seen;
+	parse->param = outer.param;
+	return rc;
+}
+
 int vac_body_read(struct vac_parse *parse, const struct vac_member *members, size_t count)
 {
 	const struct vac_http_request *request = parse->request;
 	struct vac_json *json = &parse->json;
 	enum vac_json_type type;
+	const char *missing;
 	int rc;
 
 	if (request->body_bytes == 0)
@@ -162,14 +216,11 @@ int vac_body_read(struct vac_parse *parse, const struct vac_member *members, siz
 		return rc;
 	if (vac_json_next(json) != VAC_JSON_END)
 		return not_json(parse);
-	for (size_t i = 0; i < count; i++) {
-		if (members[i].required && !(parse->seen & UINT64_C(1) << i)) {
-			parse->param = members[i].name;
-			return vac_fail(parse->err, VAC_E_INVALID, "%s: is missing",
-					members[i].name);
-		}
-	}
-	return 0;
+	missing = missing_member(parse, members, count);
+	if (!missing)
+		return 0;
+	parse->param = missing;
+	return vac_fail(parse->err, VAC_E_INVALID, "%s: is missing", missing);
 }
 
 /* --- values --------------------------------------------------------------------- */
@@ -257,14 +308,31 @@ int vac_read_keep_alive(struct vac_parse *parse)
 	return 0;
 }
 
+bool vac_body_integer(const struct vac_parse *parse, enum vac_json_type type, int64_t least,
+		      int64_t most, int64_t *out)
+{
+	const struct vac_json *json = &parse->json;
+
+	/* 2^53: below it a double that looks like an integer is that integer. */
+	if (type == VAC_JSON_INTEGER)
+		*out = json->integer;
+	else if (type == VAC_JSON_NUMBER && fabs(json->number) <= 0x1p53 &&
+		 json->number == floor(json->number))
+		*out = (int64_t)json->number;
+	else
+		return false;
+	return *out >= least && *out <= most;
+}
+
 int vac_read_dimensions(struct vac_parse *parse)
 {
 	enum vac_json_type type = vac_json_next(&parse->json);
+	int64_t value;
 
-	if (type != VAC_JSON_INTEGER || parse->json.integer < 1 || parse->json.integer > INT32_MAX)
+	if (!vac_body_integer(parse, type, 1, INT32_MAX, &value))
 		return vac_body_fail(parse, VAC_E_INVALID,
 				     "dimensions: expected an integer of at least 1");
-	parse->call->options.dimensions = (uint32_t)parse->json.integer;
+	parse->call->options.dimensions = (uint32_t)value;
 	return 0;
 }
 
@@ -277,6 +345,21 @@ int vac_read_bool(struct vac_parse *parse, bool *out)
 				     parse->param, vac_body_type_name(type));
 	*out = type == VAC_JSON_TRUE;
 	return 0;
+}
+
+int vac_read_drop_cache(struct vac_parse *parse)
+{
+	return vac_read_bool(parse, &parse->call->drop_cache);
+}
+
+int vac_read_normalize(struct vac_parse *parse)
+{
+	bool on = false;
+	int rc = vac_read_bool(parse, &on);
+
+	if (rc == 0)
+		parse->call->options.normalize = on ? VAC_NORMALIZE_ON : VAC_NORMALIZE_OFF;
+	return rc;
 }
 
 int vac_read_truncate(struct vac_parse *parse)

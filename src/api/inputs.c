@@ -58,53 +58,85 @@ static int add_input(struct vac_parse *parse, struct storage *storage,
 	return 0;
 }
 
-/* The text that was just read becomes the next input. */
-static int add_text(struct vac_parse *parse, struct storage *storage)
+int vac_inputs_put_text(struct vac_parse *parse, const char *text, size_t bytes)
+{
+	struct storage *storage = get_storage(parse);
+	struct vac_input input = {.text_bytes = bytes};
+
+	if (!storage)
+		return -ENOMEM;
+	vac_buf_put(&storage->texts, text, bytes);
+	if (!vac_buf_ok(&storage->texts))
+		return vac_fail_nomem(parse->err, "a request's texts", bytes);
+	return add_input(parse, storage, &input);
+}
+
+int vac_inputs_text(struct vac_parse *parse)
 {
 	const struct vac_json *json = &parse->json;
-	struct vac_input input = {.text_bytes = json->text_bytes};
 	size_t limit = parse->request->limits.max_input_bytes;
 
 	if (json->text_bytes > limit)
 		return vac_body_fail(
 			parse, VAC_E_TOO_LARGE, "%s: has %zu bytes where at most %zu are accepted",
 			place_of(parse, parse->call->input_count).text, json->text_bytes, limit);
-	vac_buf_put(&storage->texts, json->text, json->text_bytes);
-	if (!vac_buf_ok(&storage->texts))
-		return vac_fail_nomem(parse->err, "a request's texts", json->text_bytes);
+	return vac_inputs_put_text(parse, json->text, json->text_bytes);
+}
+
+int vac_inputs_put_id(struct vac_parse *parse, int32_t id)
+{
+	struct storage *storage = get_storage(parse);
+
+	if (!storage)
+		return -ENOMEM;
+	vac_buf_put(&storage->ids, &id, sizeof(id));
+	return 0; /* the end of the array asks whether there was room */
+}
+
+int vac_inputs_id(struct vac_parse *parse, enum vac_json_type type, size_t index)
+{
+	/* A token has at least one byte of text: the same limit holds. */
+	size_t limit = parse->request->limits.max_input_bytes;
+	int64_t id;
+
+	if (!vac_body_integer(parse, type, 0, INT32_MAX, &id))
+		return vac_body_fail(
+			parse, VAC_E_INVALID,
+			"%s[%zu]: expected a token id, an integer from 0 to 2147483647",
+			place_of(parse, parse->call->input_count).text, index);
+	if (index >= limit)
+		return vac_body_fail(parse, VAC_E_TOO_LARGE, "%s: has more than %zu token ids",
+				     place_of(parse, parse->call->input_count).text, limit);
+	return vac_inputs_put_id(parse, (int32_t)id);
+}
+
+int vac_inputs_end_ids(struct vac_parse *parse, size_t count)
+{
+	struct storage *storage = get_storage(parse);
+	struct vac_input input = {.ids = &ids_mark, .id_count = count};
+
+	if (!storage)
+		return -ENOMEM;
+	if (!vac_buf_ok(&storage->ids))
+		return vac_fail_nomem(parse->err, "a request's token ids", storage->ids.bytes);
 	return add_input(parse, storage, &input);
 }
 
 /* Token ids up to the end of their array; type is what follows the bracket. */
-static int add_ids(struct vac_parse *parse, struct storage *storage, enum vac_json_type type)
+static int add_ids(struct vac_parse *parse, enum vac_json_type type)
 {
-	struct vac_input input = {.ids = &ids_mark};
-	size_t index = parse->call->input_count;
-	/* A token has at least one byte of text: the same limit holds. */
-	size_t limit = parse->request->limits.max_input_bytes;
-	int32_t id;
+	size_t count = 0;
 
 	for (; type != VAC_JSON_ARRAY_END; type = vac_json_next(&parse->json)) {
-		if (type != VAC_JSON_INTEGER || parse->json.integer < 0 ||
-		    parse->json.integer > INT32_MAX)
-			return vac_body_fail(parse, VAC_E_INVALID,
-					     "%s[%zu]: expected a token id, an integer from 0 to "
-					     "2147483647",
-					     place_of(parse, index).text, input.id_count);
-		if (input.id_count == limit)
-			return vac_body_fail(parse, VAC_E_TOO_LARGE,
-					     "%s: has more than %zu token ids",
-					     place_of(parse, index).text, limit);
-		id = (int32_t)parse->json.integer;
-		vac_buf_put(&storage->ids, &id, sizeof(id));
-		input.id_count++;
+		int rc = vac_inputs_id(parse, type, count++);
+
+		if (rc != 0)
+			return rc;
 	}
-	if (input.id_count == 0)
+	if (count == 0)
 		return vac_body_fail(parse, VAC_E_INVALID, "%s: is an empty array of token ids",
-				     place_of(parse, index).text);
-	if (!vac_buf_ok(&storage->ids))
-		return vac_fail_nomem(parse->err, "a request's token ids", storage->ids.bytes);
-	return add_input(parse, storage, &input);
+				     place_of(parse, parse->call->input_count).text);
+	return vac_inputs_end_ids(parse, count);
 }
 
 /* How many elements an array has from the one on whose first event is type;
@@ -133,20 +165,19 @@ static size_t count_rest(struct vac_json *json, enum vac_json_type type, int lev
 }
 
 /* One element of the array of inputs. */
-static int add_element(struct vac_parse *parse, struct storage *storage, enum vac_json_type type,
-		       bool ids_allowed)
+static int add_element(struct vac_parse *parse, enum vac_json_type type, bool ids_allowed)
 {
 	if (type == VAC_JSON_STRING)
-		return add_text(parse, storage);
+		return vac_inputs_text(parse);
 	if (type == VAC_JSON_ARRAY_BEGIN && ids_allowed)
-		return add_ids(parse, storage, vac_json_next(&parse->json));
+		return add_ids(parse, vac_json_next(&parse->json));
 	return vac_body_fail(parse, VAC_E_INVALID, "%s: expected a string%s, found %s",
 			     place_of(parse, parse->call->input_count).text,
 			     ids_allowed ? " or an array of token ids" : "",
 			     vac_body_type_name(type));
 }
 
-static int read_array(struct vac_parse *parse, struct storage *storage, bool ids_allowed)
+static int read_array(struct vac_parse *parse, bool ids_allowed)
 {
 	struct vac_json *json = &parse->json;
 	size_t max = parse->request->limits.max_inputs;
@@ -155,7 +186,7 @@ static int read_array(struct vac_parse *parse, struct storage *storage, bool ids
 
 	if (ids_allowed && (type == VAC_JSON_INTEGER || type == VAC_JSON_NUMBER)) {
 		parse->call->single = true; /* [int] is one input */
-		return add_ids(parse, storage, type);
+		return add_ids(parse, type);
 	}
 	for (; type != VAC_JSON_ARRAY_END; type = vac_json_next(json)) {
 		if (parse->call->input_count == max) {
@@ -166,7 +197,7 @@ static int read_array(struct vac_parse *parse, struct storage *storage, bool ids
 					     "send fewer in one request",
 					     parse->param, count, max);
 		}
-		rc = add_element(parse, storage, type, ids_allowed);
+		rc = add_element(parse, type, ids_allowed);
 		if (rc != 0)
 			return rc;
 	}
@@ -175,22 +206,19 @@ static int read_array(struct vac_parse *parse, struct storage *storage, bool ids
 
 static int read_inputs(struct vac_parse *parse, bool ids_allowed)
 {
-	struct storage *storage = get_storage(parse);
 	enum vac_json_type type;
 
-	if (!storage)
-		return -ENOMEM;
 	parse->has_inputs = true;
 	type = vac_json_next(&parse->json);
 	if (type == VAC_JSON_ARRAY_BEGIN)
-		return read_array(parse, storage, ids_allowed);
+		return read_array(parse, ids_allowed);
 	if (type != VAC_JSON_STRING)
 		return vac_body_fail(parse, VAC_E_INVALID,
 				     "%s: expected a string or an array of strings%s, found %s",
 				     parse->param, ids_allowed ? " or of token ids" : "",
 				     vac_body_type_name(type));
 	parse->call->single = true;
-	return add_text(parse, storage);
+	return vac_inputs_text(parse);
 }
 
 int vac_read_inputs(struct vac_parse *parse)

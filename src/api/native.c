@@ -4,6 +4,7 @@
  * Any thread; no state.
  */
 #include "api/common.h"
+#include "api/document.h"
 
 #include <errno.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static const struct vac_member load_members[] = {
 
 static int parse_load(struct vac_parse *parse)
 {
-	return vac_body_read(parse, load_members, sizeof(load_members) / sizeof(load_members[0]));
+	return vac_body_read(parse, VAC_MEMBERS(load_members));
 }
 
 static int read_all(struct vac_parse *parse)
@@ -49,21 +50,15 @@ static int read_all(struct vac_parse *parse)
 	return vac_read_bool(parse, &parse->all);
 }
 
-static int read_drop_cache(struct vac_parse *parse)
-{
-	return vac_read_bool(parse, &parse->call->drop_cache);
-}
-
 static const struct vac_member unload_members[] = {
 	{"model", vac_read_model, false},
 	{"all", read_all, false},
-	{"drop_cache", read_drop_cache, false},
+	{"drop_cache", vac_read_drop_cache, false},
 };
 
 static int parse_unload(struct vac_parse *parse)
 {
-	int rc = vac_body_read(parse, unload_members,
-			       sizeof(unload_members) / sizeof(unload_members[0]));
+	int rc = vac_body_read(parse, VAC_MEMBERS(unload_members));
 
 	if (rc != 0)
 		return rc;
@@ -75,40 +70,73 @@ static int parse_unload(struct vac_parse *parse)
 	return 0;
 }
 
-static int render_models(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+/* The state as llama.cpp's router knows it. */
+static const char *router_state(enum vac_model_state state)
 {
-	(void)call;
-	(void)err;
+	switch (state) {
+	case VAC_MODEL_WAITING:
+	case VAC_MODEL_LOADING:
+		return "loading";
+	case VAC_MODEL_RESIDENT:
+	case VAC_MODEL_DRAINING: /* its memory is not back yet */
+		return "loaded";
+	case VAC_MODEL_ABSENT:
+	case VAC_MODEL_FAILED:
+		break;
+	}
+	return "unloaded";
+}
+
+/* Beside our own list stands the one that clients of that router read. */
+static void put_router_model(struct vac_buf *body, size_t index, const struct vac_model_view *model)
+{
+	vac_buf_puts(body, index ? ",{\"id\":" : "{\"id\":");
+	vac_put_text(body, model->name);
+	vac_buf_puts(body, ",\"aliases\":");
+	vac_put_aliases(body, model);
+	vac_buf_puts(body, ",\"object\":\"model\",\"created\":");
+	vac_put_i64(body, model->modified_s);
+	vac_buf_puts(body, ",\"owned_by\":\"vacate\",\"status\":{\"value\":");
+	vac_put_text(body, router_state(model->state));
+	if (model->state == VAC_MODEL_FAILED)
+		vac_buf_puts(body, ",\"failed\":true");
+	vac_buf_puts(body, "}}");
+}
+
+static int render_models(struct vac_render *out)
+{
+	struct vac_buf *body = out->body;
+
 	vac_buf_putc(body, '{');
-	vac_put_models(body, outcome);
-	vac_buf_putc(body, '}');
+	vac_put_models(body, out->outcome);
+	vac_buf_puts(body, ",\"object\":\"list\",\"data\":[");
+	for (size_t i = 0; i < out->outcome->model_count; i++)
+		put_router_model(body, i, &out->outcome->models[i]);
+	vac_buf_puts(body, "]}");
 	return 0;
 }
 
-static int render_plan(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_plan(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+
 	if (outcome->model_count == 0)
-		return vac_fail(err, VAC_E_NOT_FOUND, "no model %.200s", call->model);
-	vac_put_model(body, &outcome->models[0]);
+		return vac_fail(out->err, VAC_E_NOT_FOUND, "no model %.200s", out->call->model);
+	vac_put_model(out->body, &outcome->models[0]);
 	return 0;
 }
 
-static int render_ps(const struct vac_call *call, const struct vac_outcome *outcome,
-		     struct vac_buf *body, struct vac_error *err)
+static int render_ps(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
-	vac_put_ps(body, outcome);
+	vac_put_ps(out->body, out->outcome);
 	return 0;
 }
 
-static int render_load(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_load(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"success\":true,\"model\":");
 	if (outcome->model_count > 0)
 		vac_put_model(body, &outcome->models[0]);
@@ -118,56 +146,35 @@ static int render_load(const struct vac_call *call, const struct vac_outcome *ou
 	return 0;
 }
 
-static int render_unload(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_unload(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"success\":true,");
-	vac_put_receipts(body, outcome);
+	vac_put_receipts(body, out->outcome);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_receipts(const struct vac_call *call, const struct vac_outcome *outcome,
-			   struct vac_buf *body, struct vac_error *err)
+static int render_receipts(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	struct vac_buf *body = out->body;
+
 	vac_buf_putc(body, '{');
-	vac_put_receipts(body, outcome);
+	vac_put_receipts(body, out->outcome);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_health(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_health(struct vac_render *out)
 {
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "{\"status\":\"ok\"}");
+	vac_buf_puts(out->body, "{\"status\":\"ok\"}");
 	return 0;
 }
 
-static int render_version(const struct vac_call *call, const struct vac_outcome *outcome,
-			  struct vac_buf *body, struct vac_error *err)
+static int render_openapi(struct vac_render *out)
 {
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "{\"version\":\"" VAC_VERSION "\"}");
-	return 0;
-}
-
-/* The server appends its text to the empty body. */
-static int render_metrics(const struct vac_call *call, const struct vac_outcome *outcome,
-			  struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)body;
-	(void)err;
+	vac_buf_put(out->body, vac_openapi, vac_openapi_bytes);
 	return 0;
 }
 
@@ -184,8 +191,10 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 
 static const struct vac_api_route routes[] = {
 	{"GET", "/healthz", VAC_CALL_HEALTH, NULL, render_health},
-	{"GET", "/version", VAC_CALL_VERSION, NULL, render_version},
-	{"GET", "/metrics", VAC_CALL_METRICS, NULL, render_metrics,
+	{"GET", "/version", VAC_CALL_VERSION, NULL, vac_render_version},
+	{"GET", "/openapi.json", VAC_CALL_VERSION, NULL, render_openapi},
+	/* the server appends its text to the empty body */
+	{"GET", "/metrics", VAC_CALL_METRICS, NULL, vac_render_nothing,
 	 .content_type = "text/plain; version=0.0.4; charset=utf-8"},
 	{"GET", "/models", VAC_CALL_LIST, NULL, render_models},
 	{"GET", "/models/plan", VAC_CALL_PLAN, parse_plan, render_plan},

@@ -60,7 +60,7 @@ static int parse_embed(struct vac_parse *parse)
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_ON;
 	call->options.truncation = VAC_TRUNCATE_RIGHT;
-	rc = vac_body_read(parse, embed_members, sizeof(embed_members) / sizeof(embed_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embed_members));
 	if (rc == 0 && call->input_count == 0)
 		load_or_unload(call);
 	return rc;
@@ -81,8 +81,7 @@ static int parse_embeddings(struct vac_parse *parse)
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_OFF;
 	call->options.truncation = VAC_TRUNCATE_RIGHT;
-	rc = vac_body_read(parse, embeddings_members,
-			   sizeof(embeddings_members) / sizeof(embeddings_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embeddings_members));
 	if (rc != 0)
 		return rc;
 	if (parse->has_inputs && !call->single) {
@@ -104,8 +103,7 @@ static const struct vac_member generate_members[] = {
 
 static int parse_generate(struct vac_parse *parse)
 {
-	int rc = vac_body_read(parse, generate_members,
-			       sizeof(generate_members) / sizeof(generate_members[0]));
+	int rc = vac_body_read(parse, VAC_MEMBERS(generate_members));
 
 	if (rc != 0)
 		return rc;
@@ -128,20 +126,15 @@ static void put_name(struct vac_buf *body, const struct vac_call *call,
 	vac_put_text(body, outcome->model ? outcome->model : call->model);
 }
 
-static int render_embed(const struct vac_call *call, const struct vac_outcome *outcome,
-			struct vac_buf *body, struct vac_error *err)
+static int render_embed(struct vac_render *out)
 {
-	(void)err;
-	put_name(body, call, outcome);
-	vac_buf_puts(body, ",\"embeddings\":[");
-	for (uint32_t row = 0; row < outcome->rows; row++) {
-		if (row > 0)
-			vac_buf_putc(body, ',');
-		vac_put_floats(body, outcome->vectors + row * (size_t)outcome->dimensions,
-			       outcome->dimensions);
-	}
-	vac_buf_putc(body, ']');
-	if (call->kind == VAC_CALL_TASK) {
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
+	put_name(body, out->call, outcome);
+	vac_buf_puts(body, ",\"embeddings\":");
+	vac_put_rows(body, outcome);
+	if (out->call->kind == VAC_CALL_TASK) {
 		vac_buf_puts(body, ",\"total_duration\":");
 		vac_put_i64(body, outcome->total_ns);
 		vac_buf_puts(body, ",\"load_duration\":");
@@ -153,26 +146,26 @@ static int render_embed(const struct vac_call *call, const struct vac_outcome *o
 	return 0;
 }
 
-static int render_embeddings(const struct vac_call *call, const struct vac_outcome *outcome,
-			     struct vac_buf *body, struct vac_error *err)
+static int render_embeddings(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"embedding\":");
 	vac_put_floats(body, outcome->vectors, outcome->rows ? outcome->dimensions : 0);
 	vac_buf_putc(body, '}');
 	return 0;
 }
 
-static int render_generate(const struct vac_call *call, const struct vac_outcome *outcome,
-			   struct vac_buf *body, struct vac_error *err)
+static int render_generate(struct vac_render *out)
 {
-	(void)err;
-	put_name(body, call, outcome);
+	struct vac_buf *body = out->body;
+
+	put_name(body, out->call, out->outcome);
 	vac_buf_puts(body, ",\"created_at\":");
 	vac_put_time(body, vac_wall_ns());
 	vac_buf_puts(body, ",\"response\":\"\",\"done\":true,\"done_reason\":");
-	vac_put_text(body, call->kind == VAC_CALL_UNLOAD ? "unload" : "load");
+	vac_put_text(body, out->call->kind == VAC_CALL_UNLOAD ? "unload" : "load");
 	vac_buf_putc(body, '}');
 	return 0;
 }
@@ -268,11 +261,11 @@ static void put_tag(struct vac_buf *body, const struct vac_model_view *model, co
 }
 
 /* A copy under another name is a model there, with the same digest: so is an alias. */
-static int render_tags(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_tags(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"models\":[");
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		const struct vac_model_view *model = &outcome->models[i];
@@ -311,14 +304,13 @@ static void put_running(struct vac_buf *body, const struct vac_model_view *model
 }
 
 /* Models that hold memory and answer, or are on their way out. */
-static int render_ps(const struct vac_call *call, const struct vac_outcome *outcome,
-		     struct vac_buf *body, struct vac_error *err)
+static int render_ps(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
 	int64_t now_ns = vac_wall_ns();
 	bool first = true;
 
-	(void)call;
-	(void)err;
 	vac_buf_puts(body, "{\"models\":[");
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		const struct vac_model_view *model = &outcome->models[i];
@@ -334,44 +326,19 @@ static int render_ps(const struct vac_call *call, const struct vac_outcome *outc
 	return 0;
 }
 
-static int render_version(const struct vac_call *call, const struct vac_outcome *outcome,
-			  struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "{\"version\":\"" VAC_VERSION "\"}");
-	return 0;
-}
-
-/* A text that is too long for the model is a plain 400 there. */
-static int status(const struct vac_api_failure *failure)
-{
-	if (failure->stage == VAC_STAGE_OUTCOME && failure->error->code == VAC_E_TOO_LARGE)
-		return 400;
-	return failure->status;
-}
-
-static void error(const struct vac_api_failure *failure, struct vac_buf *body)
-{
-	vac_buf_puts(body, "{\"error\":");
-	vac_put_text(body, failure->error->message);
-	vac_buf_putc(body, '}');
-}
-
 static const struct vac_api_route routes[] = {
 	{"POST", "/api/embed", VAC_CALL_TASK, parse_embed, render_embed},
 	{"POST", "/api/embeddings", VAC_CALL_TASK, parse_embeddings, render_embeddings},
 	{"POST", "/api/generate", VAC_CALL_LOAD, parse_generate, render_generate},
-	{"GET", "/api/ps", VAC_CALL_PS, NULL, render_ps},
+	{"GET", "/api/ps", VAC_CALL_RUNNING, NULL, render_ps},
 	{"GET", "/api/tags", VAC_CALL_LIST, NULL, render_tags},
-	{"GET", "/api/version", VAC_CALL_VERSION, NULL, render_version},
+	{"GET", "/api/version", VAC_CALL_VERSION, NULL, vac_render_version},
 	{0},
 };
 
 const struct vac_api_family vac_ollama_family = {
 	.routes = routes,
 	.prefix = "/api/",
-	.status = status,
-	.error = error,
+	.status = vac_status_long_text,
+	.error = vac_error_plain,
 };

@@ -34,8 +34,7 @@ static int parse_embeddings(struct vac_parse *parse)
 	int rc;
 
 	parse->call->options.task = VAC_TASK_EMBED;
-	rc = vac_body_read(parse, embeddings_members,
-			   sizeof(embeddings_members) / sizeof(embeddings_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embeddings_members));
 	if (rc == 0 && parse->call->input_count == 0) {
 		parse->param = "input";
 		rc = vac_fail(parse->err, VAC_E_INVALID,
@@ -44,12 +43,12 @@ static int parse_embeddings(struct vac_parse *parse)
 	return rc;
 }
 
-static int render_embeddings(const struct vac_call *call, const struct vac_outcome *outcome,
-			     struct vac_buf *body, struct vac_error *err)
+static int render_embeddings(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
 	const size_t dimensions = outcome->dimensions;
 
-	(void)err;
 	vac_buf_puts(body, "{\"object\":\"list\",\"data\":[");
 	for (uint32_t row = 0; row < outcome->rows; row++) {
 		const float *vector = outcome->vectors + row * dimensions;
@@ -57,7 +56,7 @@ static int render_embeddings(const struct vac_call *call, const struct vac_outco
 		vac_buf_puts(body, row ? ",{\"object\":\"embedding\",\"index\":"
 				       : "{\"object\":\"embedding\",\"index\":");
 		vac_put_u64(body, row);
-		if (call->base64) {
+		if (out->call->base64) {
 			vac_buf_puts(body, ",\"embedding\":\"");
 			vac_put_base64_floats(body, vector, dimensions);
 			vac_buf_puts(body, "\"}");
@@ -68,7 +67,7 @@ static int render_embeddings(const struct vac_call *call, const struct vac_outco
 		}
 	}
 	vac_buf_puts(body, "],\"model\":");
-	vac_put_text(body, outcome->model ? outcome->model : call->model);
+	vac_put_text(body, outcome->model ? outcome->model : out->call->model);
 	vac_buf_puts(body, ",\"usage\":{\"prompt_tokens\":");
 	vac_put_u64(body, outcome->tokens);
 	vac_buf_puts(body, ",\"total_tokens\":");
@@ -92,11 +91,11 @@ static void put_model(struct vac_buf *body, const struct vac_model_view *model, 
 	vac_buf_putc(body, '}');
 }
 
-static int render_models(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
+static int render_models(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
+
 	vac_buf_puts(body, "{\"object\":\"list\",\"data\":[");
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		const struct vac_model_view *model = &outcome->models[i];
@@ -114,36 +113,28 @@ static int render_models(const struct vac_call *call, const struct vac_outcome *
 }
 
 /* One of the list: asking for a plan would start a worker for a mere question. */
-static int render_model(const struct vac_call *call, const struct vac_outcome *outcome,
-			struct vac_buf *body, struct vac_error *err)
+static int render_model(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		const struct vac_model_view *model = &outcome->models[i];
 
-		if (strcmp(model->name, call->model) == 0) {
-			put_model(body, model, NULL);
+		if (strcmp(model->name, out->call->model) == 0) {
+			put_model(out->body, model, NULL);
 			return 0;
 		}
 		for (size_t j = 0; j < model->alias_count; j++) {
-			if (strcmp(model->aliases[j], call->model) == 0) {
-				put_model(body, model, model->aliases[j]);
+			if (strcmp(model->aliases[j], out->call->model) == 0) {
+				put_model(out->body, model, model->aliases[j]);
 				return 0;
 			}
 		}
 	}
 	return vac_fail(
-		err, VAC_E_NOT_FOUND,
+		out->err, VAC_E_NOT_FOUND,
 		"The model '%.200s' does not exist here; GET /v1/models lists those that do",
-		call->model);
-}
-
-/* A text that is too long for the model is a plain 400 there; 413 stays for
- * what a request as a whole holds too much of. */
-static int status(const struct vac_api_failure *failure)
-{
-	if (failure->stage == VAC_STAGE_OUTCOME && failure->error->code == VAC_E_TOO_LARGE)
-		return 400;
-	return failure->status;
+		out->call->model);
 }
 
 static const char *code_name(const struct vac_api_failure *failure)
@@ -186,6 +177,6 @@ static const struct vac_api_route routes[] = {
 const struct vac_api_family vac_openai_family = {
 	.routes = routes,
 	.prefix = "/v1/",
-	.status = status,
+	.status = vac_status_long_text,
 	.error = error,
 };

@@ -8,16 +8,6 @@
 
 #include <strings.h>
 
-static int read_normalize(struct vac_parse *parse)
-{
-	bool on = false;
-	int rc = vac_read_bool(parse, &on);
-
-	if (rc == 0)
-		parse->call->options.normalize = on ? VAC_NORMALIZE_ON : VAC_NORMALIZE_OFF;
-	return rc;
-}
-
 static int read_direction(struct vac_parse *parse)
 {
 	enum vac_json_type type = vac_json_next(&parse->json);
@@ -43,7 +33,7 @@ static int refuse_prompt(struct vac_parse *parse)
 }
 
 static const struct vac_member embed_members[] = {
-	{"inputs", vac_read_inputs, true},      {"normalize", read_normalize, false},
+	{"inputs", vac_read_inputs, true},      {"normalize", vac_read_normalize, false},
 	{"truncate", vac_read_truncate, false}, {"truncation_direction", read_direction, false},
 	{"prompt_name", refuse_prompt, false},  {"dimensions", vac_read_dimensions, false},
 	{"model", vac_read_model, false},       {"keep_alive", vac_read_keep_alive, false},
@@ -56,7 +46,7 @@ static int parse_embed(struct vac_parse *parse)
 
 	call->options.task = VAC_TASK_EMBED;
 	call->options.normalize = VAC_NORMALIZE_ON;
-	rc = vac_body_read(parse, embed_members, sizeof(embed_members) / sizeof(embed_members[0]));
+	rc = vac_body_read(parse, VAC_MEMBERS(embed_members));
 	if (rc != 0)
 		return rc;
 	if (call->input_count == 0) {
@@ -68,19 +58,9 @@ static int parse_embed(struct vac_parse *parse)
 	return vac_query_model(parse);
 }
 
-static int render_embed(const struct vac_call *call, const struct vac_outcome *outcome,
-			struct vac_buf *body, struct vac_error *err)
+static int render_embed(struct vac_render *out)
 {
-	(void)call;
-	(void)err;
-	vac_buf_putc(body, '[');
-	for (uint32_t row = 0; row < outcome->rows; row++) {
-		if (row > 0)
-			vac_buf_putc(body, ',');
-		vac_put_floats(body, outcome->vectors + row * (size_t)outcome->dimensions,
-			       outcome->dimensions);
-	}
-	vac_buf_putc(body, ']');
+	vac_put_rows(out->body, out->outcome);
 	return 0;
 }
 
@@ -112,15 +92,15 @@ static const struct vac_model_view *only_model(const struct vac_outcome *outcome
 	return count == 1 ? found : NULL;
 }
 
-static int render_info(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_info(struct vac_render *out)
 {
+	const struct vac_outcome *outcome = out->outcome;
+	struct vac_buf *body = out->body;
 	const struct vac_model_view *model = only_model(outcome);
 
-	(void)call;
 	if (!model)
 		return vac_fail(
-			err, VAC_E_INVALID,
+			out->err, VAC_E_INVALID,
 			"%zu models could be meant; name one with ?model=", outcome->model_count);
 	vac_buf_puts(body, "{\"model_id\":");
 	vac_put_text(body, model->name);
@@ -137,24 +117,10 @@ static int render_info(const struct vac_call *call, const struct vac_outcome *ou
 	return 0;
 }
 
-static int render_health(const struct vac_call *call, const struct vac_outcome *outcome,
-			 struct vac_buf *body, struct vac_error *err)
-{
-	(void)call;
-	(void)outcome;
-	(void)body;
-	(void)err;
-	return 0; /* 200 without a body, as there */
-}
-
 /* Clients of Ollama, too, ask here whether somebody is there. */
-static int render_root(const struct vac_call *call, const struct vac_outcome *outcome,
-		       struct vac_buf *body, struct vac_error *err)
+static int render_root(struct vac_render *out)
 {
-	(void)call;
-	(void)outcome;
-	(void)err;
-	vac_buf_puts(body, "Vacate is running");
+	vac_buf_puts(out->body, "Vacate is running");
 	return 0;
 }
 
@@ -196,7 +162,7 @@ static const struct vac_api_route routes[] = {
 	{"POST", "/", VAC_CALL_TASK, parse_embed, render_embed},
 	{"GET", "/", VAC_CALL_HEALTH, NULL, render_root, .content_type = "text/plain"},
 	{"GET", "/info", VAC_CALL_LIST, parse_info, render_info},
-	{"GET", "/health", VAC_CALL_HEALTH, NULL, render_health},
+	{"GET", "/health", VAC_CALL_HEALTH, NULL, vac_render_nothing}, /* no body, as there */
 	{0},
 };
 

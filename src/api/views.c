@@ -118,14 +118,20 @@ static void put_residence(struct vac_buf *buf, const struct vac_model_view *mode
 		vac_buf_puts(buf, "null");
 }
 
+void vac_put_aliases(struct vac_buf *buf, const struct vac_model_view *model)
+{
+	vac_buf_putc(buf, '[');
+	for (size_t i = 0; i < model->alias_count; i++)
+		put_text_member(buf, i ? "," : "", model->aliases[i]);
+	vac_buf_putc(buf, ']');
+}
+
 void vac_put_model(struct vac_buf *buf, const struct vac_model_view *model)
 {
 	put_text_member(buf, "{\"name\":", model->name);
 	put_text_member(buf, ",\"path\":", model->path);
-	vac_buf_puts(buf, ",\"aliases\":[");
-	for (size_t i = 0; i < model->alias_count; i++)
-		put_text_member(buf, i ? "," : "", model->aliases[i]);
-	vac_buf_putc(buf, ']');
+	vac_buf_puts(buf, ",\"aliases\":");
+	vac_put_aliases(buf, model);
 	put_text_member(buf, ",\"state\":", vac_model_state_name(model->state));
 	put_text_member(buf, ",\"reason\":", model->reason);
 	put_text_member(buf, ",\"device\":", model->device);

@@ -29,6 +29,7 @@ void vac_put_base64_floats(struct vac_buf *buf, const float *values, size_t coun
 
 /* Native shapes, docs/api.md. */
 void vac_put_model(struct vac_buf *buf, const struct vac_model_view *model);
+void vac_put_aliases(struct vac_buf *buf, const struct vac_model_view *model); /* ["..."] */
 void vac_put_models(struct vac_buf *buf, const struct vac_outcome *outcome);
 void vac_put_usage(struct vac_buf *buf, const struct vac_usage *usage); /* NULL: null */
 void vac_put_ps(struct vac_buf *buf, const struct vac_outcome *outcome);

@@ -217,6 +217,20 @@ static void run_task(void *ctx, struct vac_model *model, struct vac_waiter *wait
 	vac_registry_done(&server->registry, waiter, false);
 }
 
+static void refuse_draining(struct vac_request *request)
+{
+	struct vac_error err;
+
+	vac_fail(&err, VAC_E_GONE, "the server is shutting down");
+	vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+}
+
+/* It answers, or is about to; ?autoload=false asks for no more. */
+static bool is_loaded(const struct vac_model *model)
+{
+	return model->state == VAC_REGISTRY_LOADING || model->state == VAC_REGISTRY_RESIDENT;
+}
+
 /* The prompt is written before each text when the frame is: it is counted as what
  * the request holds from now on. */
 static int hold_prompts(struct vac_request *request, const struct vac_model *model,
@@ -239,13 +253,20 @@ static void submit(struct vac_request *request, bool load_only)
 	struct vac_model *model;
 
 	if (server->draining) {
-		vac_fail(&err, VAC_E_GONE, "the server is shutting down");
-		vac_dispatch_fail(request, &err, RETRY_AFTER_S);
+		refuse_draining(request);
 		return;
 	}
 	model = find_model(server, request->call.model, &err);
 	if (!model) {
 		vac_dispatch_fail(request, &err, retry_after(&err));
+		return;
+	}
+	if (request->call.no_autoload && !is_loaded(model)) {
+		vac_fail(&err, VAC_E_INVALID,
+			 "model %.200s is not loaded, and autoload is false; POST /models/load "
+			 "loads it",
+			 model->name);
+		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
 	request->waiter.load_only = load_only;
@@ -413,7 +434,9 @@ static void answer_metrics(struct vac_request *request)
 	vac_request_finish(request);
 }
 
-static void plan(struct vac_request *request)
+/* PLAN and SHOW: of a model on disk, whether or not it is loaded. */
+static void describe(struct vac_request *request,
+		     void (*answer)(struct vac_request *request, const char *name, const char *dir))
 {
 	const struct vac_catalog *catalog = &request->server->catalog;
 	struct vac_error err;
@@ -421,7 +444,7 @@ static void plan(struct vac_request *request)
 	char *dir;
 
 	if (!request->call.model) {
-		vac_fail(&err, VAC_E_INVALID, "model: is missing; name the one to plan");
+		vac_fail(&err, VAC_E_INVALID, "model: is missing; name the one that is meant");
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
@@ -430,7 +453,7 @@ static void plan(struct vac_request *request)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	vac_views_plan(request, name, dir);
+	answer(request, name, dir);
 	free(dir);
 }
 
@@ -455,10 +478,16 @@ static void carry_out(struct vac_request *request)
 		vac_views_list(request);
 		break;
 	case VAC_CALL_PLAN:
-		plan(request);
+		describe(request, vac_views_plan);
+		break;
+	case VAC_CALL_SHOW:
+		describe(request, vac_views_show);
 		break;
 	case VAC_CALL_PS:
 		vac_views_ps(request);
+		break;
+	case VAC_CALL_RUNNING:
+		vac_views_running(request);
 		break;
 	case VAC_CALL_RECEIPTS:
 		vac_views_receipts(request);
@@ -466,6 +495,12 @@ static void carry_out(struct vac_request *request)
 	case VAC_CALL_METRICS:
 		answer_metrics(request);
 		break;
+	case VAC_CALL_READY:
+		if (request->server->draining) {
+			refuse_draining(request);
+			break;
+		}
+		/* fall through */
 	case VAC_CALL_HEALTH:
 	case VAC_CALL_VERSION:
 		vac_dispatch_answer(request, &nothing);

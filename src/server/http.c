@@ -191,11 +191,11 @@ static void drop_body(struct vac_request *request)
 	vac_buf_free(&request->body);
 }
 
-static void add_time(struct MHD_Response *response, const char *name, int64_t ns)
+static void add_number(struct MHD_Response *response, const char *name, int64_t value)
 {
 	char number[24];
 
-	snprintf(number, sizeof(number), "%" PRId64, ns);
+	snprintf(number, sizeof(number), "%" PRId64, value);
 	MHD_add_response_header(response, name, number);
 }
 
@@ -221,10 +221,13 @@ static enum MHD_Result send_reply(struct vac_request *request)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
 	}
 	if (reply->timed) {
-		add_time(response, "X-Vacate-Tokenize-Ns", reply->tokenize_ns);
-		add_time(response, "X-Vacate-Queue-Ns", reply->queue_ns);
-		add_time(response, "X-Vacate-Compute-Ns", reply->compute_ns);
+		add_number(response, "X-Vacate-Tokenize-Ns", reply->tokenize_ns);
+		add_number(response, "X-Vacate-Queue-Ns", reply->queue_ns);
+		add_number(response, "X-Vacate-Compute-Ns", reply->compute_ns);
 	}
+	if (reply->header_bytes)
+		add_number(response, "Inference-Header-Content-Length",
+			   (int64_t)reply->header_bytes);
 	if (reply->authenticate)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
 					reply->authenticate);

@@ -135,10 +135,12 @@ struct vac_model *vac_load_culprit(const struct vac_server *server,
 
 /* ---- views.c ---- */
 
-/* LIST, PLAN, PS, LOAD's reply and RECEIPTS. */
+/* LIST, PLAN, SHOW, PS, RUNNING, LOAD's reply and RECEIPTS. */
 void vac_views_list(struct vac_request *request);
 void vac_views_plan(struct vac_request *request, const char *name, const char *dir);
+void vac_views_show(struct vac_request *request, const char *name, const char *dir);
 void vac_views_ps(struct vac_request *request);
+void vac_views_running(struct vac_request *request);
 void vac_views_loaded(struct vac_request *request, const struct vac_model *model);
 void vac_views_receipts(struct vac_request *request);
 

@@ -303,7 +303,28 @@ void vac_views_plan(struct vac_request *request, const char *name, const char *d
 		vac_plans_wait(&request->server->plans, &request->plan_wait, plan_ready);
 }
 
-/* ---- PS ---- */
+/* ---- SHOW ---- */
+
+/* Nothing is asked of a worker: a probe may come every second. */
+void vac_views_show(struct vac_request *request, const char *name, const char *dir)
+{
+	struct vac_server *server = request->server;
+	struct vac_model_view view;
+	struct vac_outcome outcome = {.model = name, .models = &view, .model_count = 1};
+
+	view_model(&view, &server->catalog, name, dir, vac_registry_find(&server->registry, name));
+	view_plan(server, &view);
+	vac_dispatch_answer(request, &outcome);
+}
+
+/* ---- PS and RUNNING ---- */
+
+static int by_name(const void *a, const void *b)
+{
+	const struct vac_model_view *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
 
 static size_t view_active(const struct vac_server *server, struct vac_model_view *views)
 {
@@ -315,6 +336,7 @@ static size_t view_active(const struct vac_server *server, struct vac_model_view
 			view_model(&views[count++], &server->catalog, model->name, model->dir,
 				   model);
 	}
+	qsort(views, count, sizeof(*views), by_name);
 	return count;
 }
 
@@ -343,13 +365,6 @@ static size_t view_workers(const struct vac_server *server, struct vac_worker_vi
 	return count;
 }
 
-static int by_name(const void *a, const void *b)
-{
-	const struct vac_model_view *x = a, *y = b;
-
-	return strcmp(x->name, y->name);
-}
-
 void vac_views_ps(struct vac_request *request)
 {
 	struct vac_server *server = request->server;
@@ -371,7 +386,6 @@ void vac_views_ps(struct vac_request *request)
 	} else {
 		outcome.models = models;
 		outcome.model_count = view_active(server, models);
-		qsort(models, outcome.model_count, sizeof(*models), by_name);
 		outcome.workers = worker_views;
 		outcome.worker_count = view_workers(server, worker_views);
 		if (vac_meter_process(0, &usage, &err) < 0)
@@ -381,6 +395,22 @@ void vac_views_ps(struct vac_request *request)
 	}
 	free(models);
 	free(worker_views);
+}
+
+void vac_views_running(struct vac_request *request)
+{
+	struct vac_server *server = request->server;
+	struct vac_model_view *models =
+		calloc((size_t)server->registry.model_count + 1, sizeof(*models));
+	struct vac_outcome outcome = {.models = models};
+
+	if (!models) {
+		fail_nomem(request);
+		return;
+	}
+	outcome.model_count = view_active(server, models);
+	vac_dispatch_answer(request, &outcome);
+	free(models);
 }
 
 /* ---- RECEIPTS ---- */

@@ -2,7 +2,17 @@
 """Writes tests/fuzz/corpus/request: a route's number, then a body."""
 import pathlib
 
-OPENAI, TEI, OLLAMA, LEGACY, GENERATE, LOAD, UNLOAD, MODEL, PLAN, RECEIPTS, INFO, PUT, NOWHERE, ROOT = range(14)
+OPENAI, TEI, OLLAMA, LEGACY, GENERATE, LOAD, UNLOAD, MODEL, PLAN, RECEIPTS, INFO, PUT, NOWHERE, ROOT, \
+    INFER, BINARY, INDEX, KSERVE_LOAD, KSERVE_UNLOAD, KSERVE_MODEL, SWAP_UNLOAD = range(21)
+
+TENSOR = b'{"inputs":[{"name":"text","shape":[2,1],"datatype":"BYTES",'
+IDS = b'{"inputs":[{"name":"input_ids","shape":[2,2],"datatype":"INT64",'
+
+
+def binary(head, tail):
+    head = head.replace(b'SIZE', str(len(tail)).encode())
+    return bytes([len(head)]) + head + tail
+
 
 SEEDS = {
     "openai_text": (OPENAI, b'{"input":"hello","model":"org/m","encoding_format":"base64"}'),
@@ -40,6 +50,31 @@ SEEDS = {
     "surrogate": (OPENAI, b'{"input":"\\ud800"}'),
     "deep": (OPENAI, b'{"x":' + b'[' * 70),
     "cut": (TEI, b'{"inputs":["a'),
+    "infer": (INFER, TENSOR + b'"data":["a","\\u00e9"]}],"id":"7","outputs":[{"name":"embedding"}]}'),
+    "infer_nested": (INFER, b'{"inputs":[{"data":[["a"],["b"]],"shape":[2,1],"datatype":"BYTES","name":"text"}]}'),
+    "infer_ids": (INFER, IDS + b'"data":[[1,2],[3,4]]}]}'),
+    "infer_flat": (INFER, IDS.replace(b"64", b"32") + b'"data":[1,2,3,4]}]}'),
+    "infer_short": (INFER, IDS + b'"data":[[1,2],[3]]}]}'),
+    "infer_parameters": (INFER, b'{"parameters":{"keep_alive":"5m","normalize":false,"truncate":true,"dimensions":2,'
+                         b'"timeout":1000,"binary_data_output":true,"x":1.5},' + TENSOR[1:] + b'"data":["a","b"]}]}'),
+    "infer_output": (INFER, TENSOR + b'"data":["a","b"]}],"outputs":[{"name":"embedding","parameters":{"binary_data":true}}]}'),
+    "infer_deep": (INFER, b'{"parameters":{"x":[{}]}}'),
+    "infer_memory": (INFER, TENSOR + b'"parameters":{"shared_memory_region":"r"}}]}'),
+    "binary_texts": (BINARY, binary(TENSOR + b'"parameters":{"binary_data_size":SIZE}}]}',
+                                    b'\1\0\0\0a\2\0\0\0\xc3\xa9')),
+    "binary_cut": (BINARY, binary(TENSOR + b'"parameters":{"binary_data_size":SIZE}}]}', b'\1\0\0\0a\2\0')),
+    "binary_ids": (BINARY, binary(IDS + b'"parameters":{"binary_data_size":SIZE}}]}',
+                                  b''.join(n.to_bytes(8, "little") for n in (1, 2, 3, 4)))),
+    "binary_json": (BINARY, binary(TENSOR + b'"data":["a","b"]}]}', b'')),
+    "index": (INDEX, b'{"ready":true}'),
+    "index_empty": (INDEX, b''),
+    "kserve_load": (KSERVE_LOAD, b'{"parameters":{"keep_alive":-1}}'),
+    "kserve_config": (KSERVE_LOAD, b'{"parameters":{"config":"{}"}}'),
+    "kserve_unload": (KSERVE_UNLOAD, b'{"parameters":{"unload_dependents":false,"drop_cache":true}}'),
+    "kserve_metadata": (KSERVE_MODEL, b'org/m'),
+    "kserve_version": (KSERVE_MODEL, b'org/m/versions/1/ready'),
+    "kserve_versions": (KSERVE_MODEL, b'org/m/versions/2'),
+    "swap_unload": (SWAP_UNLOAD, b'org/m'),
     "control": (LOAD, b'{"model":"a\\u0000b"}'),
 }
 

@@ -1,6 +1,6 @@
 /*
  * api_help.h - a request without a server, for the tests of api/. Queries and
- * headers are name, value, ..., NULL.
+ * headers are name, value, ..., NULL. After cmocka.h.
  */
 #ifndef VAC_TESTS_API_HELP_H
 #define VAC_TESTS_API_HELP_H
@@ -33,6 +33,25 @@ static inline struct vac_http_request help_request(const char *method, const cha
 		.body_bytes = body ? strlen(body) : 0,
 		.limits = {.max_inputs = 4, .max_input_bytes = 100},
 	};
+}
+
+/* The request is taken. */
+static inline void help_parse(const struct vac_http_request *request, struct vac_call *call)
+{
+	struct vac_reply reply;
+
+	if (vac_api_parse(request, call, &reply) != 0)
+		fail_msg("%s %s refused with %d: %.*s", request->path,
+			 request->body ? request->body : "", reply.status, (int)reply.body.bytes,
+			 (const char *)reply.body.data);
+}
+
+/* The input is that text. */
+static inline void help_text(const struct vac_input *input, const char *text, size_t bytes)
+{
+	assert_null(input->ids);
+	assert_int_equal(input->text_bytes, bytes);
+	assert_memory_equal(input->text, text, bytes);
 }
 
 /* The reply as jansson reads it; NULL when it is no strict JSON. */
