@@ -382,6 +382,7 @@ static int unload(struct run *r, const char *dir, struct vac_error *err)
 		return rc;
 	vac_client_stop(&r->worker);
 	receipt->ledger_bytes = unloaded.freed_bytes;
+	receipt->device_ledger_bytes = unloaded.freed_device_bytes;
 	receipt->worker_exited = true;
 	receipt->worker_after.valid = true;
 	if (vac_meter_process(0, &receipt->server_after, NULL) < 0)

@@ -25,18 +25,18 @@ static bool executable(const char *path)
 	return access(path, X_OK) == 0;
 }
 
-int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err)
+static int find_program(const char *name, const char *variable, char path[VAC_WORKER_PATH_BYTES],
+			struct vac_error *err)
 {
-	const char *env = getenv("VACATE_WORKER");
+	const char *env = getenv(variable);
 	char self[VAC_WORKER_PATH_BYTES];
 	char *slash;
 	ssize_t n;
 
 	if (env && *env) {
 		if (!executable(env))
-			return vac_fail(err, VAC_E_IO,
-					"VACATE_WORKER names %s, which cannot be executed: %s", env,
-					strerror(errno));
+			return vac_fail(err, VAC_E_IO, "%s names %s, which cannot be executed: %s",
+					variable, env, strerror(errno));
 		snprintf(path, VAC_WORKER_PATH_BYTES, "%s", env);
 		return 0;
 	}
@@ -47,16 +47,21 @@ int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err)
 	slash = strrchr(self, '/');
 	if (slash)
 		*slash = '\0';
-	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/vacate-worker", self);
+	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/%s", self, name);
 	if (n < VAC_WORKER_PATH_BYTES && executable(path))
 		return 0;
-	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/../libexec/vacate/vacate-worker", self);
+	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/../libexec/vacate/%s", self, name);
 	if (n < VAC_WORKER_PATH_BYTES && executable(path))
 		return 0;
-	return vac_fail(err, VAC_E_IO,
-			"vacate-worker is neither in %s nor in ../libexec/vacate beside it; "
-			"set VACATE_WORKER to its path",
-			self);
+	return vac_fail(
+		err, VAC_E_IO,
+		"%s is neither in %s nor in ../libexec/vacate beside it; set %s to its path", name,
+		self, variable);
+}
+
+int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err)
+{
+	return find_program("vacate-worker", "VACATE_WORKER", path, err);
 }
 
 struct command {
@@ -194,7 +199,10 @@ int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_
 	pid_t pid, parent = getpid();
 	int rc, saved;
 
-	rc = vac_worker_find(path, err);
+	if (options->device && strcmp(options->device, VAC_SPAWN_GPUS) == 0)
+		rc = find_program("vacate-gpud", "VACATE_GPUD", path, err);
+	else
+		rc = vac_worker_find(path, err);
 	if (rc < 0)
 		return rc;
 	build_command(&command, path, options);

@@ -5,7 +5,8 @@
  * ../libexec/vacate/, or where $VACATE_WORKER points). It gets one end of a
  * socketpair as descriptor 3, standard error of the parent, /dev/null for the
  * rest, an own process group, and dies with its parent (PR_SET_PDEATHSIG).
- * Any thread, but see the note at vac_worker_spawn.
+ * vacate-gpud is started in the same way ($VACATE_GPUD). Any thread, but see the
+ * note at vac_worker_spawn.
  */
 #ifndef VAC_WIRE_SPAWN_H
 #define VAC_WIRE_SPAWN_H
@@ -16,9 +17,11 @@
 #include "base/error.h"
 
 #define VAC_WORKER_FD 3
+/* The "device" of vacate-gpud. */
+#define VAC_SPAWN_GPUS "gpus"
 
 struct vac_spawn_options {
-	const char *device;        /* "cpu"; NULL: "cpu" */
+	const char *device;        /* "cpu"; NULL: "cpu"; VAC_SPAWN_GPUS: vacate-gpud */
 	const char *backend;       /* "cpu" or "reference"; NULL: what fits the device */
 	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* 0: the backend's default */
