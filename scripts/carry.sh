@@ -16,7 +16,7 @@ from=build-carry
 [ -f "$from/build.ninja" ] ||
 	meson setup "$from" -Dtests=false '-Dc_link_args=-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib:$ORIGIN' >/dev/null ||
 	die "meson does not set $from up"
-ninja -C "$from" vacate vacate-worker libvacate-cpu.so libvacate-cuda.so \
+ninja -C "$from" vacate vacate-worker vacate-gpud libvacate-cpu.so libvacate-cuda.so \
 	bench/engine_bench tests/gpu/gpu_probe >"$from/carry.log" || {
 	tail -n 30 "$from/carry.log" >&2
 	exit 1
@@ -24,17 +24,17 @@ ninja -C "$from" vacate vacate-worker libvacate-cpu.so libvacate-cuda.so \
 
 rm -rf "$to"
 mkdir -p "$to/lib" "$to/tests/gpu" "$to/bench" || exit 1
-cp "$from"/{vacate,vacate-worker,libvacate-cpu.so,libvacate-cuda.so} \
+cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so} \
 	"$from"/bench/engine_bench "$from"/tests/gpu/gpu_probe "$to/"
 cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
 cp tests/gpu/run tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # What they need beside the C library, which every system has.
-for file in "$to"/{vacate,vacate-worker,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
+for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
 	ldd "$file" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }'
 done | sort -u | grep -Ev '/(libc|libm|libdl|libpthread|librt|libvacate)\.' |
 	while read -r library; do
 		[ -e "$to/lib/$(basename "$library")" ] || cp -L "$library" "$to/lib/"
 	done
-strip --strip-debug "$to"/{vacate,vacate-worker,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*
+strip --strip-debug "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*
 du -sh "$to"

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 import harness
@@ -176,8 +177,6 @@ def test_too_large_for_the_gpu(fake):
 
 def test_waits_for_what_others_hold(fake):
     server = fake(gpus=[(1000, 940)], words="device-300")
-    server.ok("POST", "/models/load", {"model": "a", "wait": False}) if False else None
-    import threading
     replies = []
     thread = threading.Thread(target=lambda: replies.append(server.ask("a")))
     thread.start()
@@ -203,7 +202,6 @@ def test_worker_dies_while_it_is_measured(fake):
     server.ask("a")
     (worker,) = server.ok("GET", "/models/ps")["workers"]
     os.kill(server.gpud(), signal.SIGSTOP)
-    import threading
     receipts = []
     thread = threading.Thread(target=lambda: receipts.append(server.unload("a")))
     thread.start()
