@@ -10,6 +10,7 @@ enum {
 	COLUMN_STATE,
 	COLUMN_DEVICE,
 	COLUMN_RAM,
+	COLUMN_VRAM,
 	COLUMN_WORKER,
 	COLUMN_REQUESTS,
 	COLUMN_IDLE,
@@ -23,6 +24,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_STATE] = {.header = "STATE"},
 	[COLUMN_DEVICE] = {.header = "DEVICE", .rank = 3},
 	[COLUMN_RAM] = {.header = "RAM", .right = true},
+	[COLUMN_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 	[COLUMN_WORKER] = {.header = "WORKER", .right = true, .rank = 2},
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
@@ -38,6 +40,7 @@ enum {
 	PROCESS_USS,
 	PROCESS_PSS,
 	PROCESS_RSS,
+	PROCESS_VRAM,
 	PROCESS_COUNT
 };
 
@@ -49,6 +52,7 @@ static const struct vac_column process_columns[PROCESS_COUNT] = {
 	[PROCESS_USS] = {.header = "USS", .right = true},
 	[PROCESS_PSS] = {.header = "PSS", .right = true, .rank = 1},
 	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
+	[PROCESS_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 };
 
 /* "loading 45%", else the state as it is. */
@@ -70,7 +74,8 @@ static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 
 static void add_model(struct vac_table *table, const json_t *model)
 {
-	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], pid[VAC_TEXT_BYTES];
+	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
+	char pid[VAC_TEXT_BYTES];
 	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
 	const char *name = vac_reply_text(model, "state");
 	const char *texts[COLUMN_COUNT] = {NULL};
@@ -80,6 +85,7 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_STATE] = state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
+	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
 	texts[COLUMN_WORKER] = vac_reply_count(model, "worker_pid", pid);
 	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
@@ -98,7 +104,8 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 {
 	const json_t *usage = json_object_get(process, "usage");
 	char pid[VAC_TEXT_BYTES], models[VAC_TEXT_BYTES], uss[VAC_TEXT_BYTES];
-	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES];
+	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
+	int64_t bytes;
 	const char *texts[PROCESS_COUNT] = {NULL};
 
 	texts[PROCESS_ROLE] = role;
@@ -108,6 +115,8 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
 	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
 	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
+	if (vac_reply_number(process, "vram_bytes", &bytes))
+		texts[PROCESS_VRAM] = vac_reply_bytes(process, "vram_bytes", vram);
 	vac_table_row(table, texts);
 }
 
@@ -187,6 +196,30 @@ static int print_unconfined(const struct vac_terminal *terminal, const json_t *w
 	return 0;
 }
 
+/* "cuda:0: 2.1 GiB of 79.6 GiB used, 1 process, NVIDIA H100 80GB HBM3" */
+static int print_gpus(const struct vac_terminal *terminal, const json_t *gpus)
+{
+	char used[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES];
+	const json_t *gpu;
+	int64_t count;
+	size_t i;
+
+	json_array_foreach(gpus, i, gpu)
+	{
+		const char *device = vac_reply_text(gpu, "device");
+		const char *name = vac_reply_text(gpu, "name");
+
+		if (!vac_reply_number(gpu, "processes", &count))
+			count = 0;
+		if (vac_print_line(terminal, "%s: %s of %s used, %lld process%s, %s",
+				   device ? device : "-", vac_reply_bytes(gpu, "used_bytes", used),
+				   vac_reply_bytes(gpu, "total_bytes", total), (long long)count,
+				   count == 1 ? "" : "es", name ? name : "-") != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int print_host(const struct vac_terminal *terminal, const json_t *host)
 {
 	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
@@ -231,6 +264,8 @@ static int run(const struct vac_command *command, int argc, char **argv)
 		rc = print_unconfined(&terminal, json_object_get(reply, "workers"));
 	if (rc == 0)
 		rc = print_host(&terminal, json_object_get(reply, "host"));
+	if (rc == 0)
+		rc = print_gpus(&terminal, json_object_get(reply, "gpus"));
 	json_decref(reply);
 	if (rc != 0)
 		vac_complain(command, "out of memory for the table");
@@ -241,7 +276,8 @@ const struct vac_command vac_command_ps = {
 	.name = "ps",
 	.arguments = "[options]",
 	.summary = "Shows the models in memory and the processes that hold them",
-	.details = "RAM is the plan of a model; USS is what a process has for itself alone, as\n"
-		   "measured now; UNTIL is the time to its unload when no request comes.",
+	.details = "RAM and VRAM are the plan of a model; USS is what a process has for itself\n"
+		   "alone, and its VRAM what NVML says, both as measured now; UNTIL is the time to "
+		   "its unload when no request comes.",
 	.run = run,
 };
