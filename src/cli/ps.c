@@ -276,8 +276,9 @@ const struct vac_command vac_command_ps = {
 	.name = "ps",
 	.arguments = "[options]",
 	.summary = "Shows the models in memory and the processes that hold them",
-	.details = "RAM and VRAM are the plan of a model; USS is what a process has for itself\n"
-		   "alone, and its VRAM what NVML says, both as measured now; UNTIL is the time to "
-		   "its unload when no request comes.",
+	.details =
+		"RAM and VRAM are the plan of a model. USS is what a process has for itself alone\n"
+		"and its VRAM what NVML says, both as measured now; UNTIL is the time to the\n"
+		"model's unload when no request comes.",
 	.run = run,
 };
