@@ -11,7 +11,7 @@
 #include "wire/spawn.h"
 
 /* vacate-gpud stays so long after the last question. */
-#define IDLE_MS   60000
+#define IDLE_MS   10000
 #define NS_PER_MS INT64_C(1000000)
 
 static void idle(struct vac_timer *timer);

@@ -197,6 +197,18 @@ def test_gpud_dies(fake):
     assert len([e for e in server.gpud_events() if e.startswith("start")]) == 2
 
 
+def test_gpud_ends_after_ten_seconds(fake):
+    server = fake()
+    server.ask("a")
+    server.unload("a")
+    pid, asked = server.gpud(), time.monotonic()
+    eventually(lambda: not measure.alive(pid), 15)
+    assert 8 < time.monotonic() - asked < 13
+    assert server.gpud_events()[-1] == "end"
+    assert server.ask("a").status == 200      # and comes again
+    assert server.gpud() != pid
+
+
 def test_worker_dies_while_it_is_measured(fake):
     server = fake(words="device-100")
     server.ask("a")
