@@ -351,6 +351,9 @@ static int fake_module_load(struct CUmod_st **module, const void *image)
 {
 	assert_memory_equal(image, "kernels", 7);
 	CALL("module_load");
+	fake_cuda.loaded = image;
+	if (image == fake_cuda.refused_image)
+		return VAC_CU_NO_BINARY_FOR_GPU;
 	*module = make(&fake_cuda.modules);
 	return VAC_CU_OK;
 }
@@ -648,6 +651,7 @@ static int nvrtc_create(struct _nvrtcProgram **program, const char *source, cons
 			int count, const char *const *headers, const char *const *names)
 {
 	(void)source, (void)name, (void)count, (void)headers, (void)names;
+	fake_cuda.compiled++;
 	*program = NULL;
 	return 0;
 }
@@ -743,7 +747,9 @@ void fake_cuda_install(void)
 	};
 	vac_cuda_inject(&cuda);
 	vac_blas_inject(&blas);
+	static const struct vac_cuda_cubin none = {0};
 	vac_nvrtc_inject(&nvrtc);
+	vac_cuda_cubins_inject(&none);
 }
 
 void fake_cuda_remove(void)
@@ -751,4 +757,5 @@ void fake_cuda_remove(void)
 	vac_cuda_inject(NULL);
 	vac_blas_inject(NULL);
 	vac_nvrtc_inject(NULL);
+	vac_cuda_cubins_inject(NULL);
 }

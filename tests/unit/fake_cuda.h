@@ -30,6 +30,10 @@ struct fake_cuda {
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;
+	/* of kernels: sets compiled, and what was loaded last */
+	int compiled;
+	const void *loaded;
+	const void *refused_image; /* the driver finds no code for the GPU in this one */
 };
 extern struct fake_cuda fake_cuda;
 

@@ -17,6 +17,7 @@
 
 #include "driver/cuda.h"
 #include "engine/compute.h"
+#include "engine/cuda/kernels.h"
 #include "fake_cuda.h"
 #include "temp_dir.h"
 #include "tiny_model.h"
@@ -396,6 +397,38 @@ static void test_refused_options(void **state)
 	vac_engine_close(engine);
 }
 
+/* What was compiled ahead is loaded where it fits; NVRTC makes the rest. */
+static void test_kernels_ahead(void **state)
+{
+	(void)state;
+	static const char ours[] = "kernels, compiled ahead", other[] = "kernels of others";
+	static const struct vac_cuda_cubin list[] = {
+		{80, 32, other}, {90, 16, other}, {90, 32, ours}, {0, 0, NULL}};
+	static const struct {
+		int major, minor;
+		const void *refused;
+		bool ahead;
+	} cases[] = {
+		{9, 0, NULL, true}, {9, 0, ours, false}, {10, 0, NULL, false}, {8, 6, NULL, false}};
+	const struct tiny_options options = {.seed = 1};
+	const char *dir = tiny_write("model", &options);
+	struct vac_error err = {0};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		fake_cuda_reset();
+		fake_cuda.major = cases[i].major;
+		fake_cuda.minor = cases[i].minor;
+		fake_cuda.refused_image = cases[i].refused;
+		vac_cuda_cubins_inject(list);
+		struct vac_engine *engine = open_engine("float32");
+		assert_int_equal(load_and_embed(engine, dir, &err), 0);
+		assert_int_equal(fake_cuda.compiled, !cases[i].ahead);
+		assert_int_equal(fake_cuda.loaded == ours, cases[i].ahead);
+		check_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+	fake_cuda_install();
+}
+
 /* The GPU dies under a batch: the engine says so, and closing still works. */
 static void test_sticky_error(void **state)
 {
@@ -489,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_refused_devices),
 		cmocka_unit_test(test_refused_options),
+		cmocka_unit_test(test_kernels_ahead),
 		cmocka_unit_test(test_sticky_error),
 		cmocka_unit_test(test_close_while_loading),
 		cmocka_unit_test(test_no_driver),

@@ -45,6 +45,27 @@ static void test_compile(void **state)
 	}
 }
 
+/* Those that the build compiled ahead, if it did, are code for that GPU. */
+static void test_ahead(void **state)
+{
+	(void)state;
+	if (!vac_cuda_cubins[0].image)
+		skip();
+	for (const struct vac_cuda_cubin *at = vac_cuda_cubins; at->image; at++) {
+		uint16_t machine;
+		uint32_t flags;
+		assert_ptr_equal(vac_cuda_cubin(at->architecture, at->element), at->image);
+		assert_int_equal((uintptr_t)at->image % 16, 0);
+		assert_memory_equal(at->image, "\177ELF", 4);
+		memcpy(&machine, (const char *)at->image + 18, sizeof(machine));
+		assert_int_equal(machine, 190); /* EM_CUDA */
+		memcpy(&flags, (const char *)at->image + 48, sizeof(flags));
+		assert_true((flags & 0xff) == (uint32_t)at->architecture ||
+			    (flags >> 8 & 0xff) == (uint32_t)at->architecture);
+	}
+	assert_null(vac_cuda_cubin(75, 16));
+}
+
 /* An NVRTC that gives eight bytes and counts. */
 static int compiled;
 static char code[] = "machine!";
@@ -216,6 +237,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_compile),
+		cmocka_unit_test(test_ahead),
 		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_compile_error),
 	};

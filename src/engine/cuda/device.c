@@ -106,21 +106,38 @@ static int find_functions(struct vac_compute *c, struct vac_cuda_module *m, enum
 	return 0;
 }
 
+/* Compiles what no cubin of ours is for. In the context. */
+static int compile_kernels(struct vac_compute *c, int element, struct CUmod_st **module,
+			   struct vac_error *err)
+{
+	void *image;
+	size_t bytes;
+	int rc = vac_cuda_kernels(c->driver, c->architecture, element, &image, &bytes, err);
+	if (rc < 0)
+		return rc;
+	rc = check(c, c->cuda->module_load(module, image), "loading the kernels", err);
+	free(image);
+	return rc;
+}
+
 /* In the context. */
 static int load_kernels(struct vac_compute *c, enum vac_dtype dtype, struct vac_error *err)
 {
 	static const int elements[] = {
 		[VAC_DTYPE_F32] = 32, [VAC_DTYPE_F16] = 16, [VAC_DTYPE_BF16] = 17};
 	struct vac_cuda_module *m = &c->modules[dtype];
-	void *image;
-	size_t bytes;
+	int rc = 0;
 	if (m->module)
 		return 0;
-	int rc = vac_cuda_kernels(c->driver, c->architecture, elements[dtype], &image, &bytes, err);
-	if (rc < 0)
-		return rc;
-	rc = check(c, c->cuda->module_load(&m->module, image), "loading the kernels", err);
-	free(image);
+	/* A driver refuses what a newer toolkit has made. */
+	const void *ahead = vac_cuda_cubin(c->architecture, elements[dtype]);
+	int result = ahead ? c->cuda->module_load(&m->module, ahead) : VAC_CU_OK;
+	if (result == VAC_CU_OUT_OF_MEMORY)
+		return check(c, result, "loading the kernels", err);
+	if (!ahead || result != VAC_CU_OK) {
+		m->module = NULL;
+		rc = compile_kernels(c, elements[dtype], &m->module, err);
+	}
 	if (rc == 0)
 		rc = find_functions(c, m, dtype, err);
 	if (rc < 0 && m->module) {

@@ -42,8 +42,10 @@ static int put_devices(struct vac_buf *out, struct vac_error *err)
 	return rc;
 }
 
-/* The devices as the driver shows them to us: CUDA_VISIBLE_DEVICES is heeded. */
-static int put_visible(const struct vac_cuda *cuda, struct vac_buf *out, struct vac_error *err)
+/* The devices as the driver shows them to us: CUDA_VISIBLE_DEVICES is heeded.
+ * *compile: one of them needs kernels that were not compiled ahead. */
+static int put_visible(const struct vac_cuda *cuda, struct vac_buf *out, bool *compile,
+		       struct vac_error *err)
 {
 	char name[96];
 	int count = 0, device, major = 0, minor = 0;
@@ -58,6 +60,7 @@ static int put_visible(const struct vac_cuda *cuda, struct vac_buf *out, struct 
 			result = cuda->device_attribute(&major, VAC_CU_ATTRIBUTE_MAJOR, device);
 		if (result == VAC_CU_OK)
 			result = cuda->device_attribute(&minor, VAC_CU_ATTRIBUTE_MINOR, device);
+		*compile |= !vac_cuda_cubin(major * 10 + minor, 16);
 		if (result == VAC_CU_OK)
 			vac_buf_printf(out, "  cuda:%-5d%s, compute capability %d.%d%s\n", i, name,
 				       major, minor,
@@ -68,12 +71,28 @@ static int put_visible(const struct vac_cuda *cuda, struct vac_buf *out, struct 
 	return result == VAC_CU_OK ? 0 : vac_cuda_fail(cuda, err, result, "looking for GPUs");
 }
 
+static void put_kernels(struct vac_buf *out)
+{
+	const struct vac_cuda_cubin *at = vac_cuda_cubins;
+	int last = 0;
+	if (!at->image)
+		return;
+	vac_buf_printf(out, LINE "compiled ahead for", "kernels");
+	for (; at->image; at++) {
+		if (at->architecture != last)
+			vac_buf_printf(out, "%s sm_%d", last ? "," : "", at->architecture);
+		last = at->architecture;
+	}
+	vac_buf_puts(out, "; NVRTC compiles them for others\n");
+}
+
 int vac_cuda_diagnose(struct vac_buf *out)
 {
 	const struct vac_cuda *cuda;
 	const struct vac_blas *blas;
 	const struct vac_nvrtc *nvrtc;
 	struct vac_error err = {0};
+	bool compile = false;
 	int version = 0, failed;
 	failed = vac_cuda_load(&cuda, &err);
 	if (failed < 0) { /* then the rest would not help */
@@ -86,7 +105,7 @@ int vac_cuda_diagnose(struct vac_buf *out)
 		       version % 1000 / 10);
 	if (put_devices(out, &err) < 0) /* only measures: what is missing is said */
 		put_error(out, "NVML", &err);
-	failed = put_visible(cuda, out, &err);
+	failed = put_visible(cuda, out, &compile, &err);
 	if (failed < 0)
 		put_error(out, "GPU", &err);
 	int rc = vac_blas_load(version / 1000, &blas, &err);
@@ -95,10 +114,15 @@ int vac_cuda_diagnose(struct vac_buf *out)
 	else
 		put_library(out, "cuBLASLt", vac_blas_path());
 	failed = failed < 0 ? failed : rc;
+	put_kernels(out);
 	rc = vac_nvrtc_load(version / 1000, &nvrtc, &err);
-	if (rc < 0)
+	if (rc < 0 && !compile) { /* a driver older than the toolkit would need it */
+		vac_buf_printf(out, LINE "not found, and not needed for these GPUs\n", "NVRTC");
+		rc = 0;
+	} else if (rc < 0) {
 		put_error(out, "NVRTC", &err);
-	else
+	} else {
 		put_library(out, "NVRTC", vac_nvrtc_path());
+	}
 	return failed < 0 ? failed : rc;
 }

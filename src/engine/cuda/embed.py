@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""embed.py OUT.c SOURCE... - the kernels' sources as C strings, for NVRTC."""
+"""embed.py OUT.c SOURCE... - the kernels' sources as C strings, for NVRTC.
+embed.py --together OUT.cu SOURCE... - one source that includes them, for nvcc."""
 import pathlib
 import sys
 
@@ -10,6 +11,11 @@ def literal(line):
 
 
 def main():
+    if sys.argv[1] == "--together":
+        out, *sources = sys.argv[2:]
+        pathlib.Path(out).write_text("".join(
+            f'#include "{pathlib.Path(source).name}"\n' for source in sources))
+        return
     out, *sources = sys.argv[1:]
     lines = ['#include "engine/cuda/kernels.h"', "",
              "const struct vac_cuda_source vac_cuda_sources[] = {"]

@@ -1,4 +1,4 @@
-/* kernels.c - the cache of compiled kernels; see kernels.h. */
+/* kernels.c - compiled kernels, built in or from a cache; see kernels.h. */
 #include "engine/cuda/kernels.h"
 
 #include <errno.h>
@@ -17,6 +17,21 @@
 
 #define MOST_BYTES ((size_t)64 << 20)
 #define MAGIC      UINT64_C(0x314c4e4b43414356) /* "VCACKNL1" */
+
+static const struct vac_cuda_cubin *injected;
+
+void vac_cuda_cubins_inject(const struct vac_cuda_cubin *list)
+{
+	injected = list;
+}
+
+const void *vac_cuda_cubin(int architecture, int element)
+{
+	const struct vac_cuda_cubin *at = injected ? injected : vac_cuda_cubins;
+	while (at->image && (at->architecture != architecture || at->element != element))
+		at++;
+	return at->image;
+}
 
 /* What stands before the machine code. */
 struct head {

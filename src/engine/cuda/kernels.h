@@ -1,6 +1,7 @@
 /*
- * kernels.h - the kernels' machine code for one GPU: from the cache on disk, or
- * compiled by NVRTC from the sources that are built in. Any thread.
+ * kernels.h - the kernels' machine code for one GPU: compiled ahead where the
+ * build had nvcc, from the cache on disk, or compiled by NVRTC from the sources
+ * that are built in. Any thread.
  *
  * The cache is $XDG_CACHE_HOME/vacate/kernels (or ~/.cache/...): one file for
  * each source, type of element, architecture and driver. A file that is not
@@ -21,6 +22,19 @@ struct vac_cuda_source {
 };
 extern const struct vac_cuda_source vac_cuda_sources[]; /* made by embed.py */
 extern const unsigned vac_cuda_source_count;
+
+/* Kernels compiled ahead. element as in vac_cuda_compile. */
+struct vac_cuda_cubin {
+	int architecture, element;
+	const void *image; /* NULL: the list's end */
+};
+extern const struct vac_cuda_cubin vac_cuda_cubins[]; /* made by cubins.py */
+
+/* NULL: there are none for that. It need not suit the driver: a module that does
+ * not load is compiled anew. */
+const void *vac_cuda_cubin(int architecture, int element);
+/* For tests: another list; NULL: the true one. */
+void vac_cuda_cubins_inject(const struct vac_cuda_cubin *list);
 
 struct _nvrtcProgram;
 
