@@ -360,7 +360,12 @@ static int map_scratch(struct vac_model *model, struct vac_error *err)
 static int warm_up(struct vac_model *model, struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
+	const struct vac_engine *engine = model->engine;
+	/* Nothing is computed now: products may try themselves out in all of it. */
+	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
 	int rc = model->network->architecture->prepare(model->network, WARM_ROWS, err);
+	if (rc == 0 && engine->backend->device)
+		rc = model->network->architecture->prepare(model->network, model->layout.rows, err);
 	model->times.warm_ns += vac_now_ns() - start;
 	if (rc == 0)
 		drop_load_state(model);

@@ -27,6 +27,9 @@ struct fake_cuda {
 	const char *failed; /* which one did */
 	/* the same for cuBLASLt */
 	long blas_fail_at, blas_calls;
+	/* The heuristic knows one more algorithm than so many, the last the only fast
+	 * one; which one was used last. */
+	int blas_slow, blas_last;
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;

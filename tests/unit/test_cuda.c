@@ -429,6 +429,37 @@ static void test_kernels_ahead(void **state)
 	fake_cuda_install();
 }
 
+/* Of the algorithms for a product the fastest is used, for rows that were prepared. */
+static void test_fastest_product(void **state)
+{
+	(void)state;
+	const struct vac_task_options task = {.task = VAC_TASK_EMBED};
+	const struct vac_input one = {.ids = ids, .id_count = 20}, full[] = {one, one, one};
+	struct vac_job *job;
+	int done = 0;
+	const struct tiny_options options = {.seed = 1};
+	const char *dir = tiny_write("model", &options);
+	struct vac_error err = {0};
+	struct vac_model *model;
+	fake_cuda_reset();
+	fake_cuda.blas_slow = 2;
+	struct vac_engine *engine = open_engine("float32");
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	/* a batch of as many rows as there is room for */
+	assert_int_equal(vac_job_create(model, &task, full, 3, &job, &err), 0);
+	vac_job_submit(job, mark_done, &done);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(done, 1);
+	assert_int_equal(fake_cuda.blas_last, 2);
+	vac_job_free(job);
+	/* another one: the heuristic's first */
+	assert_int_equal(embed(engine, model, NULL, &err), 0);
+	assert_int_equal(fake_cuda.blas_last, 0);
+	vac_model_close(model, NULL);
+	check_nothing_is_left(engine);
+	vac_engine_close(engine);
+}
+
 /* The GPU dies under a batch: the engine says so, and closing still works. */
 static void test_sticky_error(void **state)
 {
@@ -523,6 +554,7 @@ int main(void)
 		cmocka_unit_test(test_refused_devices),
 		cmocka_unit_test(test_refused_options),
 		cmocka_unit_test(test_kernels_ahead),
+		cmocka_unit_test(test_fastest_product),
 		cmocka_unit_test(test_sticky_error),
 		cmocka_unit_test(test_close_while_loading),
 		cmocka_unit_test(test_no_driver),

@@ -199,6 +199,14 @@ static void test_cache(void **state)
 	get(6);
 	assert_int_equal(chmod(temp_path("vacate/kernels"), 0700), 0);
 	get(6);
+	/* small things of other kinds */
+	int number = 7, other = 0;
+	char byte;
+	assert_false(vac_cuda_cache_get("product-1", &other, sizeof(other)));
+	vac_cuda_cache_put("product-1", &number, sizeof(number));
+	assert_true(vac_cuda_cache_get("product-1", &other, sizeof(other)));
+	assert_int_equal(other, 7);
+	assert_false(vac_cuda_cache_get("product-1", &byte, sizeof(byte)));
 	/* no place for a cache */
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	get(7);

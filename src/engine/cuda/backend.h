@@ -49,6 +49,7 @@ struct vac_team;
 #define VAC_CUDA_KERNELS_16(X)                                                                     \
 	X(attention_32)                                                                            \
 	X(attention_64)                                                                            \
+	X(attention_64_wide)                                                                       \
 	X(attention_96)                                                                            \
 	X(attention_128)
 

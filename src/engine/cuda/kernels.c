@@ -124,18 +124,46 @@ static void write_cached(const char path[PATH_MAX + 96], const void *image, size
 		unlink(temporary);
 }
 
+/* Where a name is in the cache; false: there is no cache. */
+static bool cache_path(const char *name, char out[PATH_MAX + 96])
+{
+	char directory[PATH_MAX];
+	if (!cache_directory(directory) || !ours_alone(directory))
+		return false;
+	snprintf(out, PATH_MAX + 96, "%s/%s", directory, name);
+	return true;
+}
+
+bool vac_cuda_cache_get(const char *name, void *out, size_t bytes)
+{
+	char path[PATH_MAX + 96];
+	void *image;
+	size_t there;
+	if (!cache_path(name, path) || !read_cached(path, &image, &there))
+		return false;
+	if (there == bytes)
+		memcpy(out, image, bytes);
+	free(image);
+	return there == bytes;
+}
+
+void vac_cuda_cache_put(const char *name, const void *what, size_t bytes)
+{
+	char path[PATH_MAX + 96];
+	if (cache_path(name, path))
+		write_cached(path, what, bytes);
+}
+
 int vac_cuda_kernels(int driver, int architecture, int element, void **image, size_t *bytes,
 		     struct vac_error *err)
 {
-	char directory[PATH_MAX], path[PATH_MAX + 96];
+	char name[80], path[PATH_MAX + 96];
 	const struct vac_nvrtc *nvrtc;
-	bool cached = cache_directory(directory) && ours_alone(directory);
-	if (cached) {
-		snprintf(path, sizeof(path), "%s/%016" PRIx64 "-sm_%d-%d-%d", directory,
-			 hash_sources(), architecture, element, driver);
-		if (read_cached(path, image, bytes))
-			return 0;
-	}
+	snprintf(name, sizeof(name), "%016" PRIx64 "-sm_%d-%d-%d", hash_sources(), architecture,
+		 element, driver);
+	bool cached = cache_path(name, path);
+	if (cached && read_cached(path, image, bytes))
+		return 0;
 	int rc = vac_nvrtc_load(driver / 1000, &nvrtc, err);
 	if (rc < 0)
 		return rc;

@@ -11,8 +11,9 @@
 #define WARP_MOST   1024
 #define OCTET       8
 #define BLOCK       256
-#define TILE        64 /* queries and keys, attention_mma.cu */
-#define ANY_QUERIES 4  /* attention.cu */
+#define TILE        64  /* queries and keys, attention_mma.cu */
+#define WIDE_FROM   257 /* tokens, from which two tiles of queries a block are faster */
+#define ANY_QUERIES 4   /* attention.cu */
 #define POOL_ROWS   8
 #define FREE_SHARED ((uint32_t)48 << 10) /* more must be asked for */
 #define LOG2_E      1.4426950408889634f
@@ -112,15 +113,17 @@ void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *atten
 	uint32_t heads = attention->heads, size = attention->head_size;
 	const uint32_t *starts = tokens->starts;
 	float scale = attention->scale;
+	const bool wide = size == 64 && tokens->longest >= WIDE_FROM;
 	if (c->dtype != VAC_DTYPE_F32)
 		function = size == 32    ? c->module->functions.attention_32
+			   : wide        ? c->module->functions.attention_64_wide
 			   : size == 64  ? c->module->functions.attention_64
 			   : size == 96  ? c->module->functions.attention_96
 			   : size == 128 ? c->module->functions.attention_128
 					 : NULL;
 	if (function) {
 		const struct grid grid = {
-			.x = blocks_of(tokens->longest, TILE),
+			.x = blocks_of(tokens->longest, wide ? 2 * TILE : TILE),
 			.y = heads,
 			.z = tokens->sequences,
 			.threads = 128,

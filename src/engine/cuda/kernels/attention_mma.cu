@@ -91,10 +91,11 @@ static __device__ __forceinline__ void load_tile(element *to, const element *fro
 	}
 }
 
-/* scores += q k^T for one tile. Two steps of 16 columns a load. */
-template <int SIZE>
-static __device__ __forceinline__ void multiply_keys(float scores[TILE / 8][4],
-						     const u32 q[SIZE / 16][4], const element *keys)
+/* scores += q k^T for one tile. Two steps of 16 columns a load, which serves M
+ * tiles of queries. */
+template <int SIZE, int M>
+static __device__ __forceinline__ void
+multiply_keys(float scores[M][TILE / 8][4], const u32 q[M][SIZE / 16][4], const element *keys)
 {
 	const u32 lane = threadIdx.x % WARP;
 #pragma unroll
@@ -104,58 +105,73 @@ static __device__ __forceinline__ void multiply_keys(float scores[TILE / 8][4],
 			u32 b[4];
 			load_matrices(b, keys + (n * 8 + lane % 8) * (SIZE + OCTET) + k * 32 +
 						 lane / 8 * 8);
-			multiply(scores[n], q[2 * k], b[0], b[1]);
-			multiply(scores[n], q[2 * k + 1], b[2], b[3]);
+#pragma unroll
+			for (int m = 0; m < M; m++) {
+				multiply(scores[m][n], q[m][2 * k], b[0], b[1]);
+				multiply(scores[m][n], q[m][2 * k + 1], b[2], b[3]);
+			}
 		}
 }
 
-template <int SIZE>
-static __device__ __forceinline__ void multiply_values(float out[SIZE / 8][4],
-						       const float weights[TILE / 8][4],
+template <int SIZE, int M>
+static __device__ __forceinline__ void multiply_values(float out[M][SIZE / 8][4],
+						       const float weights[M][TILE / 8][4],
 						       const element *values)
 {
 	const u32 lane = threadIdx.x % WARP;
 #pragma unroll
 	for (int k = 0; k < TILE / 16; k++) {
-		const u32 a[4] = {pack_pair(weights[2 * k][0], weights[2 * k][1]),
-				  pack_pair(weights[2 * k][2], weights[2 * k][3]),
-				  pack_pair(weights[2 * k + 1][0], weights[2 * k + 1][1]),
-				  pack_pair(weights[2 * k + 1][2], weights[2 * k + 1][3])};
+		u32 a[M][4];
+#pragma unroll
+		for (int m = 0; m < M; m++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				a[m][i] = pack_pair(weights[m][2 * k + i / 2][i % 2 * 2],
+						    weights[m][2 * k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
 		for (int n = 0; n < SIZE / 16; n++) {
 			u32 b[4];
 			const u32 row = k * 16 + lane / 8 % 2 * 8 + lane % 8;
 			load_matrices_turned(b, values + row * (SIZE + OCTET) + n * 16 +
 							lane / 16 * 8);
-			multiply(out[2 * n], a, b[0], b[1]);
-			multiply(out[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+			for (int m = 0; m < M; m++) {
+				multiply(out[m][2 * n], a[m], b[0], b[1]);
+				multiply(out[m][2 * n + 1], a[m], b[2], b[3]);
+			}
 		}
 	}
 }
 
-/* Scores become weights relative to the running maximum; what was summed so
- * far is scaled to the new one. Rows g and g + 8 are half 0 and 1. */
-template <int SIZE>
-static __device__ __forceinline__ void soften(float scores[TILE / 8][4], float out[SIZE / 8][4],
-					      float most[2], float total[2], float scale,
-					      u32 keys_left)
+/* Keys behind the sequence's end weigh nothing. */
+static __device__ __forceinline__ void mask(float scores[TILE / 8][4], u32 keys_left)
 {
 	const u32 column = threadIdx.x % 4 * 2;
-	const float never = -__int_as_float(0x7f800000);
+#pragma unroll
+	for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			if (n * 8 + column + i % 2 >= keys_left)
+				scores[n][i] = -__int_as_float(0x7f800000);
+}
+
+/* Scores become weights relative to the running maximum; what was summed so
+ * far is scaled to the new one. Rows g and g + 8 are half 0 and 1. The scale is
+ * above 0, so that the largest stays the largest. */
+template <int SIZE>
+static __device__ __forceinline__ void soften(float scores[TILE / 8][4], float out[SIZE / 8][4],
+					      float most[2], float total[2], float scale)
+{
 #pragma unroll
 	for (int half = 0; half < 2; half++) {
 		float now = most[half];
 #pragma unroll
 		for (int n = 0; n < TILE / 8; n++)
-#pragma unroll
-			for (int i = 0; i < 2; i++) {
-				float *score = &scores[n][2 * half + i];
-				*score = n * 8 + column + i < keys_left ? *score * scale : never;
-				now = fmaxf(now, *score);
-			}
+			now = fmaxf(now, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
 		now = fmaxf(now, __shfl_xor_sync(WHOLE, now, 1));
 		now = fmaxf(now, __shfl_xor_sync(WHOLE, now, 2));
-		const float keep = power_of_two(most[half] - now);
+		const float keep = power_of_two((most[half] - now) * scale);
+		const float base = now * scale;
 		most[half] = now;
 		total[half] *= keep;
 #pragma unroll
@@ -168,7 +184,7 @@ static __device__ __forceinline__ void soften(float scores[TILE / 8][4], float o
 #pragma unroll
 			for (int i = 0; i < 2; i++) {
 				float *score = &scores[n][2 * half + i];
-				*score = power_of_two(*score - now);
+				*score = power_of_two(*score * scale - base);
 				total[half] += *score;
 			}
 	}
@@ -210,7 +226,7 @@ static __device__ __forceinline__ void store_rows(element *to, const float out[S
 	}
 }
 
-template <int SIZE>
+template <int SIZE, int M>
 static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 *starts,
 					      const element *qkv, element *out)
 {
@@ -219,8 +235,9 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 	const u32 head = blockIdx.y, sequence = blockIdx.z;
 	const u32 start = starts[sequence], length = starts[sequence + 1] - start;
 	const u64 hidden = (u64)heads * SIZE, stride = 3 * hidden;
-	const u32 row = blockIdx.x * TILE + threadIdx.x / WARP * 16 + threadIdx.x % WARP / 4;
-	if (blockIdx.x * TILE >= length)
+	const u32 first = blockIdx.x * TILE * M;
+	const u32 row = first + threadIdx.x / WARP * 16 * M + threadIdx.x % WARP / 4;
+	if (first >= length)
 		return;
 	qkv += start * stride + head * SIZE;
 	const element *k = qkv + hidden, *v = k + hidden;
@@ -228,9 +245,13 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 	load_tile<SIZE>(tiles, k, stride, 0, length);
 	load_tile<SIZE>(tiles + one, v, stride, 0, length);
 	copies_end_group();
-	u32 q[SIZE / 16][4];
-	load_queries<SIZE>(q, qkv, stride, row, length);
-	float sums[SIZE / 8][4] = {}, most[2] = {-1e30f, -1e30f}, total[2] = {0, 0};
+	u32 q[M][SIZE / 16][4];
+	float sums[M][SIZE / 8][4] = {}, most[M][2], total[M][2] = {};
+#pragma unroll
+	for (int m = 0; m < M; m++) {
+		load_queries<SIZE>(q[m], qkv, stride, row + 16 * m, length);
+		most[m][0] = most[m][1] = -1e30f;
+	}
 	for (u32 i = 0; i < count; i++) {
 		element *now = tiles + i % 2 * 2 * one, *next = tiles + (i + 1) % 2 * 2 * one;
 		if (i + 1 < count) {
@@ -240,27 +261,35 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 		copies_end_group();
 		copies_wait<1>();
 		__syncthreads();
-		float scores[TILE / 8][4] = {};
-		multiply_keys<SIZE>(scores, q, now);
-		soften<SIZE>(scores, sums, most, total, scale, length - i * TILE);
-		multiply_values<SIZE>(sums, scores, now + one);
+		float scores[M][TILE / 8][4] = {};
+		multiply_keys<SIZE, M>(scores, q, now);
+#pragma unroll
+		for (int m = 0; m < M; m++) {
+			if (length - i * TILE < TILE)
+				mask(scores[m], length - i * TILE);
+			soften<SIZE>(scores[m], sums[m], most[m], total[m], scale);
+		}
+		multiply_values<SIZE, M>(sums, scores, now + one);
 		__syncthreads();
 	}
-	store_rows<SIZE>(out + start * hidden + head * SIZE, sums, total, hidden, row, length);
+	out += start * hidden + head * SIZE;
+#pragma unroll
+	for (int m = 0; m < M; m++)
+		store_rows<SIZE>(out, sums[m], total[m], hidden, row + 16 * m, length);
 }
 
-/* scale includes log2(e). */
-#define ATTENTION(SIZE)                                                                            \
+/* scale includes log2(e). Of M tiles of 64 queries a block takes. */
+#define ATTENTION(name, SIZE, M)                                                                   \
 	extern "C" __global__ void __launch_bounds__(THREADS)                                      \
-		attention_##SIZE(u32 heads, float scale, const u32 *starts, const element *qkv,    \
-				 element *out)                                                     \
+		name(u32 heads, float scale, const u32 *starts, const element *qkv, element *out)  \
 	{                                                                                          \
-		attend<SIZE>(heads, scale, starts, qkv, out);                                      \
+		attend<SIZE, M>(heads, scale, starts, qkv, out);                                   \
 	}
 
-ATTENTION(32)
-ATTENTION(64)
-ATTENTION(96)
-ATTENTION(128)
+ATTENTION(attention_32, 32, 1)
+ATTENTION(attention_64, 64, 1)
+ATTENTION(attention_96, 96, 1)
+ATTENTION(attention_128, 128, 1)
+ATTENTION(attention_64_wide, 64, 2)
 
 #endif
