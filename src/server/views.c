@@ -83,12 +83,22 @@ static void view_aliases(struct vac_model_view *view, const struct vac_catalog *
 	view->alias_count = known->alias_count;
 }
 
+static void view_settings(struct vac_model_view *view, const struct vac_catalog *catalog)
+{
+	const struct vac_model_settings *settings = vac_catalog_settings(catalog, view->name);
+
+	view->priority = settings->priority;
+	view->pinned = settings->pin;
+	view->isolate = settings->isolate;
+}
+
 /* model may be NULL: never asked for. */
 static void view_model(struct vac_model_view *view, const struct vac_catalog *catalog,
 		       const char *name, const char *dir, const struct vac_model *model)
 {
 	*view = (struct vac_model_view){.name = name, .path = dir, .modified_s = mtime_of(dir)};
 	view_aliases(view, catalog);
+	view_settings(view, catalog);
 	if (!model)
 		return;
 	view->state = states[model->state];

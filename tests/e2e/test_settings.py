@@ -48,6 +48,24 @@ def idle(server):
                                        server.ok("GET", "/models/ps")["models"]), 5, "idle")
 
 
+def test_settings_are_shown(fake, tmp_path):  # noqa: F811
+    path = conf(tmp_path, "[model a]\npriority = -4\npin = yes\n[model b]\nisolate = yes\n")
+    server = fake("--config", path, "--pin", "c")
+
+    def told():
+        return {m["name"]: (m["priority"], m["pinned"], m["isolate"])
+                for m in server.ok("GET", "/models")["models"]}
+
+    for name in ("a", "b", "c"):
+        assert server.ask(name).status == 200
+    expected = {"a": (-4, True, False), "b": (0, False, True), "c": (0, True, False)}
+    assert told().items() >= expected.items()
+    assert {n: (m["priority"], m["pinned"], m["isolate"])
+            for n, m in models(server).items()} == expected
+    again(server, path, "[model a]\npriority = 6\n")
+    assert told()["a"] == (6, False, False)
+
+
 # ---- who goes, who waits ----
 
 def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
