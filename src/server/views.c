@@ -68,7 +68,8 @@ static void view_residence(struct vac_model_view *view, const struct vac_model *
 	view->expires_ns = -1;
 	if (expires_at_ns >= 0)
 		view->expires_ns = expires_at_ns > now_ns ? expires_at_ns - now_ns : 0;
-	else if (model->keep_alive_ms >= 0) /* busy: its time has not begun to run */
+	else if (model->keep_alive_ms >= 0 &&
+		 !model->settings.pin) /* busy: its time has not begun to run */
 		view->expires_ns = model->keep_alive_ms * 1000000;
 	view->requests = model->requests;
 }

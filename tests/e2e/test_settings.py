@@ -62,6 +62,9 @@ def test_settings_are_shown(fake, tmp_path):  # noqa: F811
     assert told().items() >= expected.items()
     assert {n: (m["priority"], m["pinned"], m["isolate"])
             for n, m in models(server).items()} == expected
+    # No idle time ends what is pinned.
+    assert {n: m["expires_ms"] is None for n, m in models(server).items()} == {
+        "a": True, "b": False, "c": True}
     again(server, path, "[model a]\npriority = 6\n")
     assert told()["a"] == (6, False, False)
 
