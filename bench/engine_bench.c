@@ -1,8 +1,8 @@
 /*
  * engine_bench.c - times the engine without server and wire.
  *
- *   engine_bench MODEL_DIR [--backend cpu] [--threads N] [--shapes 1x16,32x128]
- *                [--seconds 1] [--embed]
+ *   engine_bench MODEL_DIR [--device cpu] [--backend NAME] [--dtype float16]
+ *                [--threads N] [--shapes 1x16,32x128] [--seconds 1] [--embed]
  *
  * For each shape (sequences x tokens each, special tokens included) it submits
  * one request of random token ids again and again and prints the time of each
@@ -15,7 +15,8 @@
  * answered a second.
  *
  * --embed: texts from standard input, each ended by a NUL byte, one request
- * each; vectors to standard output as float32.
+ * each (or for --together so many); vectors to standard output as float32. Times from the start of the
+ * program to the first answer go to standard error, as JSON.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +26,10 @@
 #include "engine/engine.h"
 
 struct arguments {
-	const char *dir, *backend, *shapes;
+	const char *dir, *device, *backend, *dtype, *shapes;
 	uint32_t threads, batch_tokens, in_flight;
 	double seconds;
+	size_t together;
 	bool embed, lockstep;
 };
 
@@ -73,21 +75,65 @@ static int run_once(struct vac_engine *engine, struct vac_model *model,
 	return rc < 0 ? rc : 0;
 }
 
-static int embed_stdin(struct vac_engine *engine, struct vac_model *model)
+static int64_t program_start;
+
+static void print_stages(const struct vac_engine *engine, const struct vac_model *model, FILE *out)
+{
+	const struct vac_load_times *t = vac_model_load_times(model);
+	fprintf(out,
+		"{\"device\": \"%s\", \"load_ms\": {\"open\": %.1f, \"tokenizer\": %.1f, "
+		"\"device\": %.1f, \"map\": %.1f, \"read\": %.1f, \"pack\": %.1f, \"warm\": %.1f}",
+		vac_engine_description(engine), (double)t->open_ns * 1e-6,
+		(double)t->tokenizer_ns * 1e-6, (double)t->device_ns * 1e-6,
+		(double)t->map_ns * 1e-6, (double)t->read_ns * 1e-6, (double)t->pack_ns * 1e-6,
+		(double)t->warm_ns * 1e-6);
+}
+
+/* Texts from standard input; NULL when out of memory. The last buffer of getdelim
+ * stays with the last text. */
+static struct vac_input *read_texts(size_t *count)
+{
+	struct vac_input *inputs = NULL;
+	*count = 0;
+	for (;;) {
+		char *text = NULL;
+		size_t capacity = 0;
+		ssize_t length = getdelim(&text, &capacity, '\0', stdin);
+		if (length <= 0) {
+			free(text);
+			return inputs ? inputs : calloc(1, sizeof(*inputs));
+		}
+		struct vac_input *more = realloc(inputs, (*count + 1) * sizeof(*inputs));
+		if (!more)
+			return NULL;
+		inputs = more;
+		inputs[(*count)++] = (struct vac_input){
+			.text = text, .text_bytes = (size_t)length - (text[length - 1] == '\0')};
+	}
+}
+
+static int embed_stdin(struct vac_engine *engine, struct vac_model *model, size_t together)
 {
 	struct vac_error err = {0};
-	char *text = NULL;
-	size_t capacity = 0;
-	ssize_t length;
+	int64_t loaded = vac_now_ns();
+	size_t count;
 	int failed = 0;
-	while (!failed && (length = getdelim(&text, &capacity, '\0', stdin)) > 0) {
-		struct vac_input input = {.text = text, .text_bytes = (size_t)length};
-		input.text_bytes -= text[length - 1] == '\0';
-		if (run_once(engine, model, &input, 1, stdout, &err) < 0)
+	struct vac_input *inputs = read_texts(&count);
+	for (size_t i = 0; inputs && !failed && i < count; i += together) {
+		size_t some = count - i < together ? count - i : together;
+		if (run_once(engine, model, inputs + i, some, stdout, &err) < 0)
 			failed = fail("embedding", &err);
+		if (i == 0 && !failed) {
+			print_stages(engine, model, stderr);
+			fprintf(stderr, ", \"loaded_ms\": %.1f, \"first_answer_ms\": %.1f}\n",
+				(double)(loaded - program_start) * 1e-6,
+				(double)(vac_now_ns() - program_start) * 1e-6);
+		}
 	}
-	free(text);
-	return failed;
+	for (size_t i = 0; inputs && i < count; i++)
+		free((char *)(uintptr_t)inputs[i].text);
+	free(inputs);
+	return failed || !inputs;
 }
 
 /* One of --in-flight. */
@@ -197,12 +243,8 @@ static int time_shape(struct vac_engine *engine, struct vac_model *model, uint32
 static int time_shapes(struct vac_engine *engine, struct vac_model *model,
 		       const struct arguments *a)
 {
-	const struct vac_load_times *t = vac_model_load_times(model);
-	printf("{\"device\": \"%s\", \"load_ms\": {\"open\": %.1f, \"tokenizer\": %.1f, "
-	       "\"map\": %.1f, \"read\": %.1f, \"pack\": %.1f, \"warm\": %.1f}, \"shapes\": [\n",
-	       vac_engine_description(engine), (double)t->open_ns * 1e-6,
-	       (double)t->tokenizer_ns * 1e-6, (double)t->map_ns * 1e-6, (double)t->read_ns * 1e-6,
-	       (double)t->pack_ns * 1e-6, (double)t->warm_ns * 1e-6);
+	print_stages(engine, model, stdout);
+	printf(", \"shapes\": [\n");
 	fflush(stdout);
 	for (const char *at = a->shapes; *at;) {
 		unsigned sequences, tokens;
@@ -229,8 +271,12 @@ static int run(const struct arguments *a)
 	struct vac_engine *engine;
 	struct vac_model *model;
 	struct vac_error err = {0};
-	const struct vac_engine_options options = {
-		.backend = a->backend, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	struct vac_engine_options options = {
+		.dtype = a->dtype, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	if (vac_engine_parse_device(a->device, &options.backend, &options.device, &err) < 0)
+		return fail("device", &err);
+	if (a->backend)
+		options.backend = a->backend;
 	if (vac_engine_open(&engine, &options, &err) < 0)
 		return fail("open", &err);
 	int64_t start = vac_now_ns();
@@ -242,14 +288,17 @@ static int run(const struct arguments *a)
 	if (!failed && a->in_flight)
 		failed = time_flights(engine, model, a);
 	else if (!failed)
-		failed = a->embed ? embed_stdin(engine, model) : time_shapes(engine, model, a);
+		failed = a->embed ? embed_stdin(engine, model, a->together)
+				  : time_shapes(engine, model, a);
 	vac_engine_close(engine);
 	return failed;
 }
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {.backend = "cpu", .shapes = "1x16,1x128,32x128", .seconds = 1};
+	program_start = vac_now_ns();
+	struct arguments a = {
+		.device = "cpu", .shapes = "1x16,1x128,32x128", .seconds = 1, .together = 1};
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 		if (strcmp(argv[i], "--embed") == 0)
@@ -258,6 +307,12 @@ int main(int argc, char **argv)
 			a.lockstep = true;
 		else if (strcmp(argv[i], "--backend") == 0)
 			a.backend = value, i++;
+		else if (strcmp(argv[i], "--device") == 0)
+			a.device = value, i++;
+		else if (strcmp(argv[i], "--together") == 0)
+			a.together = (size_t)atoi(value) + (atoi(value) == 0), i++;
+		else if (strcmp(argv[i], "--dtype") == 0)
+			a.dtype = value, i++;
 		else if (strcmp(argv[i], "--shapes") == 0)
 			a.shapes = value, i++;
 		else if (strcmp(argv[i], "--threads") == 0)
@@ -272,9 +327,9 @@ int main(int argc, char **argv)
 			a.dir = argv[i];
 	}
 	if (!a.dir) {
-		fprintf(stderr, "usage: engine_bench MODEL_DIR [--backend cpu] [--threads N] "
-				"[--shapes 1x16,32x128] [--seconds 1] [--lockstep] [--embed] "
-				"[--in-flight N]\n");
+		fprintf(stderr, "usage: engine_bench MODEL_DIR [--device cpu] [--backend NAME] "
+				"[--dtype float16] [--threads N] [--shapes 1x16,32x128] [--seconds "
+				"1] [--lockstep] [--embed] [--in-flight N]\n");
 		return 2;
 	}
 	return run(&a);

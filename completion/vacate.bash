@@ -34,6 +34,7 @@ _vacate_values()
 	--models) COMPREPLY=($(compgen -d -- "$word")) ;;
 	--allow-no-key | --metrics-open) COMPREPLY=($(compgen -W "yes no" -- "$word")) ;;
 	--journal | --config | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
+	--device) COMPREPLY=($(compgen -W "auto cpu cuda:0" -- "$word")) ;;
 	--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
 	--model) COMPREPLY=($(compgen -W "$(_vacate_models)" -- "$word")) ;;
 	--sandbox) COMPREPLY=($(compgen -W "auto require off" -- "$word")) ;;

@@ -73,12 +73,18 @@ struct vacate_model;
 
 /* Zero-initialise, then set what is wanted: 0 and NULL are the defaults. */
 struct vacate_options {
-	const char *backend;       /* "cpu" (the default) or "reference" (plain C, slow) */
+	const char *backend;       /* NULL: the device's; or "reference" (plain C, slow) */
 	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* longest batch, in tokens; 0: the backend's choice */
+	const char *device;        /* "cpu" (the default), "cuda:0", ... */
+	const char *dtype;         /* of the computation: "float32" (all there is on a cpu), on a
+	                            * GPU "float16" (the default), "bfloat16" or "float32" */
 };
 
-/* options may be NULL. On error *out is untouched and nothing is left. */
+/* options may be NULL. On error *out is untouched and nothing is left. A GPU is
+ * not touched before the first load, and after the last unload nothing of this
+ * process is on it any more: the CUDA context is Vacate's own (never the primary
+ * one) and goes with the last model. */
 VACATE_API int vacate_open(struct vacate **out, const struct vacate_options *options,
 			   struct vac_error *err);
 /* Unloads what is still resident and closes the device. NULL is fine. */
@@ -125,7 +131,15 @@ struct vacate_receipt {
 	uint64_t rss_before_bytes;
 	uint64_t rss_after_bytes;
 	int64_t returned_bytes;     /* uss before - after */
-	uint64_t unaccounted_bytes; /* ledger_bytes not seen to go, 0 if all was */
+	uint64_t unaccounted_bytes; /* ledger_bytes not seen to go, 0 if all was: host */
+	/* On a GPU: its part of planned_bytes and ledger_bytes, and what the GPU's
+	 * management library (NVML) said of it, all processes together. */
+	uint64_t device_planned_bytes;
+	uint64_t device_ledger_bytes;
+	int device_measured; /* 0: no GPU, or NVML did not answer; what follows is 0 */
+	uint64_t device_used_before_bytes;
+	uint64_t device_used_after_bytes;
+	int device_listed; /* 1: this process is still listed there (other models) */
 };
 
 /* Gives the model's memory back, drops what libraries cached for it, and

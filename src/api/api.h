@@ -125,6 +125,17 @@ struct vac_worker_view {
 	pid_t pid;
 	uint32_t models;
 	struct vac_usage usage; /* valid when it was asked for */
+	bool vram_valid;
+	uint64_t vram_bytes; /* by NVML, its context included */
+};
+
+struct vac_gpu_view {
+	const char *device, *name, *uuid;
+	uint64_t total_bytes, used_bytes; /* by NVML, of all processes */
+	uint64_t planned_bytes;           /* of our models */
+	bool limit_valid;
+	uint64_t limit_bytes; /* what may be planned */
+	uint32_t processes;   /* that have a context there */
 };
 
 /* What came out. Pointers are the server's and live during the render call. */
@@ -141,6 +152,8 @@ struct vac_outcome {
 	size_t model_count;
 	const struct vac_worker_view *workers;
 	size_t worker_count;
+	const struct vac_gpu_view *gpus; /* PS */
+	size_t gpu_count;
 	const struct vac_usage *server_usage; /* PS */
 	const struct vac_host_memory *host;   /* PS */
 	/* UNLOAD, UNLOAD_ALL, RECEIPTS */

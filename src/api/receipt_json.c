@@ -28,6 +28,50 @@ static void put_processes(struct vac_buf *buf, const struct vac_receipt *receipt
 	vac_buf_putc(buf, '}');
 }
 
+static void put_device_memory(struct vac_buf *buf, const struct vac_device_memory *memory)
+{
+	if (!memory->valid) {
+		vac_buf_puts(buf, "null");
+		return;
+	}
+	vac_buf_puts(buf, "{\"used_bytes\":");
+	vac_put_u64(buf, memory->used_bytes);
+	vac_buf_puts(buf, ",\"listed\":");
+	vac_put_bool(buf, memory->listed);
+	vac_buf_puts(buf, ",\"process_bytes\":");
+	if (memory->process_bytes_valid)
+		vac_put_u64(buf, memory->process_bytes);
+	else
+		vac_buf_puts(buf, "null");
+	vac_buf_putc(buf, '}');
+}
+
+/* null on the CPUs, whose memory is the host's. */
+static void put_vram(struct vac_buf *buf, const struct vac_receipt *receipt)
+{
+	int64_t returned;
+
+	vac_buf_puts(buf, ",\"vram\":");
+	if (!receipt->on_device) {
+		vac_buf_puts(buf, "null");
+		return;
+	}
+	vac_buf_puts(buf, "{\"planned_bytes\":");
+	vac_put_u64(buf, receipt->device_planned_bytes);
+	vac_buf_puts(buf, ",\"ledger_bytes\":");
+	vac_put_u64(buf, receipt->device_ledger_bytes);
+	vac_buf_puts(buf, ",\"returned_bytes\":");
+	if (vac_receipt_device_returned(receipt, &returned))
+		vac_put_i64(buf, returned);
+	else
+		vac_buf_puts(buf, "null");
+	vac_buf_puts(buf, ",\"before\":");
+	put_device_memory(buf, &receipt->device_before);
+	vac_buf_puts(buf, ",\"after\":");
+	put_device_memory(buf, &receipt->device_after);
+	vac_buf_putc(buf, '}');
+}
+
 void vac_receipt_json(struct vac_buf *buf, const struct vac_receipt *receipt)
 {
 	vac_buf_puts(buf, "{\"id\":");
@@ -58,6 +102,7 @@ void vac_receipt_json(struct vac_buf *buf, const struct vac_receipt *receipt)
 	} else { /* not measured is not 0 */
 		vac_buf_puts(buf, ",\"returned_bytes\":null,\"unaccounted_bytes\":null");
 	}
+	put_vram(buf, receipt);
 	put_processes(buf, receipt);
 	vac_buf_puts(buf, ",\"page_cache_bytes\":");
 	if (receipt->page_cache_valid)

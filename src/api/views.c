@@ -184,6 +184,19 @@ static void put_host(struct vac_buf *buf, const struct vac_host_memory *host)
 	vac_buf_putc(buf, '}');
 }
 
+static void put_gpu(struct vac_buf *buf, const struct vac_gpu_view *gpu, bool more)
+{
+	put_text_member(buf, more ? ",{\"device\":" : "{\"device\":", gpu->device);
+	put_text_member(buf, ",\"name\":", gpu->name);
+	put_text_member(buf, ",\"uuid\":", gpu->uuid);
+	put_member(buf, ",\"total_bytes\":", gpu->total_bytes);
+	put_member(buf, ",\"used_bytes\":", gpu->used_bytes);
+	put_member(buf, ",\"planned_bytes\":", gpu->planned_bytes);
+	put_member_or_null(buf, ",\"limit_bytes\":", gpu->limit_valid, gpu->limit_bytes);
+	put_member(buf, ",\"processes\":", gpu->processes);
+	vac_buf_putc(buf, '}');
+}
+
 void vac_put_ps(struct vac_buf *buf, const struct vac_outcome *outcome)
 {
 	vac_buf_putc(buf, '{');
@@ -199,8 +212,12 @@ void vac_put_ps(struct vac_buf *buf, const struct vac_outcome *outcome)
 		put_member(buf, ",\"models\":", worker->models);
 		vac_buf_puts(buf, ",\"usage\":");
 		vac_put_usage(buf, &worker->usage);
+		put_member_or_null(buf, ",\"vram_bytes\":", worker->vram_valid, worker->vram_bytes);
 		vac_buf_putc(buf, '}');
 	}
+	vac_buf_puts(buf, "],\"gpus\":[");
+	for (size_t i = 0; i < outcome->gpu_count; i++)
+		put_gpu(buf, &outcome->gpus[i], i > 0);
 	/* This code runs in the server. */
 	put_member(buf, "],\"server\":{\"pid\":", (uint64_t)getpid());
 	vac_buf_puts(buf, ",\"usage\":");

@@ -45,6 +45,7 @@ extern const struct vac_command vac_command_events;
 extern const struct vac_command vac_command_run;
 extern const struct vac_command vac_command_serve;
 extern const struct vac_command vac_command_config;
+extern const struct vac_command vac_command_doctor;
 
 /* An option "--name" (flag is set) or "--name VALUE", "--name=VALUE" (value is
  * set, to a pointer into argv). Exactly one of the two is not NULL. */

@@ -300,6 +300,16 @@ const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEX
 	return vac_reply_number(object, name, &ms) ? vac_format_ms(to, ms) : "-";
 }
 
+const char *vac_reply_vram(const json_t *model, char to[VAC_TEXT_BYTES])
+{
+	const json_t *plan = json_object_get(model, "plan");
+	int64_t bytes;
+
+	if (!vac_reply_number(plan, "device_bytes", &bytes) || bytes <= 0)
+		return NULL;
+	return vac_reply_bytes(plan, "device_bytes", to);
+}
+
 enum vac_color vac_state_color(const char *state)
 {
 	if (!state || strcmp(state, "absent") == 0)

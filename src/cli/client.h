@@ -77,6 +77,9 @@ const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_
 const char *vac_reply_bytes(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 const char *vac_reply_ms(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 
+/* What a model takes on a device with memory of its own, NULL: nothing. */
+const char *vac_reply_vram(const json_t *model, char to[VAC_TEXT_BYTES]);
+
 /* The colour of a model's state; NULL is fine. */
 enum vac_color vac_state_color(const char *state);
 /* A receipt as a person reads it (receipt_text.c). 0 or -ENOMEM. */

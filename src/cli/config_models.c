@@ -364,6 +364,7 @@ int vac_config_settle_models(struct vac_config *config)
 		return -ENOMEM;
 	options->model_defaults.keep_alive_ms = options->keep_alive_ms;
 	options->model_defaults.min_resident_ms = options->min_resident_ms;
+	options->model_defaults.device = options->device;
 	for (const struct vac_config_model *model = config->models; model; model = model->next)
 		settle(config, model, &models[count++]);
 	for (size_t i = 0; i < config->pin_count; i++)

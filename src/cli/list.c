@@ -8,6 +8,7 @@ enum {
 	COLUMN_NAME,
 	COLUMN_STATE,
 	COLUMN_RAM,
+	COLUMN_VRAM,
 	COLUMN_PARAMETERS,
 	COLUMN_DIMENSIONS,
 	COLUMN_TOKENS,
@@ -21,6 +22,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_NAME] = {.header = "NAME", .shrink = true},
 	[COLUMN_STATE] = {.header = "STATE"},
 	[COLUMN_RAM] = {.header = "RAM", .right = true},
+	[COLUMN_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 	[COLUMN_PARAMETERS] = {.header = "PARAMS", .right = true, .rank = 1},
 	[COLUMN_DIMENSIONS] = {.header = "DIM", .right = true, .rank = 2},
 	[COLUMN_TOKENS] = {.header = "TOKENS", .right = true, .rank = 3},
@@ -31,7 +33,8 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 
 static void add_model(struct vac_table *table, const json_t *model)
 {
-	char ram[VAC_TEXT_BYTES], parameters[VAC_TEXT_BYTES], dimensions[VAC_TEXT_BYTES];
+	char ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES], parameters[VAC_TEXT_BYTES],
+		dimensions[VAC_TEXT_BYTES];
 	char tokens[VAC_TEXT_BYTES];
 	const char *texts[COLUMN_COUNT] = {NULL};
 	char *aliases = vac_reply_texts(model, "aliases");
@@ -40,6 +43,7 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
 	texts[COLUMN_STATE] = vac_reply_text(model, "state");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
+	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
 	if (vac_reply_number(model, "parameters", &count) && count >= 0)
 		texts[COLUMN_PARAMETERS] = vac_format_count(parameters, (uint64_t)count);
 	texts[COLUMN_DIMENSIONS] = vac_reply_count(model, "embedding_dimensions", dimensions);
@@ -93,7 +97,9 @@ const struct vac_command vac_command_list = {
 	.name = "list",
 	.arguments = "[options]",
 	.summary = "Lists the models on disk",
-	.details = "RAM is what a model takes when it is alone on its worker, as planned from its\n"
-		   "files; \"-\" stands for what is not known yet (`vacate plan MODEL` finds out).",
+	.details =
+		"RAM and VRAM are what a model takes when it is alone on its worker, as planned\n"
+		"from its files; \"-\" stands for what is not known yet (`vacate plan MODEL` finds "
+		"out).",
 	.run = run,
 };

@@ -11,11 +11,12 @@ enum {
 	COLUMN_STATE,
 	COLUMN_DEVICE,
 	COLUMN_RAM,
+	COLUMN_VRAM,
 	COLUMN_WORKER,
 	COLUMN_REQUESTS,
 	COLUMN_IDLE,
 	COLUMN_UNTIL,
-	COLUMN_PRIORITY, /* this and the next: only where there is one */
+	COLUMN_PRIORITY,
 	COLUMN_ALIASES,
 	COLUMN_COUNT
 };
@@ -25,12 +26,13 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_STATE] = {.header = "STATE"},
 	[COLUMN_DEVICE] = {.header = "DEVICE", .rank = 3},
 	[COLUMN_RAM] = {.header = "RAM", .right = true},
+	[COLUMN_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 	[COLUMN_WORKER] = {.header = "WORKER", .right = true, .rank = 2},
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
 	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
-	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .rank = 5},
-	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6},
+	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .rank = 5, .maybe = true},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6, .maybe = true},
 };
 
 enum {
@@ -41,6 +43,7 @@ enum {
 	PROCESS_USS,
 	PROCESS_PSS,
 	PROCESS_RSS,
+	PROCESS_VRAM,
 	PROCESS_COUNT
 };
 
@@ -52,6 +55,7 @@ static const struct vac_column process_columns[PROCESS_COUNT] = {
 	[PROCESS_USS] = {.header = "USS", .right = true},
 	[PROCESS_PSS] = {.header = "PSS", .right = true, .rank = 1},
 	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
+	[PROCESS_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 };
 
 /* "loading 45%", else the state as it is. */
@@ -71,54 +75,12 @@ static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 	return to;
 }
 
-/* Which columns there are: the last two only where a model has something to say. */
-struct layout {
-	struct vac_column columns[COLUMN_COUNT];
-	size_t from[COLUMN_COUNT];
-	size_t count;
-};
-
-static bool any_priority(const json_t *models)
-{
-	const json_t *model;
-	int64_t priority;
-	size_t i;
-
-	json_array_foreach(models, i, model)
-	{
-		if (vac_reply_number(model, "priority", &priority) && priority != 0)
-			return true;
-	}
-	return false;
-}
-
-static void lay_out(struct layout *layout, const json_t *models)
-{
-	layout->count = 0;
-	for (size_t i = 0; i < COLUMN_COUNT; i++) {
-		if ((i == COLUMN_PRIORITY && !any_priority(models)) ||
-		    (i == COLUMN_ALIASES && !vac_reply_any_texts(models, "aliases")))
-			continue;
-		layout->columns[layout->count] = columns[i];
-		layout->from[layout->count++] = i;
-	}
-}
-
-static void put_row(struct vac_table *table, const struct layout *layout, const char *const *texts)
-{
-	const char *shown[COLUMN_COUNT];
-
-	for (size_t i = 0; i < layout->count; i++)
-		shown[i] = texts[layout->from[i]];
-	vac_table_row(table, shown);
-}
-
 /* "4242", and of a worker that is the model's alone "4242 own". */
 static const char *worker_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
 	const char *pid = vac_reply_count(model, "worker_pid", to);
 
-	if (pid && json_is_true(json_object_get(model, "isolate")))
+	if (pid && vac_reply_flag(model, "isolate"))
 		snprintf(to + strlen(to), VAC_TEXT_BYTES - strlen(to), " own");
 	return pid;
 }
@@ -129,12 +91,13 @@ static const char *until_text(const json_t *model, const char *state, char to[VA
 	if (!state || strcmp(state, "resident") != 0 ||
 	    !json_is_null(json_object_get(model, "expires_ms")))
 		return vac_reply_ms(model, "expires_ms", to);
-	return json_is_true(json_object_get(model, "pinned")) ? "pinned" : "forever";
+	return vac_reply_flag(model, "pinned") ? "pinned" : "forever";
 }
 
-static void add_model(struct vac_table *table, const struct layout *layout, const json_t *model)
+static void add_model(struct vac_table *table, const json_t *model)
 {
-	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], pid[VAC_TEXT_BYTES];
+	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
+	char pid[VAC_TEXT_BYTES];
 	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
 	char priority[VAC_TEXT_BYTES];
 	const char *name = vac_reply_text(model, "state");
@@ -146,16 +109,17 @@ static void add_model(struct vac_table *table, const struct layout *layout, cons
 	texts[COLUMN_STATE] = state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
+	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
 	texts[COLUMN_WORKER] = worker_text(model, pid);
 	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
 	texts[COLUMN_UNTIL] = until_text(model, name, until);
-	if (vac_reply_number(model, "priority", &number)) {
+	if (vac_reply_number(model, "priority", &number) && number != 0) {
 		snprintf(priority, sizeof(priority), "%" PRId64, number);
 		texts[COLUMN_PRIORITY] = priority;
 	}
 	texts[COLUMN_ALIASES] = aliases;
-	put_row(table, layout, texts);
+	vac_table_row(table, texts);
 	free(aliases);
 	vac_table_color(table, COLUMN_STATE, vac_state_color(name));
 }
@@ -164,7 +128,8 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 {
 	const json_t *usage = json_object_get(process, "usage");
 	char pid[VAC_TEXT_BYTES], models[VAC_TEXT_BYTES], uss[VAC_TEXT_BYTES];
-	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES];
+	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
+	int64_t bytes;
 	const char *texts[PROCESS_COUNT] = {NULL};
 
 	texts[PROCESS_ROLE] = role;
@@ -174,12 +139,13 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
 	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
 	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
+	if (vac_reply_number(process, "vram_bytes", &bytes))
+		texts[PROCESS_VRAM] = vac_reply_bytes(process, "vram_bytes", vram);
 	vac_table_row(table, texts);
 }
 
 static int print_models(const struct vac_terminal *terminal, const json_t *models)
 {
-	struct layout layout;
 	struct vac_table table;
 	const json_t *model;
 	size_t i;
@@ -187,9 +153,8 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 
 	if (json_array_size(models) == 0)
 		return vac_print_line(terminal, "no model is loaded");
-	lay_out(&layout, models);
-	vac_table_init(&table, layout.columns, layout.count);
-	json_array_foreach(models, i, model) add_model(&table, &layout, model);
+	vac_table_init(&table, columns, COLUMN_COUNT);
+	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);
 	return rc;
@@ -254,6 +219,30 @@ static int print_unconfined(const struct vac_terminal *terminal, const json_t *w
 	return 0;
 }
 
+/* "cuda:0: 2.1 GiB of 79.6 GiB used, 1 process, NVIDIA H100 80GB HBM3" */
+static int print_gpus(const struct vac_terminal *terminal, const json_t *gpus)
+{
+	char used[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES];
+	const json_t *gpu;
+	int64_t count;
+	size_t i;
+
+	json_array_foreach(gpus, i, gpu)
+	{
+		const char *device = vac_reply_text(gpu, "device");
+		const char *name = vac_reply_text(gpu, "name");
+
+		if (!vac_reply_number(gpu, "processes", &count))
+			count = 0;
+		if (vac_print_line(terminal, "%s: %s of %s used, %lld process%s, %s",
+				   device ? device : "-", vac_reply_bytes(gpu, "used_bytes", used),
+				   vac_reply_bytes(gpu, "total_bytes", total), (long long)count,
+				   count == 1 ? "" : "es", name ? name : "-") != 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int print_host(const struct vac_terminal *terminal, const json_t *host)
 {
 	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
@@ -298,6 +287,8 @@ static int run(const struct vac_command *command, int argc, char **argv)
 		rc = print_unconfined(&terminal, json_object_get(reply, "workers"));
 	if (rc == 0)
 		rc = print_host(&terminal, json_object_get(reply, "host"));
+	if (rc == 0)
+		rc = print_gpus(&terminal, json_object_get(reply, "gpus"));
 	json_decref(reply);
 	if (rc != 0)
 		vac_complain(command, "out of memory for the table");
@@ -308,8 +299,10 @@ const struct vac_command vac_command_ps = {
 	.name = "ps",
 	.arguments = "[options]",
 	.summary = "Shows the models in memory and the processes that hold them",
-	.details = "RAM is the plan of a model; USS is what a process has for itself alone, as\n"
-		   "measured now; UNTIL is the time to its unload when no request comes;\n"
-		   "\"own\" behind a worker's number: no other model is on it.",
+	.details =
+		"RAM and VRAM are the plan of a model. USS is what a process has for itself alone\n"
+		"and its VRAM what NVML says, both as measured now; UNTIL is the time to the\n"
+		"model's unload when no request comes;\n"
+		"\"own\" behind a worker's number: no other model is on it.",
 	.run = run,
 };

@@ -65,6 +65,28 @@ static int print_amount(const struct vac_terminal *terminal, const char *what, c
 	return rc;
 }
 
+/* Nothing for a model that was on the CPUs. */
+static int print_vram(const struct vac_terminal *terminal, const json_t *vram)
+{
+	const json_t *before = json_object_get(vram, "before"),
+		     *after = json_object_get(vram, "after");
+	char had[VAC_TEXT_BYTES], has[VAC_TEXT_BYTES], change[VAC_TEXT_BYTES];
+	int64_t used_before, used_after;
+
+	if (!json_is_object(vram))
+		return 0;
+	if (!vac_reply_number(before, "used_bytes", &used_before) ||
+	    !vac_reply_number(after, "used_bytes", &used_after) || used_before < 0 ||
+	    used_after < 0)
+		return vac_print_line(terminal, "  %-14s  not measured", "VRAM");
+	vac_format_bytes(had, (uint64_t)used_before);
+	vac_format_bytes(has, (uint64_t)used_after);
+	vac_format_signed_bytes(change, used_after - used_before, 1);
+	return vac_print_line(
+		terminal, "  %-14s  %9s -> %s (%s), worker %s", "VRAM used", had, has, change,
+		vac_reply_flag(after, "listed") ? "still listed" : "not listed any more");
+}
+
 /* What the measurement says came back, and what it did not see come back. */
 static int print_balance(const struct vac_terminal *terminal, const json_t *receipt)
 {
@@ -111,6 +133,8 @@ int vac_print_receipt(const struct vac_terminal *terminal, const json_t *receipt
 		rc = print_usage(terminal, who, worker, exited ? "exited" : NULL);
 	if (rc == 0)
 		rc = print_usage(terminal, "server", json_object_get(receipt, "server"), NULL);
+	if (rc == 0)
+		rc = print_vram(terminal, json_object_get(receipt, "vram"));
 	if (rc == 0)
 		rc = print_balance(terminal, receipt);
 	if (rc != 0)

@@ -382,6 +382,7 @@ static int unload(struct run *r, const char *dir, struct vac_error *err)
 		return rc;
 	vac_client_stop(&r->worker);
 	receipt->ledger_bytes = unloaded.freed_bytes;
+	receipt->device_ledger_bytes = unloaded.freed_device_bytes;
 	receipt->worker_exited = true;
 	receipt->worker_after.valid = true;
 	if (vac_meter_process(0, &receipt->server_after, NULL) < 0)
@@ -460,7 +461,7 @@ static int parse_number(const struct vac_command *command, const char *option, c
 
 /* What the command line and the environment say. */
 struct settings {
-	const char *models, *backend, *threads, *dimensions, *sandbox;
+	const char *models, *device, *backend, *threads, *dimensions, *sandbox;
 	bool json, no_truncate, drop_cache;
 };
 
@@ -470,7 +471,9 @@ static int parse_settings(const struct vac_command *command, struct settings *s,
 	const struct vac_option options[] = {
 		{"models", "DIRS", "where models lie besides the HuggingFace cache (a:b)", NULL,
 		 &s->models},
-		{"backend", "NAME", "cpu, or reference (plain C, slow)", NULL, &s->backend},
+		{"device", "NAME", "cpu (the default), or cuda:0 and so on", NULL, &s->device},
+		{"backend", "NAME", "the device's own, or reference (plain C, slow)", NULL,
+		 &s->backend},
 		{"threads", "N", "of the compute team", NULL, &s->threads},
 		{"sandbox", "MODE", "of the worker: auto, require or off (auto)", NULL,
 		 &s->sandbox},
@@ -498,6 +501,7 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	if (s->sandbox && *s->sandbox && vac_sandbox_parse(s->sandbox, &spawn->sandbox) != 0)
 		return vac_usage_error(r->command, "--sandbox takes auto, require or off, not '%s'",
 				       s->sandbox);
+	spawn->device = s->device ? s->device : "cpu";
 	spawn->backend = s->backend;
 	r->options.task = VAC_TASK_EMBED;
 	r->options.truncation = s->no_truncate ? VAC_TRUNCATE_NONE : VAC_TRUNCATE_RIGHT;
@@ -505,7 +509,7 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	r->next_task = r->next_answer = 1;
 	r->receipt.id = 1;
 	r->receipt.reason = VAC_UNLOAD_SHUTDOWN;
-	snprintf(r->receipt.device, sizeof(r->receipt.device), "cpu");
+	snprintf(r->receipt.device, sizeof(r->receipt.device), "%s", spawn->device);
 	return VAC_CONTINUE;
 }
 

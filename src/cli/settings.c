@@ -12,11 +12,11 @@
 #define OF(member) offsetof(struct vac_model_settings, member)
 
 static const struct vac_choice backends = {{"cpu", "reference"}, "takes cpu or reference"};
-/* What the one backend that there is can do. */
-static const struct vac_choice devices = {{"cpu"}, "takes cpu, the only device there is"};
 static const struct vac_choice sandboxes = {{"auto", "require", "off"},
 					    "takes auto, require or off"};
-static const struct vac_choice dtypes = {{"float32"}, "takes float32"};
+/* What a device can do of these its worker knows. */
+static const struct vac_choice dtypes = {{"float32", "float16", "bfloat16"},
+					 "takes float32, float16 or bfloat16"};
 
 const struct vac_setting vac_server_setting_table[] = {
 	{"config", "FILE", "to read settings from (" VAC_CONFIG_SYSTEM_FILE "); none: no file",
@@ -36,6 +36,8 @@ const struct vac_setting vac_server_setting_table[] = {
 	 AT(keep_alive_ms), "5m", .reloads = true},
 	{"ram", "SIZE", "that models may take: 80%, 12GB (80%)", VAC_SET_SIZE, AT(ram), "80%",
 	 VAC_BOUND_POSITIVE, .reloads = true},
+	{"vram", "SIZE", "that models may take of each GPU (90%)", VAC_SET_SIZE, AT(vram), "90%",
+	 VAC_BOUND_POSITIVE, .reloads = true},
 	{"headroom", "SIZE", "of free memory that no load takes: 512MiB, 5% (5%)", VAC_SET_SIZE,
 	 AT(headroom), "5%", .reloads = true},
 	{"pin", "MODEL", "once loaded, it stays; may be repeated", VAC_SET_NAMES, .reloads = true},
@@ -45,6 +47,8 @@ const struct vac_setting vac_server_setting_table[] = {
 	 AT(turn_ms), "1s", VAC_BOUND_NOT_NEGATIVE, .reloads = true},
 	{"timeout", "TIME", "for a request to be answered (5m); -1: none", VAC_SET_TIME,
 	 AT(request_timeout_ms), "5m", VAC_BOUND_NOT_ZERO, .reloads = true},
+	{"device", "NAME", "for models: auto (a GPU if there is one), cpu, cuda:N (auto)",
+	 VAC_SET_DEVICE, AT(device), "auto", .reloads = true},
 	{"threads", "N", "of a worker's compute team (as many as CPUs)", VAC_SET_COUNT,
 	 AT(threads)},
 	{"backend", "NAME", "cpu, or reference (plain C, slow)", VAC_SET_CHOICE, AT(backend),
@@ -97,7 +101,7 @@ const struct vac_setting vac_model_setting_table[] = {
 	 OF(keep_alive_ms)},
 	{"min-resident", "TIME", "it is not evicted sooner", VAC_SET_TIME, OF(min_resident_ms),
 	 .bound = VAC_BOUND_NOT_NEGATIVE},
-	{"device", "NAME", "where it is loaded", VAC_SET_CHOICE, OF(device), .choice = &devices},
+	{"device", "NAME", "where it is loaded: auto, cpu, cuda:N", VAC_SET_DEVICE, OF(device)},
 	{"dtype", "NAME", "that it is computed in", VAC_SET_CHOICE, OF(dtype), .choice = &dtypes},
 	{"isolate", "yes|no", "it has a worker of its own", VAC_SET_BOOL, OF(isolate), "no"},
 	{"max-batch-tokens", "N", "of one batch", VAC_SET_COUNT, OF(max_batch_tokens),
@@ -252,6 +256,19 @@ static const char *fill_bool(void *to, const char *text)
 	return "takes yes or no";
 }
 
+/* Whether there is such a device is the server's to find out. */
+static const char *fill_device(void *to, const char *text)
+{
+	unsigned long long number;
+
+	*(const char **)to = text;
+	if (strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0 ||
+	    (strncmp(text, "cuda:", 5) == 0 && (text[5] != '0' || !text[6]) &&
+	     parse_number(text + 5, 63, &number)))
+		return NULL;
+	return "takes auto, cpu, or a GPU such as cuda:0";
+}
+
 static const char *fill_choice(const struct vac_choice *choice, void *to, const char *text)
 {
 	for (const char *const *word = choice->words; *word; word++) {
@@ -291,6 +308,8 @@ const char *vac_setting_fill(const struct vac_setting *setting, void *base, cons
 		return fill_bool(to, text);
 	case VAC_SET_CHOICE:
 		return fill_choice(setting->choice, to, text);
+	case VAC_SET_DEVICE:
+		return fill_device(to, text);
 	case VAC_SET_LEVEL:
 		return vac_log_parse_level(text, to) == 0 ? NULL
 							  : "takes error, warn, info or debug";
@@ -340,6 +359,7 @@ bool vac_setting_same(const struct vac_setting *setting, const void *a, const vo
 	case VAC_SET_TEXT:
 	case VAC_SET_ANY:
 	case VAC_SET_FILE:
+	case VAC_SET_DEVICE:
 	case VAC_SET_CHOICE: {
 		const char *x = *(const char *const *)(const void *)left;
 		const char *y = *(const char *const *)(const void *)right;

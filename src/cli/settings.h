@@ -25,6 +25,7 @@ enum vac_setting_kind {
 	VAC_SET_BOOL,   /* bool */
 	VAC_SET_CHOICE, /* const char *, one of choice */
 	VAC_SET_LEVEL,  /* enum vac_log_level */
+	VAC_SET_DEVICE, /* const char *: auto, cpu, cuda:N */
 	VAC_SET_DIRS,   /* a:b, or several times; the configuration keeps the list */
 	VAC_SET_NAMES,  /* several times; in a file also "a, b" */
 	VAC_SET_CONFIG, /* the file itself: never in it */

@@ -148,6 +148,17 @@ static int next_to_drop(const struct vac_table *table, const struct layout *layo
 	return found;
 }
 
+static bool is_empty(const struct vac_table *table, size_t column)
+{
+	for (size_t row = 0; row < table->row_count; row++) {
+		const char *text = table->cells[row * table->column_count + column].text;
+
+		if (text && strcmp(text, "-") != 0)
+			return false;
+	}
+	return true;
+}
+
 static void plan_layout(const struct vac_table *table, struct layout *layout, size_t width)
 {
 	struct layout natural = {{0}};
@@ -155,6 +166,8 @@ static void plan_layout(const struct vac_table *table, struct layout *layout, si
 	for (size_t i = 0; i < table->column_count; i++) {
 		size_t *at = &natural.widths[i];
 
+		if (table->columns[i].maybe && is_empty(table, i))
+			continue;
 		*at = vac_text_columns(table->columns[i].header);
 		for (size_t row = 0; row < table->row_count; row++) {
 			const struct vac_cell *cell = &table->cells[row * table->column_count + i];

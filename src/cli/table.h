@@ -38,6 +38,7 @@ struct vac_column {
 	const char *header;
 	bool right;  /* aligned to the right, as numbers are */
 	bool shrink; /* may lose its middle */
+	bool maybe;  /* left out where every row has "-" */
 	int rank;    /* 0: always shown; the highest rank is left out first */
 };
 

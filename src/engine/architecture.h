@@ -32,7 +32,7 @@ struct vac_architecture {
 	/* Computes the last hidden states, [rows x hidden] somewhere in scratch.
 	 * Calls between(ctx), which may be NULL, between layers. */
 	int (*run)(struct vac_network *network, const struct vac_tokens *tokens, void *scratch,
-		   void (*between)(void *ctx), void *ctx, const float **out, struct vac_error *err);
+		   void (*between)(void *ctx), void *ctx, const void **out, struct vac_error *err);
 };
 
 extern const struct vac_architecture vac_architecture_bert;

@@ -94,6 +94,10 @@ int vac_backend_find(const char *name, const struct vac_backend **out, struct va
 		return vac_fail(err, VAC_E_INVALID,
 				"backend \"%.32s\" is not a name of small letters and digits",
 				name);
+	snprintf(symbol, sizeof(symbol), "vac_backend_%s", name);
+	*out = dlsym(RTLD_DEFAULT, symbol);
+	if (*out)
+		return 0;
 	search(&s);
 	if (!s.module && *s.refused)
 		return vac_fail(err, VAC_E_NOT_FOUND, "backend %s does not load: %s", name,
@@ -103,7 +107,6 @@ int vac_backend_find(const char *name, const struct vac_backend **out, struct va
 				"backend %s: no libvacate-%s.so in %s; set VACATE_BACKEND_PATH to "
 				"its directory",
 				name, name, s.looked);
-	snprintf(symbol, sizeof(symbol), "vac_backend_%s", name);
 	*out = dlsym(s.module, symbol);
 	if (!*out)
 		return vac_fail(err, VAC_E_INTERNAL, "libvacate-%s.so does not export %s", name,

@@ -10,6 +10,7 @@
  * that the model computes in batch_target_ms at its measured speed; one
  * sequence always fits. On the engine's thread.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -74,28 +75,19 @@ static uint32_t budget_tokens(const struct vac_engine *engine, const struct vac_
 	return tokens < model->max_batch_tokens ? (uint32_t)tokens : model->max_batch_tokens;
 }
 
-/* Moves sequences from the model's queue into the batch and their tokens to
- * the device. */
+/* Moves sequences from the model's queue into the batch. */
 static void fill_batch(struct vac_engine *engine, struct vac_model *model)
 {
 	struct vac_batch *batch = &engine->batch;
-	const struct vac_scratch_layout *l = &model->layout;
-	uint8_t *base = engine->scratch->base;
 	uint32_t budget = budget_tokens(engine, model);
 	batch->number++;
 	batch->count = batch->rows = batch->longest = 0;
 	batch->starts[0] = 0;
-	while (model->queue_first && batch->count < l->sequences) {
+	while (model->queue_first && batch->count < model->layout.sequences) {
 		struct vac_job *job = model->queue_first;
-		uint32_t start = job->starts[job->taken];
-		uint32_t length = job->starts[job->taken + 1] - start;
+		uint32_t length = job->starts[job->taken + 1] - job->starts[job->taken];
 		if (batch->count && batch->rows + length > budget)
 			break;
-		engine->backend->upload(
-			engine->compute, base + l->ids + batch->rows * sizeof(int32_t),
-			job->ids.data + start * sizeof(int32_t), length * sizeof(int32_t));
-		engine->backend->upload(engine->compute, base + l->types + batch->rows,
-					job->types.data + start, length);
 		batch->entries[batch->count++] =
 			(struct vac_batch_entry){.job = job, .index = job->taken++};
 		batch->rows += length;
@@ -109,24 +101,58 @@ static void fill_batch(struct vac_engine *engine, struct vac_model *model)
 	}
 }
 
-static int compute_batch(struct vac_engine *engine, struct vac_model *model, const float **out,
-			 struct vac_error *err)
+static size_t align_up(size_t bytes)
+{
+	return (bytes + 63) / 64 * 64;
+}
+
+uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences)
+{
+	return align_up(rows * sizeof(int32_t)) + align_up(rows) +
+	       (sequences + 1) * sizeof(uint32_t);
+}
+
+/* Lays the batch's tokens out, in the scratch at last. */
+static void put_tokens(struct vac_engine *engine, struct vac_tokens *tokens)
 {
 	const struct vac_batch *batch = &engine->batch;
-	const struct vac_scratch_layout *l = &model->layout;
-	uint8_t *base = engine->scratch->base;
-	const float *hidden;
-	const struct vac_tokens tokens = {
+	const struct vac_backend_device *device = engine->backend->device;
+	uint8_t *base = engine->scratch->base, *to = device ? batch->input : base;
+	size_t types = align_up(batch->rows * sizeof(int32_t)), starts = types;
+	starts += align_up(batch->rows);
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct vac_job *job = batch->entries[i].job;
+		uint32_t row = batch->starts[i], length = batch->starts[i + 1] - row;
+		uint32_t from = job->starts[batch->entries[i].index];
+		memcpy(to + row * sizeof(int32_t), job->ids.data + from * sizeof(int32_t),
+		       length * sizeof(int32_t));
+		memcpy(to + types + row, job->types.data + from, length);
+	}
+	memcpy(to + starts, batch->starts, (batch->count + 1) * sizeof(uint32_t));
+	if (device)
+		device->upload(engine->compute, base, to,
+			       vac_batch_input_bytes(batch->rows, batch->count));
+	*tokens = (struct vac_tokens){
 		.rows = batch->rows,
 		.sequences = batch->count,
 		.longest = batch->longest,
-		.ids = (const int32_t *)(const void *)(base + l->ids),
-		.types = base + l->types,
-		.starts = (const uint32_t *)(const void *)(base + l->starts),
+		.ids = (const int32_t *)(const void *)base,
+		.types = base + types,
+		.starts = (const uint32_t *)(const void *)(base + starts),
 		.host_starts = batch->starts,
 	};
-	engine->backend->upload(engine->compute, base + l->starts, batch->starts,
-				(batch->count + 1) * sizeof(uint32_t));
+}
+
+static int compute_batch(struct vac_engine *engine, struct vac_model *model, const float **out,
+			 struct vac_error *err)
+{
+	const struct vac_backend_device *device = engine->backend->device;
+	const struct vac_scratch_layout *l = &model->layout;
+	struct vac_batch *batch = &engine->batch;
+	uint8_t *base = engine->scratch->base;
+	struct vac_tokens tokens;
+	const void *hidden;
+	put_tokens(engine, &tokens);
 	engine->backend->workspace(engine->compute, base + l->workspace,
 				   engine->scratch->bytes - l->workspace);
 	int rc = model->network->architecture->run(model->network, &tokens, base + l->activations,
@@ -134,9 +160,52 @@ static int compute_batch(struct vac_engine *engine, struct vac_model *model, con
 						   err);
 	if (rc == 0)
 		rc = vac_head_run(&model->head, &tokens, hidden, base + l->head, out, err);
+	if (rc == 0 && device) {
+		device->download(engine->compute, batch->results, *out,
+				 (size_t)batch->count * model->head.width * sizeof(float));
+		*out = batch->results;
+	}
 	if (rc == 0)
 		rc = engine->backend->synchronize(engine->compute, err);
 	return rc;
+}
+
+static int grow(void **buffer, uint64_t *have, uint64_t bytes, struct vac_error *err)
+{
+	if (bytes <= *have)
+		return 0;
+	void *grown = realloc(*buffer, bytes);
+	if (!grown)
+		return vac_fail_nomem(err, "a batch on its way to the device", bytes);
+	*buffer = grown;
+	*have = bytes;
+	return 0;
+}
+
+int vac_batch_reserve(struct vac_model *model, struct vac_error *err)
+{
+	struct vac_batch *batch = &model->engine->batch;
+	const struct vac_scratch_layout *l = &model->layout;
+	void *input = batch->input, *results = batch->results;
+	if (!model->engine->backend->device)
+		return 0;
+	int rc = grow(&input, &batch->input_bytes, vac_batch_input_bytes(l->rows, l->sequences),
+		      err);
+	batch->input = input;
+	if (rc == 0)
+		rc = grow(&results, &batch->results_bytes,
+			  (uint64_t)l->sequences * model->head.width * sizeof(float), err);
+	batch->results = results;
+	return rc;
+}
+
+void vac_batch_free(struct vac_batch *batch)
+{
+	free(batch->input);
+	free(batch->results);
+	batch->input = NULL;
+	batch->results = NULL;
+	batch->input_bytes = batch->results_bytes = 0;
 }
 
 /* The model's speed, mostly that of its last large batches: small ones are
@@ -153,12 +222,11 @@ static void learn_speed(struct vac_model *model, uint32_t rows, int64_t ns)
 		model->tokens_per_second += weight * (speed - model->tokens_per_second);
 }
 
-static void take_result(struct vac_engine *engine, const struct vac_batch_entry *entry,
-			const float *from)
+static void take_result(const struct vac_batch_entry *entry, const float *from)
 {
 	struct vac_job *job = entry->job;
 	float *to = job->vectors + (size_t)entry->index * job->dimensions;
-	engine->backend->download(engine->compute, to, from, job->dimensions * sizeof(float));
+	memcpy(to, from, job->dimensions * sizeof(float));
 	/* A model that normalizes does so before dimensions are dropped; doing it
 	 * once, after, gives the same direction and length 1. */
 	if (job->normalize)
@@ -184,8 +252,7 @@ static void deliver(struct vac_engine *engine, const struct vac_model *model, in
 			job->started = true;
 		}
 		if (rc == 0)
-			take_result(engine, &batch->entries[i],
-				    vectors + (size_t)i * model->head.width);
+			take_result(&batch->entries[i], vectors + (size_t)i * model->head.width);
 	}
 	for (uint32_t i = 0; i < batch->count; i++) {
 		struct vac_job *job = batch->entries[i].job;
@@ -215,7 +282,10 @@ int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
 		engine->computing(engine->between_ctx, model->id);
 	fill_batch(engine, model);
 	int64_t start = vac_now_ns();
+	vac_engine_enter(engine);
+	vac_engine_use(engine, model->dtype);
 	int rc = compute_batch(engine, model, &vectors, &failure);
+	vac_engine_leave(engine);
 	int64_t ns = vac_now_ns() - start;
 	model->served_tokens += engine->batch.rows;
 	if (rc == 0)

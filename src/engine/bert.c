@@ -19,8 +19,8 @@
 
 struct layer {
 	const void *qkv, *projection, *up, *down; /* packed */
-	const float *qkv_bias, *projection_bias, *up_bias, *down_bias;
-	const float *attention_gamma, *attention_beta, *gamma, *beta;
+	const void *qkv_bias, *projection_bias, *up_bias, *down_bias;
+	const void *attention_gamma, *attention_beta, *gamma, *beta;
 };
 
 struct bert {
@@ -28,6 +28,7 @@ struct bert {
 	const struct vac_backend *backend;
 	struct vac_compute *compute;
 	uint32_t intermediate_size;
+	uint32_t element_bytes;
 	float eps;
 	struct vac_attention attention;
 	struct vac_embed embed;
@@ -125,7 +126,7 @@ static const char *norm_name(char out[NAME_BYTES], const char *prefix, const cha
 }
 
 static int add_norm(struct bert *b, const struct vac_safetensors *files, struct vac_weights *w,
-		    const char *prefix, const float **gamma, const float **beta,
+		    const char *prefix, const void **gamma, const void **beta,
 		    struct vac_error *err)
 {
 	char buffer[NAME_BYTES];
@@ -145,7 +146,7 @@ static int add_embeddings(struct bert *b, const struct vac_model_config *config,
 	const struct {
 		const char *name;
 		uint32_t rows;
-		const float **slot;
+		const void **slot;
 	} tables[] = {
 		{"embeddings.word_embeddings.weight|bert.embeddings.word_embeddings.weight",
 		 config->vocab_size, &b->embed.word},
@@ -171,7 +172,7 @@ struct product {
 	const char *names[VAC_PIECE_PARTS]; /* without ".weight" and ".bias" */
 	uint32_t out, in;                   /* of one part */
 	const void **packed;
-	const float **bias;
+	const void **bias;
 };
 
 static int add_product(const struct product *p, uint32_t layer, const struct vac_safetensors *files,
@@ -273,6 +274,7 @@ static int bert_open(const struct vac_model_config *config, const struct vac_saf
 	};
 	b->backend = w->backend;
 	b->compute = w->compute;
+	b->element_bytes = w->element_bytes;
 	b->intermediate_size = config->intermediate_size;
 	b->eps = (float)config->layer_norm_eps;
 	b->attention.heads = config->num_attention_heads;
@@ -295,7 +297,7 @@ static int bert_open(const struct vac_model_config *config, const struct vac_saf
 
 /* Activations: x, then one place for what lives during attention (q, k, v and
  * the context) or during the perceptron (its middle). */
-static uint64_t row_floats(const struct bert *b)
+static uint64_t row_elements(const struct bert *b)
 {
 	uint64_t attention = 4 * (uint64_t)b->network.hidden_size, middle = b->intermediate_size;
 	return b->network.hidden_size + (attention > middle ? attention : middle);
@@ -308,7 +310,7 @@ static int bert_scratch(const struct vac_network *network, uint32_t rows, uint32
 	const struct bert *b = (const struct bert *)network;
 	const struct vac_linear *all[] = {b->qkv, b->projection, b->up, b->down};
 	*activation_bytes =
-		b->backend->round_rows(b->compute, rows) * row_floats(b) * sizeof(float);
+		b->backend->round_rows(b->compute, rows) * row_elements(b) * b->element_bytes;
 	*workspace_bytes = b->backend->attention_workspace(b->compute, &b->attention, longest);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		uint64_t bytes;
@@ -332,12 +334,12 @@ static int bert_prepare(struct vac_network *network, uint32_t rows, struct vac_e
 }
 
 static int run_layer(struct bert *b, const struct layer *l, const struct vac_tokens *tokens,
-		     float *x, float *wide, struct vac_error *err)
+		     void *x, uint8_t *wide, struct vac_error *err)
 {
 	const struct vac_backend *be = b->backend;
 	struct vac_compute *c = b->compute;
 	uint32_t rows = tokens->rows, hidden = b->network.hidden_size;
-	float *context = wide + 3 * (size_t)be->round_rows(c, rows) * hidden;
+	void *context = wide + 3 * (size_t)be->round_rows(c, rows) * hidden * b->element_bytes;
 	int rc = be->linear(c, b->qkv, l->qkv, l->qkv_bias, rows, x, wide, err);
 	if (rc < 0)
 		return rc;
@@ -357,12 +359,12 @@ static int run_layer(struct bert *b, const struct layer *l, const struct vac_tok
 }
 
 static int bert_run(struct vac_network *network, const struct vac_tokens *tokens, void *scratch,
-		    void (*between)(void *ctx), void *ctx, const float **out, struct vac_error *err)
+		    void (*between)(void *ctx), void *ctx, const void **out, struct vac_error *err)
 {
 	struct bert *b = (struct bert *)network;
-	float *x = scratch;
-	float *wide = x + (size_t)b->backend->round_rows(b->compute, tokens->rows) *
-				  b->network.hidden_size;
+	uint8_t *x = scratch;
+	uint8_t *wide = x + (size_t)b->backend->round_rows(b->compute, tokens->rows) *
+				    b->network.hidden_size * b->element_bytes;
 	b->backend->embed(b->compute, &b->embed, tokens, x);
 	for (uint32_t i = 0; i < b->network.layers; i++) {
 		int rc = run_layer(b, &b->layers[i], tokens, x, wide, err);

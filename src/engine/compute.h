@@ -6,7 +6,13 @@
  * always built in; the others are modules that engine/backends.c loads at
  * need. All calls come from the engine's one thread; a backend owns its thread
  * team inside. Pointers named x, y, out and tables are addresses on the device
- * (host memory when !on_device).
+ * (host memory when it has no device table).
+ *
+ * An element is one activation or parameter in the type that a model is computed
+ * in, one of the backend's dtypes: use() says which one the next calls mean.
+ *
+ * A device's operations may return before they have run: they run in order,
+ * and what goes wrong in them is told by synchronize().
  *
  * Nothing here allocates tensors: activations lie in the engine's scratch
  * arena, and what a kernel needs beside them in the part of it that was given
@@ -19,8 +25,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "engine/engine.h"
 #include "format/config.h"
+#include "format/safetensors.h"
 
 struct vac_compute; /* one open device; each backend defines its own */
 struct vac_linear;  /* one kind of product; each backend defines its own */
@@ -45,8 +53,8 @@ struct vac_linear_shape {
 
 /* Rows of three tables added up, then layer normalization. */
 struct vac_embed {
-	const float *word, *position, *type; /* [.. x hidden] */
-	const float *gamma, *beta;           /* [hidden] */
+	const void *word, *position, *type; /* [.. x hidden] */
+	const void *gamma, *beta;           /* [hidden] */
 	float eps;
 	uint32_t hidden;
 };
@@ -72,27 +80,87 @@ struct vac_attention {
 	float scale;
 };
 
-struct vac_backend {
-	const char *name; /* "cpu" */
-	bool on_device;   /* regions are not host memory */
-	uint32_t default_batch_tokens;
+#define VAC_MOST_DTYPES 3
 
-	int (*open)(uint32_t threads, struct vac_compute **out, struct vac_error *err);
+struct vac_compute_options {
+	uint32_t threads;
+	uint32_t device; /* which one of its kind: 0 for cuda:0 */
+};
+
+/* Some elements of a checkpoint, on their way to a place in a region. */
+struct vac_fetch {
+	const struct vac_weight_file *file;
+	uint64_t offset;      /* of the first, in the file */
+	uint64_t count;       /* elements */
+	enum vac_dtype dtype; /* in the file: F32, F16 or BF16 */
+	void *to;
+};
+/* The most bytes of files, and items, in one call of fetch. */
+#define VAC_FETCH_BYTES ((uint64_t)8 << 20)
+#define VAC_FETCH_ITEMS 64
+
+/* "float32" for F32, as people say it; NULL for what nothing computes in. */
+const char *vac_compute_dtype_name(enum vac_dtype dtype);
+
+/* What a backend has whose regions are not host memory. */
+struct vac_backend_device {
+	/* Everything that costs memory on the device beside regions exists from
+	 * start to stop: the engine calls start when its first model comes and stop
+	 * when the last has left. start returns at once; ready waits for it, and for
+	 * what the dtype in use needs. */
+	int (*start)(struct vac_compute *c, struct vac_error *err);
+	int (*ready)(struct vac_compute *c, struct vac_error *err);
+	void (*stop)(struct vac_compute *c);
+	/* Around a series of calls: makes the device the calling thread's own, and
+	 * gives the thread back as it was. Not needed for open, close, start, ready,
+	 * stop and what plans a load. */
+	void (*enter)(struct vac_compute *c);
+	void (*leave)(struct vac_compute *c);
+
+	/* What a region of so many bytes measures. */
+	uint64_t (*region_bytes)(const struct vac_compute *c, uint64_t payload_bytes);
+	/* bytes as region_bytes gives them. NULL: no room. */
+	void *(*map)(struct vac_compute *c, uint64_t bytes);
+	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
+	/* On return of upload the source may be reused; what download brings is
+	 * there after synchronize. */
+	void (*upload)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+	void (*download)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+
+	/* Between fetch_begin and fetch_end (counted) lies host memory for what is
+	 * on its way: so many bytes for all loads together. fetch has read
+	 * the files when it returns; the elements are there after fetch_end, which
+	 * waits, also when it fails. */
+	uint64_t (*fetch_bytes)(const struct vac_compute *c);
+	int (*fetch_begin)(struct vac_compute *c, struct vac_error *err);
+	int (*fetch)(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
+		     struct vac_error *err);
+	int (*fetch_end)(struct vac_compute *c, struct vac_error *err);
+
+	/* Who uses the device, from outside. Also before start and after stop. */
+	int (*measure)(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err);
+};
+
+struct vac_backend {
+	const char *name;                        /* "cpu" */
+	const struct vac_backend_device *device; /* NULL: regions are host memory */
+	uint32_t default_batch_tokens;
+	enum vac_dtype dtypes[VAC_MOST_DTYPES]; /* F32, F16 or BF16; the first is the default */
+	uint32_t dtype_count;
+
+	int (*open)(const struct vac_compute_options *options, struct vac_compute **out,
+		    struct vac_error *err);
 	void (*close)(struct vac_compute *c);
 	/* A line for people: libraries, threads, instruction set. Owned by c. */
 	const char *(*description)(const struct vac_compute *c);
-
-	/* Whole pages of zeroed memory; NULL when there is none. */
-	void *(*map)(struct vac_compute *c, uint64_t bytes);
-	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
-	/* Between host and device; on return the source may be reused. */
-	void (*upload)(struct vac_compute *c, void *to, const void *from, size_t bytes);
-	void (*download)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+	/* What an element is in the calls that follow, until the next use; kinds of
+	 * product keep what they were opened with. NULL: there is but one dtype. */
+	void (*use)(struct vac_compute *c, enum vac_dtype dtype);
 	/* Where kernels keep what they need for a moment; replaces the last one. */
 	void (*workspace)(struct vac_compute *c, void *base, uint64_t bytes);
 
 	/* Runs fn(ctx, 0 .. count - 1) on the team's host threads, in any order;
-	 * returns when all are done. fn may block on reads. */
+	 * returns when all are done. fn may block on reads. Without a device only. */
 	void (*parallel)(struct vac_compute *c, uint32_t count, void (*fn)(void *ctx, uint32_t i),
 			 void *ctx);
 
@@ -105,8 +173,8 @@ struct vac_backend {
 	/* Workspace that it wants for up to so many rows. */
 	int (*linear_workspace)(struct vac_compute *c, const struct vac_linear *linear,
 				uint32_t rows, uint64_t *bytes, struct vac_error *err);
-	/* weight: [out x in] floats in host memory; packed: on the device, 64-byte
-	 * aligned. */
+	/* weight: [out x in] floats; packed: 64-byte aligned. Without a device only: a
+	 * device's packed weights are [out x in] elements. */
 	int (*linear_pack)(struct vac_compute *c, const struct vac_linear *linear,
 			   const float *weight, void *packed, struct vac_error *err);
 	/* Creates now what the first call with so many rows would create. */
@@ -115,36 +183,43 @@ struct vac_backend {
 	/* Computes round_rows(rows) rows: x and y need room for them, and what
 	 * stands in the rows beyond is read, written and meaningless. */
 	int (*linear)(struct vac_compute *c, struct vac_linear *linear, const void *packed,
-		      const float *bias, uint32_t rows, const float *x, float *y,
+		      const void *bias, uint32_t rows, const void *x, void *y,
 		      struct vac_error *err);
 	uint32_t (*round_rows)(const struct vac_compute *c, uint32_t rows);
 
 	void (*embed)(struct vac_compute *c, const struct vac_embed *embed,
-		      const struct vac_tokens *tokens, float *y);
+		      const struct vac_tokens *tokens, void *y);
 	/* In place: [rows x hidden]. */
 	void (*layer_norm)(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
-			   const float *gamma, const float *beta, float *x);
+			   const void *gamma, const void *beta, void *x);
 	uint64_t (*attention_workspace)(const struct vac_compute *c,
 					const struct vac_attention *attention, uint32_t longest);
 	void (*attention)(struct vac_compute *c, const struct vac_attention *attention,
-			  const struct vac_tokens *tokens, const float *qkv, float *out);
+			  const struct vac_tokens *tokens, const void *qkv, void *out);
 	/* One row of out ([sequences x hidden]) for each sequence of x. */
 	void (*pool)(struct vac_compute *c, enum vac_pooling pooling,
-		     const struct vac_tokens *tokens, uint32_t hidden, const float *x, float *out);
-	/* Waits for all of the above. 0, or the device is lost. */
+		     const struct vac_tokens *tokens, uint32_t hidden, const void *x, void *out);
+	/* Elements to floats, for results. NULL: they are floats already. */
+	void (*to_floats)(struct vac_compute *c, uint64_t count, const void *x, float *out);
+	/* Waits for all of the above. 0, or the device is lost (VAC_E_GONE). */
 	int (*synchronize)(struct vac_compute *c, struct vac_error *err);
 
 	/* What the backend's libraries keep in the process; returns how many. */
 	size_t (*residue)(const struct vac_compute *c, struct vac_residue *out, size_t capacity);
+
+	/* What it needs of the machine and what of that was found, in lines for
+	 * people; needs no open device. 0, or negative when something is missing.
+	 * NULL: it needs nothing. */
+	int (*diagnose)(struct vac_buf *out);
 };
 
-#define VAC_PACKED_ALIGNMENT 64
+#define VAC_PACKED_ALIGNMENT 64 /* of the packed weights of one product, and of tables */
 
 /* The built-in backend, and the symbol that a backend's module exports. */
 extern const struct vac_backend vac_backend_reference;
 
-/* "reference", "cpu", ...: found for the life of the process (a module stays
- * loaded). Not found: VAC_E_NOT_FOUND with the places that were looked in. */
+/* "reference", "cpu", "cuda", ...: found for the life of the process (a module
+ * stays loaded); one that the program itself exports comes first. Not found: VAC_E_NOT_FOUND with the places that were looked in. */
 int vac_backend_find(const char *name, const struct vac_backend **out,
 		     struct vac_error *err) VAC_MUST_CHECK;
 

@@ -13,6 +13,7 @@
 #ifndef VAC_ENGINE_ENGINE_H
 #define VAC_ENGINE_ENGINE_H
 
+#include "base/buf.h"
 #include "base/task.h"
 #include "memory/plan.h"
 
@@ -22,9 +23,11 @@ struct vac_job;
 struct vac_backend;
 
 struct vac_engine_options {
-	const char *backend; /* "cpu" (own kernels) or "reference" (plain C) */
+	const char *backend; /* "cpu" (own kernels), "cuda" or "reference" (plain C) */
 	/* The backend itself, found already (engine/compute.h); NULL: by its name. */
 	const struct vac_backend *found;
+	uint32_t device;            /* which one of that kind: 0 for cuda:0 */
+	const char *dtype;          /* "float16", ...; NULL: the backend's choice */
 	uint32_t threads;           /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens;  /* rows of the scratch arena; 0: the backend's default.
 	                            * A model whose longest sequence is longer raises it. */
@@ -36,12 +39,21 @@ struct vac_engine_options {
 	void *between_ctx; /* of both */
 };
 
+/* "cpu", "cuda" (the first GPU) or "cuda:N": which backend that is (static),
+ * and N. */
+int vac_engine_parse_device(const char *device, const char **backend, uint32_t *number,
+			    struct vac_error *err) VAC_MUST_CHECK;
+
+/* What a backend needs of the machine and what of that was found, in lines for
+ * people. Negative when something is missing (the lines say what). */
+int vac_engine_diagnose(const char *backend, struct vac_buf *out);
+
 int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *options,
 		    struct vac_error *err) VAC_MUST_CHECK;
 /* Closes what is still resident. NULL is fine. */
 void vac_engine_close(struct vac_engine *engine);
 const struct vac_ledger *vac_engine_ledger(const struct vac_engine *engine);
-/* "cpu" and a line like "2 threads, AVX-512". Static or engine-owned. */
+/* "cpu", "cuda:0", and a line like "2 threads, AVX-512". Static or engine-owned. */
 const char *vac_engine_device(const struct vac_engine *engine);
 const char *vac_engine_description(const struct vac_engine *engine);
 
@@ -93,7 +105,8 @@ bool vac_model_resident(const struct vac_model *model);
 struct vac_load_times {
 	int64_t open_ns; /* headers, config */
 	int64_t tokenizer_ns;
-	int64_t map_ns; /* regions mapped and touched */
+	int64_t device_ns; /* waited for the device to be up */
+	int64_t map_ns;    /* regions mapped and touched */
 	int64_t read_ns;
 	int64_t pack_ns;
 	int64_t warm_ns; /* what the first batch would wait for */
@@ -146,5 +159,16 @@ struct vac_residue {
 };
 size_t vac_engine_residue(const struct vac_engine *engine, struct vac_residue *out,
 			  size_t capacity);
+
+/* What is on the device, measured by its management library and not by us. */
+struct vac_device_usage {
+	uint64_t used_bytes, total_bytes; /* by all processes */
+	bool listed;                      /* this process has a context there */
+	bool process_bytes_valid;
+	uint64_t process_bytes;
+};
+/* VAC_E_UNSUPPORTED without a device (cpu). */
+int vac_engine_measure(struct vac_engine *engine, struct vac_device_usage *out,
+		       struct vac_error *err) VAC_MUST_CHECK;
 
 #endif

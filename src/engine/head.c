@@ -56,6 +56,7 @@ int vac_head_open(struct vac_head *head, const struct vac_st_config *config, uin
 		.pooling = config->pooling,
 		.normalize = config->normalize,
 		.hidden_size = hidden_size,
+		.element_bytes = w->element_bytes,
 		.width = hidden_size,
 	};
 	if (config->pooling_dimension && config->pooling_dimension != hidden_size)
@@ -90,11 +91,18 @@ void vac_head_close(struct vac_head *head)
 	head->dense_count = 0;
 }
 
+/* Each vector starts at a multiple of that. */
+static uint64_t padded(uint64_t bytes)
+{
+	return (bytes + 63) / 64 * 64;
+}
+
 int vac_head_scratch(const struct vac_head *head, uint32_t sequences, uint64_t *activation_bytes,
 		     uint64_t *workspace_bytes, struct vac_error *err)
 {
-	uint64_t floats = head->hidden_size;
+	uint64_t rows = head->backend->round_rows(head->compute, sequences);
 	*workspace_bytes = 0;
+	*activation_bytes = padded(rows * head->hidden_size * head->element_bytes);
 	for (uint32_t i = 0; i < head->dense_count; i++) {
 		uint64_t bytes;
 		int rc = head->backend->linear_workspace(head->compute, head->dense[i].linear,
@@ -103,18 +111,18 @@ int vac_head_scratch(const struct vac_head *head, uint32_t sequences, uint64_t *
 			return rc;
 		if (bytes > *workspace_bytes)
 			*workspace_bytes = bytes;
-		floats += head->dense[i].out;
+		*activation_bytes += padded(rows * head->dense[i].out * head->element_bytes);
 	}
-	*activation_bytes =
-		head->backend->round_rows(head->compute, sequences) * floats * sizeof(float);
+	if (head->backend->to_floats)
+		*activation_bytes += rows * head->width * sizeof(float);
 	return 0;
 }
 
-int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const float *hidden,
+int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const void *hidden,
 		 void *scratch, const float **out, struct vac_error *err)
 {
 	size_t rows = head->backend->round_rows(head->compute, tokens->sequences);
-	float *at = scratch, *next = at + rows * head->hidden_size;
+	uint8_t *at = scratch, *next = at + padded(rows * head->hidden_size * head->element_bytes);
 	head->backend->pool(head->compute, head->pooling, tokens, head->hidden_size, hidden, at);
 	for (uint32_t i = 0; i < head->dense_count; i++) {
 		const struct vac_dense *dense = &head->dense[i];
@@ -123,9 +131,15 @@ int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const f
 		if (rc < 0)
 			return rc;
 		at = next;
-		next += rows * dense->out;
+		next += padded(rows * dense->out * head->element_bytes);
 	}
-	*out = at;
+	*out = (const float *)(const void *)at;
+	if (head->backend->to_floats) {
+		float *floats = (float *)(void *)next;
+		head->backend->to_floats(head->compute, (uint64_t)tokens->sequences * head->width,
+					 at, floats);
+		*out = floats;
+	}
 	return 0;
 }
 

@@ -15,12 +15,13 @@ struct vac_head {
 	bool normalize;
 	uint32_t hidden_size;
 	uint32_t width; /* of a result */
+	uint32_t element_bytes;
 	uint32_t dense_count;
 	struct vac_dense {
 		struct vac_safetensors files;
 		struct vac_linear *linear;
 		const void *packed;
-		const float *bias; /* NULL: none */
+		const void *bias; /* NULL: none */
 		uint32_t out;
 	} dense[VAC_MAX_DENSE];
 };
@@ -34,8 +35,8 @@ void vac_head_close(struct vac_head *head);
 void vac_head_close_files(struct vac_head *head);
 int vac_head_scratch(const struct vac_head *head, uint32_t sequences, uint64_t *activation_bytes,
 		     uint64_t *workspace_bytes, struct vac_error *err) VAC_MUST_CHECK;
-/* [sequences x width] somewhere in scratch. */
-int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const float *hidden,
+/* [sequences x width] floats somewhere in scratch. */
+int vac_head_run(struct vac_head *head, const struct vac_tokens *tokens, const void *hidden,
 		 void *scratch, const float **out, struct vac_error *err) VAC_MUST_CHECK;
 
 /* x / max(|x|, 1e-12), as torch's normalize does it. */

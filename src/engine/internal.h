@@ -18,17 +18,18 @@
 /* Of max_batch_tokens. */
 #define VAC_BATCH_MAX_TOKENS (1u << 20)
 
-/* How one model divides the scratch region: token ids and types, starts,
- * activations, the head's, and the rest as the kernels' workspace. Each starts
- * at a multiple of 64 bytes. */
+/* How one model divides the scratch region: a batch's tokens, activations,
+ * the head's, and the rest as the kernels' workspace. Each starts at a multiple
+ * of 256 bytes. */
 struct vac_scratch_layout {
 	uint32_t rows, sequences;
-	uint64_t ids, types, starts, activations, head, workspace; /* offsets */
-	uint64_t bytes;                                            /* of all */
+	uint64_t activations, head, workspace; /* offsets; the tokens are first */
+	uint64_t bytes;                        /* of all */
 };
 
 enum vac_load_stage {
 	VAC_LOAD_TOKENIZER,
+	VAC_LOAD_DEVICE,
 	VAC_LOAD_MAP_WEIGHTS,
 	VAC_LOAD_MAP_PACKED,
 	VAC_LOAD_MAP_SCRATCH,
@@ -43,6 +44,7 @@ struct vac_model {
 	uint32_t id;
 	enum vac_load_stage stage;
 	char *dir;
+	enum vac_dtype dtype;         /* of its elements */
 	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
 	struct vac_tokenizer_parsed *parsed;
@@ -90,10 +92,16 @@ struct vac_job {
 	void *ctx;
 };
 
-/* The batch that is being computed. */
+/* The batch that is being computed. Its token ids, types and starts lie one
+ * after the other, each at a multiple of 64 bytes, in the scratch; where that is
+ * not host memory, they are put together in input first. */
 struct vac_batch {
 	uint64_t number;
 	uint32_t count, rows, longest;
+	uint8_t *input; /* of input_bytes; NULL without a device */
+	uint64_t input_bytes;
+	float *results; /* [entries x width] of a device; NULL without one */
+	uint64_t results_bytes;
 	uint32_t starts[VAC_BATCH_MAX_SEQUENCES + 1];
 	struct vac_batch_entry {
 		struct vac_job *job; /* NULL: freed meanwhile */
@@ -104,6 +112,9 @@ struct vac_batch {
 struct vac_engine {
 	const struct vac_backend *backend;
 	struct vac_compute *compute;
+	char device[32];      /* "cuda:0" */
+	enum vac_dtype dtype; /* of models that do not say */
+	bool started;         /* the device, and not stopped */
 	struct vac_ledger ledger;
 	uint32_t max_batch_tokens, batch_target_ms;
 	void (*between)(void *ctx);
@@ -116,7 +127,22 @@ struct vac_engine {
 	struct vac_batch batch;
 };
 
-/* engine.c: a region of a model, mapped and in the ledger; NULL: no memory. */
+/* engine.c: what a region of that payload measures. */
+uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device,
+				 uint64_t payload_bytes);
+/* Around calls of the backend, see struct vac_backend_device. Nothing without one. */
+void vac_engine_enter(struct vac_engine *engine);
+void vac_engine_leave(struct vac_engine *engine);
+/* The dtype of that name among the backend's; NULL or "": the engine's own. */
+int vac_engine_find_dtype(const struct vac_engine *engine, const char *name, enum vac_dtype *out,
+			  struct vac_error *err) VAC_MUST_CHECK;
+/* The calls of the backend that follow are for that model. */
+void vac_engine_use(struct vac_engine *engine, enum vac_dtype dtype);
+/* Starts the device when the first model comes, and stops it when the last has
+ * left. */
+int vac_engine_start(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
+void vac_engine_stop_if_empty(struct vac_engine *engine);
+/* A region of a model, mapped and in the ledger; NULL: no memory. */
 struct vac_region *vac_engine_map(struct vac_engine *engine, uint32_t owner,
 				  enum vac_region_kind kind, uint64_t payload_bytes);
 void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region);
@@ -126,6 +152,10 @@ void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region);
 int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
 
 /* batch.c */
+uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences);
+/* Host memory for a batch of that model on its way to and from a device. */
+int vac_batch_reserve(struct vac_model *model, struct vac_error *err) VAC_MUST_CHECK;
+void vac_batch_free(struct vac_batch *batch);
 void vac_queue_put(struct vac_job *job);
 void vac_queue_remove(struct vac_job *job);
 /* Ends a job: takes it from the queue, sets its status, calls done. */

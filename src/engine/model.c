@@ -19,7 +19,7 @@
 
 static uint64_t align_up(uint64_t bytes)
 {
-	return (bytes + 63) / 64 * 64;
+	return (bytes + 255) / 256 * 256;
 }
 
 /* Everything that only loading needs. */
@@ -77,20 +77,13 @@ static int find_max_tokens(struct vac_model *model, const struct vac_st_config *
 	return 0;
 }
 
-/* What the engine's backend computes in. */
-static const char *dtype_of(const struct vac_engine *engine)
-{
-	(void)engine;
-	return "float32";
-}
-
 static void fill_info(struct vac_model *model)
 {
 	struct vac_model_info *info = &model->info;
 	const struct vac_network *network = model->network;
 	snprintf(info->architecture, sizeof(info->architecture), "%s",
 		 network->architecture->model_type);
-	snprintf(info->dtype, sizeof(info->dtype), "%s", dtype_of(model->engine));
+	snprintf(info->dtype, sizeof(info->dtype), "%s", vac_compute_dtype_name(model->dtype));
 	snprintf(info->pooling, sizeof(info->pooling), "%s", vac_pooling_name(model->head.pooling));
 	info->normalize = model->head.normalize;
 	info->hidden_size = network->hidden_size;
@@ -123,10 +116,7 @@ static int lay_out_scratch(struct vac_model *model, struct vac_error *err)
 		rc = vac_head_scratch(&model->head, l->sequences, &head, &head_workspace, err);
 	if (rc < 0)
 		return rc;
-	l->ids = 0;
-	l->types = align_up(l->ids + l->rows * sizeof(int32_t));
-	l->starts = align_up(l->types + l->rows);
-	l->activations = align_up(l->starts + (l->sequences + 1) * sizeof(uint32_t));
+	l->activations = align_up(vac_batch_input_bytes(l->rows, l->sequences));
 	l->head = align_up(l->activations + activations);
 	l->workspace = align_up(l->head + head);
 	l->bytes = l->workspace + (workspace > head_workspace ? workspace : head_workspace);
@@ -149,20 +139,32 @@ static int make_plan(struct vac_model *model, struct vac_error *err)
 {
 	struct vac_plan *plan = &model->plan;
 	const struct vac_engine *engine = model->engine;
-	bool on_device = engine->backend->on_device;
+	bool on_device = engine->backend->device != NULL;
 	uint64_t tokenizer = vac_tokenizer_parsed_bytes(model->parsed);
-	if (vac_plan_add(plan, VAC_REGION_TOKENIZER, false, tokenizer) < 0 ||
-	    vac_plan_add(plan, VAC_REGION_WEIGHTS, on_device, model->weights.plain_bytes) < 0 ||
-	    vac_plan_add(plan, VAC_REGION_PACKED, on_device, model->weights.packed_bytes) < 0 ||
-	    vac_plan_add(plan, VAC_REGION_SCRATCH, on_device, model->layout.bytes) < 0)
-		return vac_fail(err, VAC_E_INTERNAL, "a plan has no room for four regions");
+	const struct {
+		enum vac_region_kind kind;
+		bool on_device;
+		uint64_t payload_bytes;
+	} regions[] = {
+		{VAC_REGION_TOKENIZER, false, tokenizer},
+		{VAC_REGION_WEIGHTS, on_device, model->weights.plain_bytes},
+		{VAC_REGION_PACKED, on_device, model->weights.packed_bytes},
+		{VAC_REGION_SCRATCH, on_device, model->layout.bytes},
+	};
+	for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
+		uint64_t bytes = vac_engine_region_bytes(engine, regions[i].on_device,
+							 regions[i].payload_bytes);
+		if (vac_plan_add(plan, regions[i].kind, regions[i].on_device, bytes) < 0)
+			return vac_fail(err, VAC_E_INTERNAL, "a plan has no room for four regions");
+	}
 	plan->file_bytes = files_bytes(model);
 	/* The parsed tokenizer is gone before the staging comes, and while the
 	 * scratch grows the smaller one is still there. */
 	plan->load_bytes = vac_weights_staging_bytes(&model->weights);
 	if (plan->load_bytes < model->tokenizer_json_bytes + tokenizer)
 		plan->load_bytes = model->tokenizer_json_bytes + tokenizer;
-	if (engine->scratch && engine->scratch->bytes < vac_page_round(model->layout.bytes))
+	if (engine->scratch && !on_device &&
+	    engine->scratch->bytes < vac_page_round(model->layout.bytes))
 		plan->load_bytes += engine->scratch->bytes;
 	return 0;
 }
@@ -214,14 +216,8 @@ static int take_options(struct vac_model *model, const struct vac_model_options 
 				options->max_batch_tokens, VAC_BATCH_MAX_TOKENS);
 	if (options && options->max_batch_tokens)
 		model->max_batch_tokens = options->max_batch_tokens;
-	if (!options || !options->dtype || !*options->dtype)
-		return 0;
-	if (strcmp(options->dtype, dtype_of(model->engine)) != 0)
-		return vac_fail(err, VAC_E_UNSUPPORTED,
-				"dtype: backend %s does not compute in %.24s; it can: %s",
-				model->engine->backend->name, options->dtype,
-				dtype_of(model->engine));
-	return 0;
+	return vac_engine_find_dtype(model->engine, options ? options->dtype : NULL, &model->dtype,
+				     err);
 }
 
 /* Headers, config and tokenizer: all that a plan needs. */
@@ -234,11 +230,11 @@ static int open_model(struct vac_engine *engine, const char *dir,
 	if (!model)
 		return vac_fail_nomem(err, "a model", sizeof(*model));
 	model->engine = engine;
-	vac_weights_init(&model->weights, engine->backend, engine->compute);
-	model->dir = strdup(dir);
-	int rc = model->dir ? 0 : vac_fail_nomem(err, "a path", strlen(dir) + 1);
-	if (rc == 0)
-		rc = take_options(model, options, err);
+	int rc = take_options(model, options, err);
+	vac_engine_use(engine, model->dtype);
+	vac_weights_init(&model->weights, engine->backend, engine->compute, model->dtype);
+	if (rc == 0 && !(model->dir = strdup(dir)))
+		rc = vac_fail_nomem(err, "a path", strlen(dir) + 1);
 	if (rc == 0)
 		rc = open_network(model, err);
 	model->times.open_ns = vac_now_ns() - start;
@@ -287,6 +283,11 @@ int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir
 	int rc = open_model(engine, dir, options, &model, err);
 	if (rc < 0)
 		return rc;
+	rc = vac_engine_start(engine, err);
+	if (rc < 0) {
+		free_model(model);
+		return rc;
+	}
 	model->id = id;
 	model->next = engine->models;
 	engine->models = model;
@@ -332,10 +333,23 @@ static int build_tokenizer(struct vac_model *model, struct vac_error *err)
 	return 0;
 }
 
+static int wait_for_device(struct vac_model *model, struct vac_error *err)
+{
+	const struct vac_engine *engine = model->engine;
+	if (!engine->backend->device)
+		return 0;
+	int64_t start = vac_now_ns();
+	int rc = engine->backend->device->ready(engine->compute, err);
+	model->times.device_ns = vac_now_ns() - start;
+	return rc;
+}
+
 static int map_scratch(struct vac_model *model, struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
 	int rc = vac_engine_fit_scratch(model->engine, err);
+	if (rc == 0)
+		rc = vac_batch_reserve(model, err);
 	if (rc == 0)
 		rc = vac_weights_begin(&model->weights, model->weights.plain, model->weights.packed,
 				       err);
@@ -362,6 +376,8 @@ static int run_stage(struct vac_model *model, struct vac_error *err)
 	switch (model->stage) {
 	case VAC_LOAD_TOKENIZER:
 		return build_tokenizer(model, err);
+	case VAC_LOAD_DEVICE:
+		return wait_for_device(model, err);
 	case VAC_LOAD_MAP_WEIGHTS:
 		rc = map_region(model, VAC_REGION_WEIGHTS, w->plain_bytes, &base, err);
 		w->plain = base;
@@ -405,7 +421,14 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 	struct vac_engine *engine = model->engine;
 	int64_t start = vac_now_ns();
 	while (model->stage != VAC_LOAD_RESIDENT) {
+		/* before it is ready there is nothing to enter */
+		bool entered = model->stage > VAC_LOAD_DEVICE;
+		vac_engine_use(engine, model->dtype);
+		if (entered)
+			vac_engine_enter(engine);
 		int rc = run_stage(model, err);
+		if (entered)
+			vac_engine_leave(engine);
 		if (rc < 0)
 			return rc;
 		if (rc == 0)
@@ -466,6 +489,8 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 		at = &(*at)->next;
 	*at = model->next;
 	vac_jobs_orphan(model);
+	if (model->stage > VAC_LOAD_DEVICE)
+		vac_engine_enter(engine);
 	struct vac_region *region = ledger->regions;
 	while (region) {
 		struct vac_region *next = region->next;
@@ -476,7 +501,11 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	/* Shrinking keeps the larger scratch when there is no room for the copy. */
 	int rc = vac_engine_fit_scratch(engine, NULL);
 	(void)rc;
+	bool entered = model->stage > VAC_LOAD_DEVICE;
 	free_model(model);
+	if (entered)
+		vac_engine_leave(engine);
+	vac_engine_stop_if_empty(engine);
 	vac_trim();
 	if (freed_bytes)
 		*freed_bytes = before - (ledger->host_bytes + ledger->device_bytes);

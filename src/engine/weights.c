@@ -5,6 +5,9 @@
  * the region when the file holds floats and the device is the host. Products
  * pass through the staging, where q, k and v come together, and are packed
  * from there. The staging is one mapping that goes when the load ends.
+ *
+ * A device fetches for itself: it is told which bytes go where, and reads and
+ * converts on its own way.
  */
 #include "engine/weights.h"
 
@@ -21,23 +24,32 @@
 #define RAW_CHUNK_BYTES (CHUNK_ELEMENTS * 2) /* F16 and BF16 */
 
 void vac_weights_init(struct vac_weights *w, const struct vac_backend *backend,
-		      struct vac_compute *compute)
+		      struct vac_compute *compute, enum vac_dtype dtype)
 {
-	*w = (struct vac_weights){.backend = backend, .compute = compute};
+	*w = (struct vac_weights){
+		.backend = backend,
+		.compute = compute,
+		.element_bytes = (uint32_t)vac_dtype_bytes(dtype),
+	};
 	w->arena.chunk_bytes = 4096;
 	w->last = &w->first;
 }
 
-static void drop_staging(struct vac_weights *w)
+static int drop_staging(struct vac_weights *w, struct vac_error *err)
 {
 	if (w->staging)
 		vac_host_unmap(w->staging, w->staging_bytes);
 	w->staging = NULL;
+	if (!w->fetching)
+		return 0;
+	w->fetching = false;
+	return w->backend->device->fetch_end(w->compute, err);
 }
 
 void vac_weights_free(struct vac_weights *w)
 {
-	drop_staging(w);
+	int rc = drop_staging(w, NULL); /* who cares has asked vac_weights_step */
+	(void)rc;
 	vac_arena_free(&w->arena);
 	w->first = w->at = NULL;
 }
@@ -128,15 +140,15 @@ static uint64_t align_up(uint64_t bytes)
 
 int vac_weights_add(struct vac_weights *w, const struct vac_safetensors *files,
 		    const char *const *names, uint32_t part_count, uint64_t rows, uint64_t columns,
-		    const float **slot, struct vac_error *err)
+		    const void **slot, struct vac_error *err)
 {
 	struct vac_piece *piece;
 	int rc = add_piece(w, files, names, part_count, rows, columns, &piece, err);
 	if (rc < 0)
 		return rc;
-	piece->slot = (const void **)slot;
+	piece->slot = slot;
 	piece->offset = w->plain_bytes;
-	w->plain_bytes += align_up(piece->elements * sizeof(float));
+	w->plain_bytes += align_up(piece->elements * w->element_bytes);
 	return 0;
 }
 
@@ -158,32 +170,43 @@ int vac_weights_add_linear(struct vac_weights *w, const struct vac_safetensors *
 	return 0;
 }
 
-/* Floats of one product (or of one step of a table that is uploaded), then the
- * raw chunks. */
+/* Floats of one product, then the raw chunks. */
 static uint64_t staged_float_bytes(const struct vac_weights *w)
 {
-	uint64_t bytes = align_up(w->largest_linear_bytes);
-	if (w->backend->on_device && bytes < STEP_ELEMENTS * sizeof(float))
-		bytes = STEP_ELEMENTS * sizeof(float);
-	return bytes;
+	return align_up(w->largest_linear_bytes);
 }
 
 uint64_t vac_weights_staging_bytes(const struct vac_weights *w)
 {
+	if (w->backend->device)
+		return w->backend->device->fetch_bytes(w->compute);
 	uint64_t bytes = staged_float_bytes(w);
 	if (w->converts)
 		bytes += CHUNKS_AT_ONCE * RAW_CHUNK_BYTES;
 	return vac_page_round(bytes);
 }
 
-int vac_weights_begin(struct vac_weights *w, void *plain, void *packed, struct vac_error *err)
+static int begin_staging(struct vac_weights *w, struct vac_error *err)
 {
+	if (w->backend->device) {
+		int rc = w->backend->device->fetch_begin(w->compute, err);
+		w->fetching = rc == 0;
+		return rc;
+	}
 	w->staging_bytes = vac_weights_staging_bytes(w);
 	if (w->staging_bytes) {
 		w->staging = vac_host_map(w->staging_bytes);
 		if (!w->staging)
 			return vac_fail_nomem(err, "the load arena", w->staging_bytes);
 	}
+	return 0;
+}
+
+int vac_weights_begin(struct vac_weights *w, void *plain, void *packed, struct vac_error *err)
+{
+	int rc = begin_staging(w, err);
+	if (rc < 0)
+		return rc;
 	w->plain = plain;
 	w->packed = packed;
 	w->at = w->first;
@@ -293,13 +316,10 @@ static int step_plain(struct vac_weights *w, struct vac_piece *piece, struct vac
 		uint64_t first = w->at_elements % part_elements;
 		uint64_t count = part_elements - first < budget ? part_elements - first : budget;
 		uint8_t *to = w->plain + piece->offset + w->at_elements * sizeof(float);
-		float *host = (float *)(void *)(w->backend->on_device ? w->staging : to);
 		int rc = read_elements(w, piece->files, piece->parts[part], first, first + count,
-				       host, err);
+				       (float *)(void *)to, err);
 		if (rc < 0)
 			return rc;
-		if (w->backend->on_device)
-			w->backend->upload(w->compute, to, host, count * sizeof(float));
 		w->at_elements += count;
 		budget -= count;
 	}
@@ -324,22 +344,76 @@ static int step_linear(struct vac_weights *w, struct vac_piece *piece, struct va
 	return rc;
 }
 
-int vac_weights_step(struct vac_weights *w, struct vac_error *err)
+/* The next elements of the list, at most so many bytes of one part. */
+static struct vac_fetch next_fetch(struct vac_weights *w, uint64_t most_bytes)
 {
 	struct vac_piece *piece = w->at;
-	if (piece) {
-		int64_t start = vac_now_ns(), packed = w->pack_ns;
-		int rc = piece->linear ? step_linear(w, piece, err) : step_plain(w, piece, err);
-		w->read_ns += vac_now_ns() - start - (w->pack_ns - packed);
-		if (rc < 0)
-			return rc;
-		if (w->at_elements == piece->elements) {
-			w->at = piece->next;
-			w->at_elements = 0;
-		}
+	uint64_t part_elements = piece->elements / piece->part_count;
+	const struct vac_tensor *tensor = piece->parts[w->at_elements / part_elements];
+	uint64_t first = w->at_elements % part_elements, width = vac_dtype_bytes(tensor->dtype);
+	uint64_t count = part_elements - first;
+	if (count > most_bytes / width)
+		count = most_bytes / width;
+	uint8_t *base = (piece->linear ? w->packed : w->plain) + piece->offset;
+	struct vac_fetch fetch = {
+		.file = &piece->files->files[tensor->file],
+		.offset = tensor->offset + first * width,
+		.count = count,
+		.dtype = tensor->dtype,
+		.to = base + w->at_elements * w->element_bytes,
+	};
+	w->at_elements += count;
+	w->done_bytes += count * width;
+	if (w->at_elements == piece->elements) {
+		w->at = piece->next;
+		w->at_elements = 0;
 	}
+	return fetch;
+}
+
+/* VAC_FETCH_BYTES of the list. */
+static int step_fetch(struct vac_weights *w, struct vac_error *err)
+{
+	struct vac_fetch items[VAC_FETCH_ITEMS];
+	uint64_t room = VAC_FETCH_BYTES;
+	uint32_t count = 0;
+	while (w->at && count < VAC_FETCH_ITEMS && room >= sizeof(float)) {
+		items[count] = next_fetch(w, room);
+		room -= items[count].count * vac_dtype_bytes(items[count].dtype);
+		count++;
+	}
+	int64_t start = vac_now_ns();
+	int rc = w->backend->device->fetch(w->compute, items, count, err);
+	w->read_ns += vac_now_ns() - start;
+	return rc;
+}
+
+static int step_piece(struct vac_weights *w, struct vac_error *err)
+{
+	struct vac_piece *piece = w->at;
+	int64_t start = vac_now_ns(), packed = w->pack_ns;
+	int rc = piece->linear ? step_linear(w, piece, err) : step_plain(w, piece, err);
+	w->read_ns += vac_now_ns() - start - (w->pack_ns - packed);
+	if (rc < 0)
+		return rc;
+	if (w->at_elements == piece->elements) {
+		w->at = piece->next;
+		w->at_elements = 0;
+	}
+	return 0;
+}
+
+int vac_weights_step(struct vac_weights *w, struct vac_error *err)
+{
+	int rc = 0;
+	if (w->at)
+		rc = w->backend->device ? step_fetch(w, err) : step_piece(w, err);
+	if (rc < 0)
+		return rc;
 	if (w->at)
 		return 1;
-	drop_staging(w);
-	return 0;
+	int64_t start = vac_now_ns();
+	rc = drop_staging(w, err);
+	w->read_ns += vac_now_ns() - start;
+	return rc;
 }

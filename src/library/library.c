@@ -38,7 +38,13 @@ int vacate_open(struct vacate **out, const struct vacate_options *options, struc
 
 	if (!options)
 		options = &defaults;
-	engine_options.backend = options->backend ? options->backend : "cpu";
+	rc = vac_engine_parse_device(options->device ? options->device : "cpu",
+				     &engine_options.backend, &engine_options.device, err);
+	if (rc < 0)
+		return rc;
+	if (options->backend)
+		engine_options.backend = options->backend;
+	engine_options.dtype = options->dtype;
 	engine_options.threads = options->threads;
 	engine_options.max_batch_tokens = options->max_batch_tokens;
 	v = calloc(1, sizeof(*v));
@@ -221,30 +227,54 @@ static void unlink_model(struct vacate_model *model)
 	*link = model->next;
 }
 
+static void measure(struct vacate *vacate, struct vac_usage *host, struct vac_device_usage *device,
+		    bool *device_valid)
+{
+	if (vac_meter_process(0, host, NULL) < 0)
+		host->valid = false;
+	*device_valid = vac_engine_measure(vacate->engine, device, NULL) == 0;
+}
+
 void vacate_unload(struct vacate_model *model, struct vacate_receipt *receipt)
 {
 	struct vac_usage before = {0}, after = {0};
-	uint64_t freed = 0, planned;
+	struct vac_device_usage device_before, device_after;
+	bool device_valid = false, device_still_valid = false;
+	struct vacate *vacate;
+	struct vac_ledger ledger;
 	const struct vac_plan *plan;
+	uint64_t freed, planned, device_planned;
 
 	if (!model)
 		return;
+	vacate = model->vacate;
 	plan = vac_model_plan(model->model);
-	planned = vac_plan_bytes(plan, false) + vac_plan_bytes(plan, true);
-	if (receipt && vac_meter_process(0, &before, NULL) < 0)
-		before.valid = false;
+	device_planned = vac_plan_bytes(plan, true);
+	planned = vac_plan_bytes(plan, false) + device_planned;
+	if (receipt)
+		measure(vacate, &before, &device_before, &device_valid);
+	ledger = *vac_engine_ledger(vacate->engine);
 	unlink_model(model);
 	vac_model_close(model->model, &freed);
 	free(model);
 	if (!receipt)
 		return;
-	if (vac_meter_process(0, &after, NULL) < 0)
-		after.valid = false;
+	measure(vacate, &after, &device_after, &device_still_valid);
 	memset(receipt, 0, sizeof(*receipt));
 	receipt->planned_bytes = planned;
 	receipt->ledger_bytes = freed;
+	receipt->device_planned_bytes = device_planned;
+	receipt->device_ledger_bytes =
+		ledger.device_bytes - vac_engine_ledger(vacate->engine)->device_bytes;
+	if (device_valid && device_still_valid) {
+		receipt->device_measured = 1;
+		receipt->device_used_before_bytes = device_before.used_bytes;
+		receipt->device_used_after_bytes = device_after.used_bytes;
+		receipt->device_listed = device_after.listed;
+	}
 	if (!before.valid || !after.valid)
 		return;
+	freed -= receipt->device_ledger_bytes;
 	receipt->measured = 1;
 	receipt->uss_before_bytes = before.uss_bytes;
 	receipt->uss_after_bytes = after.uss_bytes;

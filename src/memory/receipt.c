@@ -16,9 +16,17 @@ const char *vac_unload_reason_name(enum vac_unload_reason reason)
 	return reason_names[index];
 }
 
-bool vac_receipt_valid(const struct vac_receipt *receipt)
+static bool host_valid(const struct vac_receipt *receipt)
 {
 	return receipt->worker_before.valid && receipt->worker_after.valid;
+}
+
+bool vac_receipt_valid(const struct vac_receipt *receipt)
+{
+	int64_t bytes;
+
+	return host_valid(receipt) &&
+	       (!receipt->on_device || vac_receipt_device_returned(receipt, &bytes));
 }
 
 /* A page that was swapped out before the unload comes back from swap and not
@@ -30,18 +38,41 @@ static int64_t private_bytes(const struct vac_usage *usage)
 
 int64_t vac_receipt_returned_bytes(const struct vac_receipt *receipt)
 {
-	if (!vac_receipt_valid(receipt))
+	if (!host_valid(receipt))
 		return 0;
 	return private_bytes(&receipt->worker_before) - private_bytes(&receipt->worker_after);
 }
 
+bool vac_receipt_device_returned(const struct vac_receipt *receipt, int64_t *bytes)
+{
+	const struct vac_device_memory *before = &receipt->device_before;
+	const struct vac_device_memory *after = &receipt->device_after;
+
+	if (!receipt->on_device || !before->valid || !after->valid)
+		return false;
+	/* What other processes took or gave back meanwhile is not in it. */
+	if (before->process_bytes_valid && after->process_bytes_valid)
+		*bytes = (int64_t)(before->process_bytes - after->process_bytes);
+	else
+		*bytes = (int64_t)(before->used_bytes - after->used_bytes);
+	return true;
+}
+
+/* Of a ledger's bytes those that were not seen to come back. */
+static uint64_t missing(uint64_t ledger_bytes, int64_t returned_bytes)
+{
+	if (returned_bytes <= 0) /* it even grew */
+		return ledger_bytes;
+	return (uint64_t)returned_bytes >= ledger_bytes ? 0
+							: ledger_bytes - (uint64_t)returned_bytes;
+}
+
 uint64_t vac_receipt_unaccounted_bytes(const struct vac_receipt *receipt)
 {
-	int64_t returned = vac_receipt_returned_bytes(receipt);
+	int64_t device_bytes = 0;
 
-	if (returned <= 0) /* it even grew: none of the ledger's bytes were seen to go */
-		return receipt->ledger_bytes;
-	if ((uint64_t)returned >= receipt->ledger_bytes)
-		return 0;
-	return receipt->ledger_bytes - (uint64_t)returned;
+	(void)vac_receipt_device_returned(receipt, &device_bytes);
+	return missing(receipt->ledger_bytes - receipt->device_ledger_bytes,
+		       vac_receipt_returned_bytes(receipt)) +
+	       missing(receipt->device_ledger_bytes, device_bytes);
 }

@@ -24,6 +24,15 @@ enum vac_unload_reason {
 #define VAC_UNLOAD_REASONS 7
 const char *vac_unload_reason_name(enum vac_unload_reason reason); /* "request", "idle", ... */
 
+/* One device as its management library (NVML) counts it. */
+struct vac_device_memory {
+	bool valid;
+	bool listed;              /* the worker has a context there */
+	bool process_bytes_valid; /* of a process that is not listed: valid and 0 */
+	uint64_t process_bytes;   /* of the worker */
+	uint64_t used_bytes;      /* of all processes */
+};
+
 struct vac_receipt {
 	uint64_t id; /* counts up from 1 in one server's life */
 	char model[VAC_RECEIPT_NAME_BYTES];
@@ -34,8 +43,12 @@ struct vac_receipt {
 	int64_t unload_ns;   /* from the decision to the last measurement */
 	uint64_t requests;   /* answered while resident */
 
-	uint64_t planned_bytes;         /* the plan, host and device together */
-	uint64_t ledger_bytes;          /* what the ledger says went */
+	uint64_t planned_bytes;        /* the plan, host and device together */
+	uint64_t ledger_bytes;         /* what the ledger says went */
+	bool on_device;                /* the device has memory of its own */
+	uint64_t device_planned_bytes; /* of both, on the device */
+	uint64_t device_ledger_bytes;
+	struct vac_device_memory device_before, device_after;
 	pid_t worker_pid;               /* process that held the model */
 	bool worker_exited;             /* it was the last model: the process is reaped */
 	struct vac_usage worker_before; /* the worker, just before */
@@ -52,10 +65,13 @@ struct vac_receipt {
  * from the worker; negative when it grew. 0 when a measurement is missing: see
  * vac_receipt_valid. */
 int64_t vac_receipt_returned_bytes(const struct vac_receipt *receipt);
-/* max(0, ledger_bytes - returned): what the ledger says went and the
- * measurement did not see go; all of it when nothing was measured. */
+/* The same of the device, of the worker if NVML tells, else of all processes;
+ * false: not measured. */
+bool vac_receipt_device_returned(const struct vac_receipt *receipt, int64_t *bytes);
+/* max(0, ledger - returned), of the host and of the device: what the ledger says
+ * went and the measurement did not see go; all of it when nothing was measured. */
 uint64_t vac_receipt_unaccounted_bytes(const struct vac_receipt *receipt);
-/* Both worker measurements are there. */
+/* Both measurements of the worker are there, and both of a device. */
 bool vac_receipt_valid(const struct vac_receipt *receipt);
 
 #endif

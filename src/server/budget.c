@@ -91,6 +91,18 @@ bool vac_budget_free(const struct vac_budget *budget, uint64_t *bytes)
 	return true;
 }
 
+uint64_t vac_budget_room_left(const struct vac_budget *budget)
+{
+	uint64_t limit, room = 0, used = vac_budget_used(budget) + budget->overhead_bytes;
+
+	if (!vac_budget_free(budget, &room))
+		return 0;
+	room = room > budget->pending_bytes ? room - budget->pending_bytes : 0;
+	if (vac_budget_limit(budget, &limit) && limit < used + room)
+		room = limit > used ? limit - used : 0;
+	return room;
+}
+
 /* ---- charges ---- */
 
 static uint64_t own_bytes(const struct vac_budget *budget, const struct vac_charge *charge,

@@ -72,6 +72,10 @@ uint64_t vac_budget_used(const struct vac_budget *budget);
 /* Measured to be free, less the headroom; false: not known. */
 bool vac_budget_free(const struct vac_budget *budget, uint64_t *bytes);
 
+/* What could still be planned: by the limit, and by what is free and not promised to
+ * loads under way. 0: nothing is known. */
+uint64_t vac_budget_room_left(const struct vac_budget *budget);
+
 /* Fills a charge from a plan; it is not counted yet. Of its flags, alone counts. */
 void vac_charge_plan(const struct vac_budget *budget, struct vac_charge *charge,
 		     const struct vac_plan *plan);

@@ -28,7 +28,11 @@ static int make_job(struct vac_server *server, struct vac_model *model)
 
 void vac_load_forget(void *ctx, struct vac_model *model)
 {
-	(void)ctx;
+	struct vac_server *server = ctx;
+	struct vac_job *job = model->user;
+
+	if (job)
+		vac_gpus_unwait(&server->gpus, &job->gpus_wait);
 	free(model->user);
 	model->user = NULL;
 }
@@ -81,6 +85,8 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 						 ? worker->ready_ns - worker->started_ns
 						 : 0;
 		vac_registry_loaded(&job->server->registry, model, &info);
+		if (model->device->budget.on_device)
+			vac_gpus_refresh(&job->server->gpus);
 		vac_histogram_add(&job->server->metrics.load, model->load_ns);
 		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
 			(double)model->load_ns / 1e6, info.ledger_bytes);
@@ -179,9 +185,8 @@ static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_he
 
 /* From the cache, else asked of the worker that will load it: a process of its
  * own would cost more than the plan. */
-void vac_load_plan(void *ctx, struct vac_model *model)
+static void plan(struct vac_server *server, struct vac_model *model)
 {
-	struct vac_server *server = ctx;
 	struct vac_plan_key key = key_of(model);
 	const struct vac_plan_entry *entry = vac_plans_known(&server->plans, &key);
 
@@ -189,6 +194,31 @@ void vac_load_plan(void *ctx, struct vac_model *model)
 		vac_registry_planned(&server->registry, model, &entry->info.plan);
 	else
 		ask(server, model, VAC_WIRE_PLAN, plan_answered);
+}
+
+static void device_read(struct vac_gpus_wait *wait)
+{
+	struct vac_job *job = VAC_CONTAINER(wait, struct vac_job, gpus_wait);
+
+	/* Without a reading the room is not known, and the device itself will say. */
+	if (job->server->gpus.error.code != VAC_OK)
+		vac_log(VAC_LOG_WARN, "%s cannot be measured: %s", job->model->device->name,
+			job->server->gpus.error.message);
+	plan(job->server, job->model);
+}
+
+void vac_load_plan(void *ctx, struct vac_model *model)
+{
+	struct vac_server *server = ctx;
+	struct vac_job *job;
+
+	/* Room on a GPU is what is free there now. */
+	if (model->device->budget.on_device && make_job(server, model) == 0) {
+		job = model->user;
+		vac_gpus_ask(&server->gpus, &job->gpus_wait, device_read);
+	} else {
+		plan(server, model);
+	}
 }
 
 /* ---- deaths ---- */

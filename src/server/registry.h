@@ -184,7 +184,8 @@ void vac_registry_init(struct vac_registry *registry, const struct vac_registry_
 		       uint32_t device_count);
 void vac_registry_free(struct vac_registry *registry);
 
-/* The device of a name, NULL: the default; NULL when there is none. */
+/* The device of a name, NULL: the default, "auto": the one with room of its own
+ * that has the most of it now, else the default; NULL when there is none. */
 struct vac_device *vac_registry_device(const struct vac_registry *registry, const char *name);
 /* That a model is to run on a device that there is not. */
 void vac_registry_no_device(const struct vac_registry *registry, const char *model,

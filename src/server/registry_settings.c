@@ -11,10 +11,35 @@
 #include "server/admission.h"
 #include "server/registry_private.h"
 
+/* Of the devices that models take no RAM of: GPUs. */
+static struct vac_device *roomiest(const struct vac_registry *registry)
+{
+	struct vac_device *best = NULL;
+	uint64_t most = 0;
+
+	for (uint32_t i = 0; i < registry->device_count; i++) {
+		struct vac_device *device = &registry->devices[i];
+		uint64_t room;
+
+		if (!device->limited || !device->budget.on_device)
+			continue;
+		vac_budget_measure(&device->budget, vac_registry_now(registry),
+				   VAC_ROOM_AGE_MS * NS_PER_MS);
+		room = vac_budget_room_left(&device->budget);
+		if (!best || room > most) {
+			best = device;
+			most = room;
+		}
+	}
+	return best ? best : &registry->devices[0];
+}
+
 struct vac_device *vac_registry_device(const struct vac_registry *registry, const char *name)
 {
 	if (!name)
 		return &registry->devices[0];
+	if (strcmp(name, "auto") == 0)
+		return roomiest(registry);
 	for (uint32_t i = 0; i < registry->device_count; i++) {
 		if (strcmp(registry->devices[i].name, name) == 0)
 			return &registry->devices[i];

@@ -14,13 +14,16 @@ static int follow(struct vac_server *server, const struct vac_server_options *op
 		  struct vac_error *err)
 {
 	struct vac_registry *registry = &server->registry;
-	struct vac_budget *budget = &vac_registry_device(registry, "cpu")->budget;
 
 	vac_log_set_level(options->log_level);
 	server->options = *options;
-	budget->limit = options->ram;
-	budget->headroom = options->headroom;
-	budget->measured = false;
+	for (uint32_t i = 0; i < server->device_count; i++) {
+		struct vac_budget *budget = &server->devices[i].budget;
+
+		budget->limit = budget->on_device ? options->vram : options->ram;
+		budget->headroom = options->headroom;
+		budget->measured = false;
+	}
 	registry->options.defaults = options->model_defaults;
 	registry->options.max_queue = options->max_queue;
 	registry->options.turn_ms = options->turn_ms;

@@ -51,9 +51,11 @@ void vac_server_defaults(struct vac_server_options *options)
 		.journal_keep = 4,
 		.request_timeout_ms = 5 * 60 * 1000,
 		.ram = {.is_share = true, .share = 0.8},
+		.vram = {.is_share = true, .share = 0.9},
 		.headroom = {.is_share = true, .share = 0.05},
+		.device = "auto",
 		.log_level = VAC_LOG_INFO,
-		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000},
+		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000, .device = "auto"},
 		.ready_fd = -1,
 	};
 }
@@ -214,6 +216,9 @@ static int64_t settle(void *ctx)
 
 	tell_changes(server);
 
+	/* The last receipts have been measured. */
+	if (server->draining && vac_registry_empty(&server->registry))
+		vac_gpus_end(&server->gpus);
 	vac_supervisor_flush(&server->supervisor);
 	if (server->draining && drained(server)) {
 		vac_http_end_streams(server);
@@ -300,35 +305,6 @@ static int open_signals(struct vac_server *server, struct vac_error *err)
 	return vac_loop_add(&server->loop, &server->signals, EPOLLIN, err);
 }
 
-/* Of "cpu": what of its workers is in no file; statm is quick, and some pages
- * off. */
-static void measure_cpu(void *ctx, struct vac_budget_room *out)
-{
-	const struct vac_server *server = ctx;
-	const struct vac_worker *worker = server->supervisor.workers;
-
-	vac_budget_measure_host(out);
-	out->held_valid = true;
-	for (; worker; worker = worker->next) {
-		uint64_t bytes;
-
-		if (worker->plan_only || strcmp(worker->device, "cpu") != 0)
-			continue;
-		/* One that is gone holds nothing. */
-		if (vac_meter_anon(worker->pid, &bytes) == 0)
-			out->held_bytes += bytes;
-	}
-}
-
-static void add_devices(struct vac_server *server)
-{
-	const struct vac_server_options *options = &server->options;
-	struct vac_device *cpu = &server->devices[server->device_count++];
-
-	vac_device_init(cpu, "cpu", "--ram");
-	vac_device_limit(cpu, false, &options->ram, &options->headroom, measure_cpu, server);
-}
-
 static enum vac_sandbox_mode sandbox_of(const struct vac_server_options *options)
 {
 	enum vac_sandbox_mode mode = VAC_SANDBOX_AUTO;
@@ -353,21 +329,31 @@ static void init_parts(struct vac_server *server)
 		.stop_timeout_ms = STOP_TIMEOUT_MS,
 	};
 
+	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
+	server->supervisor.gone = vac_dispatch_worker_gone;
+	server->supervisor.ctx = server;
+	vac_plans_init(&server->plans, &server->supervisor);
+	server->loop.settle = settle;
+	server->loop.settle_ctx = server;
+}
+
+/* Looks for GPUs, which may start a process: when no variable is there any more
+ * that is not for it. */
+static int init_registry(struct vac_server *server, struct vac_error *err)
+{
+	const struct vac_server_options *options = &server->options;
 	struct vac_registry_options models = {
 		.defaults = options->model_defaults,
 		.max_queue = options->max_queue,
 		.turn_ms = options->turn_ms,
 	};
+	int rc = vac_devices_find(server, err);
 
-	vac_supervisor_init(&server->supervisor, &server->loop, &watch);
-	server->supervisor.gone = vac_dispatch_worker_gone;
-	server->supervisor.ctx = server;
-	add_devices(server);
+	if (rc < 0)
+		return rc;
 	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
 			  server->devices, server->device_count);
-	vac_plans_init(&server->plans, &server->supervisor);
-	server->loop.settle = settle;
-	server->loop.settle_ctx = server;
+	return 0;
 }
 
 static int start(struct vac_server *server, struct vac_error *err)
@@ -393,6 +379,8 @@ static int start(struct vac_server *server, struct vac_error *err)
 	unsetenv("VACATE_API_KEY");
 	rc = vac_access_open(&server->access, server->options.api_key_file,
 			     server->options.metrics_open, err);
+	if (rc == 0)
+		rc = init_registry(server, err);
 	if (rc < 0)
 		return rc;
 	rc = vac_catalog_init(&server->catalog, &server->options, err);
@@ -448,6 +436,7 @@ static void teardown(struct vac_server *server)
 	vac_http_stop(&server->http);
 	vac_events_free(&server->events);
 	vac_supervisor_free(&server->supervisor);
+	vac_gpus_free(&server->gpus);
 	vac_registry_free(&server->registry);
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);

@@ -32,20 +32,22 @@ struct vac_server_options {
 	uint16_t port;    /* 0: any free one */
 	const char *const *model_dirs;
 	size_t model_dir_count;
-	const char *hub_cache;      /* NULL: as the environment says */
-	int64_t keep_alive_ms;      /* negative: for ever; 0: unload when all is answered */
-	const char *backend;        /* NULL: the worker's default */
-	uint32_t threads;           /* of a worker; 0: as many as CPUs are allowed */
-	const char *sandbox;        /* of workers: "auto", "require", "off"; NULL is "auto" */
-	const char *journal;        /* file for what happens; NULL: none */
-	size_t journal_max_bytes;   /* of that file, before it is rotated; 0: never */
-	uint32_t journal_keep;      /* rotated files */
-	uint32_t max_connections;   /* more wait in the system's queue */
-	uint32_t max_queue;         /* calls that wait for or run on one model */
-	struct vac_size ram;        /* that models may take, as planned */
-	struct vac_size headroom;   /* of free memory that no load may take */
-	int64_t min_resident_ms;    /* that a model has before it is evicted */
-	int64_t turn_ms;            /* that a busy model has before it makes way */
+	const char *hub_cache;    /* NULL: as the environment says */
+	int64_t keep_alive_ms;    /* negative: for ever; 0: unload when all is answered */
+	const char *backend;      /* NULL: the worker's default */
+	uint32_t threads;         /* of a worker; 0: as many as CPUs are allowed */
+	const char *sandbox;      /* of workers: "auto", "require", "off"; NULL is "auto" */
+	const char *journal;      /* file for what happens; NULL: none */
+	size_t journal_max_bytes; /* of that file, before it is rotated; 0: never */
+	uint32_t journal_keep;    /* rotated files */
+	uint32_t max_connections; /* more wait in the system's queue */
+	uint32_t max_queue;       /* calls that wait for or run on one model */
+	struct vac_size ram;      /* that models may take, as planned */
+	struct vac_size vram;     /* the same of each GPU */
+	struct vac_size headroom; /* of free memory that no load may take, of each device */
+	const char *device;       /* of models of which no other is said: "auto", "cpu", "cuda:0" */
+	int64_t min_resident_ms;  /* that a model has before it is evicted */
+	int64_t turn_ms;          /* that a busy model has before it makes way */
 	int64_t request_timeout_ms; /* for a task to be answered; negative: none */
 	size_t max_body_bytes;      /* of one request */
 	size_t max_pending_bytes;   /* of all bodies that are held at once */

@@ -21,7 +21,8 @@ struct vac_model_settings {
 	int64_t min_resident_ms;   /* not evicted sooner */
 	uint32_t max_batch_tokens; /* of one batch, though one sequence always fits; 0: as the
 				    * worker chooses */
-	const char *device;        /* "cpu"; NULL: the server's default */
+	const char *device; /* "cpu", "cuda:0"; "auto": the GPU with the most room, if there is
+			     * one; NULL: the server's first */
 	const char *dtype;  /* that it is computed in, "float32"; NULL: as the worker chooses */
 	const char *prompt; /* put before every text; NULL: none */
 	const char *dir;    /* of its files; NULL: where its name was found */

@@ -9,7 +9,9 @@
 #include "server/access.h"
 #include "server/budget.h"
 #include "server/catalog.h"
+#include "server/devices.h"
 #include "server/events.h"
+#include "server/gpus.h"
 #include "server/http.h"
 #include "server/journal.h"
 #include "server/loop.h"
@@ -26,8 +28,8 @@
 
 struct request_watch; /* dispatch.c's */
 
-/* Devices of a machine. */
-#define VAC_SERVER_MAX_DEVICES 16
+/* Devices of a machine: the CPUs and GPUs. */
+#define VAC_SERVER_MAX_DEVICES (1 + VAC_WIRE_MAX_GPUS)
 /* Models that LIST shows at most. */
 #define VAC_SERVER_MAX_MODELS 4096
 
@@ -38,8 +40,11 @@ struct vac_server {
 	struct vac_access access;
 	struct vac_http http;
 	struct vac_notify notify;
-	struct vac_device devices[VAC_SERVER_MAX_DEVICES]; /* the first is the default */
+	struct vac_device devices[VAC_SERVER_MAX_DEVICES];   /* the first is the default */
+	struct vac_gpu_meter meters[VAC_SERVER_MAX_DEVICES]; /* of the same numbers */
 	uint32_t device_count;
+	struct vac_gpus gpus;
+	struct vac_gpus_wait first_reading; /* of the start */
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;
@@ -97,6 +102,7 @@ struct vac_request {
 	size_t done_receipt_count;
 	struct vac_plan_wait plan_wait; /* LIST, PLAN */
 	struct vac_stream stream;       /* EVENTS */
+	struct vac_gpus_wait gpus_wait; /* PS */
 	int64_t queued_ns;              /* given to the registry */
 	int64_t asked_ns;               /* given to the worker */
 };

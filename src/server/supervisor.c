@@ -107,11 +107,14 @@ static int watch(struct vac_worker *worker, struct vac_error *err)
 static struct vac_worker *start(struct vac_supervisor *supervisor, const char *device,
 				const char *owner, bool plan_only, struct vac_error *err)
 {
-	struct vac_spawn_options options = {.device = device,
-					    .backend = supervisor->options.backend,
-					    .threads = supervisor->options.threads,
-					    .sandbox = supervisor->options.sandbox,
-					    .plan_only = plan_only};
+	/* --backend is about the CPUs; a GPU has but one. */
+	struct vac_spawn_options options = {
+		.device = device,
+		.backend = strcmp(device, "cpu") == 0 ? supervisor->options.backend : NULL,
+		.threads = supervisor->options.threads,
+		.sandbox = supervisor->options.sandbox,
+		.plan_only = plan_only,
+	};
 	struct vac_worker_process process;
 	struct vac_worker *worker = calloc(1, sizeof(*worker));
 
@@ -150,7 +153,7 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 	supervisor->starts++;
 	arm(worker, supervisor->options.hello_timeout_ms);
 	vac_log(VAC_LOG_INFO, "worker %d for %s started%s%s", (int)worker->pid, device,
-		plan_only ? " (plans only)"
+		plan_only ? " (no models)"
 		: owner   ? ", of its own, for model "
 			  : "",
 		owner ? owner : "");

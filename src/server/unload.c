@@ -79,6 +79,25 @@ static void measure_page_cache(const struct vac_model *model, struct vac_receipt
 		vac_log(VAC_LOG_DEBUG, "%s", err.message);
 }
 
+static void measure_device(const struct vac_server *server, const struct vac_receipt *receipt,
+			   struct vac_device_memory *out)
+{
+	const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, receipt->device);
+	const struct vac_wire_gpu_process *process;
+
+	memset(out, 0, sizeof(*out));
+	if (!gpu)
+		return;
+	process = vac_gpu_process(gpu, receipt->worker_pid);
+	*out = (struct vac_device_memory){
+		.valid = true,
+		.listed = process != NULL,
+		.process_bytes_valid = !process || process->bytes_valid,
+		.process_bytes = process ? process->bytes : 0,
+		.used_bytes = gpu->used_bytes,
+	};
+}
+
 /* ---- the receipt ---- */
 
 static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
@@ -92,6 +111,8 @@ static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
 	receipt->requests = model->requests;
 	receipt->planned_bytes =
 		vac_plan_bytes(&model->info.plan, false) + vac_plan_bytes(&model->info.plan, true);
+	receipt->on_device = model->device->budget.on_device;
+	receipt->device_planned_bytes = vac_plan_bytes(&model->info.plan, true);
 	receipt->worker_pid = worker_pid;
 }
 
@@ -128,9 +149,28 @@ static void finish(struct vac_job *job)
 {
 	struct vac_model *model = job->model;
 
-	job->awaits_exit = false;
 	end_receipt(job->server, model, &job->receipt);
 	vac_registry_unloaded(&job->server->registry, model, &job->receipt);
+}
+
+static void device_measured(struct vac_gpus_wait *wait)
+{
+	struct vac_job *job = VAC_CONTAINER(wait, struct vac_job, gpus_wait);
+
+	measure_device(job->server, &job->receipt, &job->receipt.device_after);
+	finish(job);
+}
+
+/* The host's side is measured; a device's is still to be asked for. */
+static void measure_last(struct vac_job *job)
+{
+	job->step = VAC_JOB_IDLE;
+	/* It may be gone: nobody is to look at it any more. */
+	job->model->worker = NULL;
+	if (job->receipt.on_device)
+		vac_gpus_ask(&job->server->gpus, &job->gpus_wait, device_measured);
+	else
+		finish(job);
 }
 
 /* ---- steps ---- */
@@ -150,38 +190,44 @@ static int unload_answered(struct vac_exchange *exchange, const struct vac_wire_
 	if (vac_wire_get_unloaded(payload, header->payload_bytes, &unloaded, err) < 0)
 		return -EINVAL;
 	job->receipt.ledger_bytes = unloaded.freed_bytes;
+	job->receipt.device_ledger_bytes = unloaded.freed_device_bytes;
 	if (unloaded.models_left == 0 &&
 	    !vac_registry_load_waits(&server->registry, worker, worker->device, worker->owner)) {
-		job->awaits_exit = true;
+		job->step = VAC_JOB_AWAITS_EXIT;
 		vac_worker_stop(worker);
 		return 0;
 	}
 	measure(worker->pid, &job->receipt.worker_after);
-	finish(job);
+	measure_last(job);
 	return 0;
 }
 
 /* The worker died instead of unloading: the memory is back all the same. */
+static void died_instead(struct vac_job *job)
+{
+	job->receipt.reason = VAC_UNLOAD_WORKER_DIED;
+	job->receipt.ledger_bytes = job->model->info.ledger_bytes;
+	job->receipt.device_ledger_bytes = vac_plan_own_bytes(&job->model->info.plan, true);
+	worker_exited(&job->receipt);
+	measure_last(job);
+}
+
 static void unload_lost(struct vac_exchange *exchange, const struct vac_error *why)
 {
 	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
 
 	vac_log(VAC_LOG_WARN, "model %s was to be unloaded when its worker died: %s",
 		job->model->name, why->message);
-	job->receipt.reason = VAC_UNLOAD_WORKER_DIED;
-	job->receipt.ledger_bytes = job->model->info.ledger_bytes;
-	worker_exited(&job->receipt);
-	finish(job);
+	died_instead(job);
 }
 
-void vac_unload_begin(void *ctx, struct vac_model *model)
+static void ask_worker(struct vac_job *job)
 {
-	struct vac_server *server = ctx;
-	struct vac_job *job = model->user;
+	struct vac_model *model = job->model;
 	struct vac_ask ask;
 	struct vac_error err;
 
-	begin_receipt(model, model->worker->pid, &job->receipt);
+	job->step = VAC_JOB_IDLE;
 	measure(model->worker->pid, &job->receipt.worker_before);
 	measure(0, &job->receipt.server_before);
 	job->exchange.answer = unload_answered;
@@ -196,7 +242,28 @@ void vac_unload_begin(void *ctx, struct vac_model *model)
 	ask = vac_worker_begin(model->worker);
 	if (vac_worker_commit(&ask, &job->exchange, &err) < 0)
 		assert(!"a dying worker takes every exchange");
-	(void)server;
+}
+
+static void device_measured_before(struct vac_gpus_wait *wait)
+{
+	struct vac_job *job = VAC_CONTAINER(wait, struct vac_job, gpus_wait);
+
+	measure_device(job->server, &job->receipt, &job->receipt.device_before);
+	ask_worker(job);
+}
+
+void vac_unload_begin(void *ctx, struct vac_model *model)
+{
+	struct vac_server *server = ctx;
+	struct vac_job *job = model->user;
+
+	begin_receipt(model, model->worker->pid, &job->receipt);
+	if (!job->receipt.on_device) {
+		ask_worker(job);
+		return;
+	}
+	job->step = VAC_JOB_MEASURES;
+	vac_gpus_ask(&server->gpus, &job->gpus_wait, device_measured_before);
 }
 
 void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *worker)
@@ -206,10 +273,15 @@ void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *
 	for (; model; model = model->next) {
 		struct vac_job *job = model->user;
 
-		if (!job || !job->awaits_exit || model->worker != worker)
+		if (!job || model->worker != worker || job->step == VAC_JOB_IDLE)
 			continue;
-		worker_exited(&job->receipt);
-		finish(job);
+		if (job->step == VAC_JOB_MEASURES) {
+			vac_gpus_unwait(&server->gpus, &job->gpus_wait);
+			died_instead(job);
+		} else {
+			worker_exited(&job->receipt);
+			measure_last(job);
+		}
 	}
 }
 

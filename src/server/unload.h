@@ -6,10 +6,17 @@
 #define VAC_SERVER_UNLOAD_H
 
 #include "memory/receipt.h"
+#include "server/gpus.h"
 #include "server/supervisor.h"
 
 struct vac_server;
 struct vac_model;
+
+enum vac_job_step {
+	VAC_JOB_IDLE,        /* or its exchange or gpus_wait says what it waits for */
+	VAC_JOB_MEASURES,    /* an unload waits for a reading before it is asked of the worker */
+	VAC_JOB_AWAITS_EXIT, /* SHUTDOWN was sent: the worker's end ends the unload */
+};
 
 /* What is asked of a worker for one model: a load or an unload, one at a time.
  * model->user, made with the first load. */
@@ -19,7 +26,9 @@ struct vac_job {
 	struct vac_exchange exchange;
 	int64_t told_ns; /* tell.c's: when progress was told last, and what */
 	uint64_t told_bytes;
-	bool awaits_exit; /* SHUTDOWN was sent: the worker's end ends the unload */
+	struct vac_gpus_wait gpus_wait; /* a reading of its device, before a plan or an unload
+					 * or after one */
+	enum vac_job_step step;
 	struct vac_receipt receipt;
 };
 

@@ -351,6 +351,47 @@ static size_t view_active(const struct vac_server *server, struct vac_model_view
 	return count;
 }
 
+static void view_vram(const struct vac_server *server, const struct vac_worker *worker,
+		      struct vac_worker_view *view)
+{
+	const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, worker->device);
+	const struct vac_wire_gpu_process *process;
+
+	if (!gpu)
+		return;
+	process = vac_gpu_process(gpu, worker->pid);
+	view->vram_valid = !process || process->bytes_valid;
+	view->vram_bytes = process ? process->bytes : 0;
+}
+
+static size_t view_gpus(struct vac_server *server, struct vac_gpu_view *views)
+{
+	size_t count = 0;
+
+	for (uint32_t i = 1; i < server->device_count; i++) {
+		struct vac_device *device = &server->devices[i];
+		const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, device->name);
+		struct vac_gpu_view *view = &views[count];
+
+		if (!gpu)
+			continue;
+		*view = (struct vac_gpu_view){
+			.device = device->name,
+			.name = gpu->name,
+			.uuid = gpu->uuid,
+			.total_bytes = gpu->total_bytes,
+			.used_bytes = gpu->used_bytes,
+			.planned_bytes = vac_budget_used(&device->budget),
+			.processes = gpu->process_count,
+		};
+		/* The total is a part of it. */
+		vac_budget_measure(&device->budget, vac_now_ns(), INT64_C(1000000000));
+		view->limit_valid = vac_budget_limit(&device->budget, &view->limit_bytes);
+		count++;
+	}
+	return count;
+}
+
 static size_t view_workers(const struct vac_server *server, struct vac_worker_view *views)
 {
 	const struct vac_worker *worker = server->supervisor.workers;
@@ -369,6 +410,7 @@ static size_t view_workers(const struct vac_server *server, struct vac_worker_vi
 			.pid = worker->pid,
 			.models = vac_registry_models_on(&server->registry, worker),
 		};
+		view_vram(server, worker, view);
 		/* Gone while we look: unknown, not 0. */
 		if (vac_meter_process(worker->pid, &view->usage, &err) < 0)
 			view->usage.valid = false;
@@ -377,9 +419,10 @@ static size_t view_workers(const struct vac_server *server, struct vac_worker_vi
 	return count;
 }
 
-void vac_views_ps(struct vac_request *request)
+static void answer_ps(struct vac_request *request)
 {
 	struct vac_server *server = request->server;
+	struct vac_gpu_view gpus[VAC_SERVER_MAX_DEVICES];
 	size_t workers = 1;
 	struct vac_model_view *models =
 		calloc((size_t)server->registry.model_count + 1, sizeof(*models));
@@ -400,6 +443,8 @@ void vac_views_ps(struct vac_request *request)
 		outcome.model_count = view_active(server, models);
 		outcome.workers = worker_views;
 		outcome.worker_count = view_workers(server, worker_views);
+		outcome.gpus = gpus;
+		outcome.gpu_count = view_gpus(server, gpus);
 		if (vac_meter_process(0, &usage, &err) < 0)
 			usage.valid = false;
 		vac_meter_host("", &host);
@@ -407,6 +452,19 @@ void vac_views_ps(struct vac_request *request)
 	}
 	free(models);
 	free(worker_views);
+}
+
+static void gpus_read(struct vac_gpus_wait *wait)
+{
+	answer_ps(VAC_CONTAINER(wait, struct vac_request, gpus_wait));
+}
+
+void vac_views_ps(struct vac_request *request)
+{
+	if (request->server->device_count > 1)
+		vac_gpus_ask(&request->server->gpus, &request->gpus_wait, gpus_read);
+	else
+		answer_ps(request);
 }
 
 void vac_views_running(struct vac_request *request)

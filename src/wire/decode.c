@@ -392,6 +392,9 @@ int vac_wire_get_unloaded(const void *payload, size_t bytes, struct vac_wire_unl
 	struct reader r = {.data = payload, .bytes = bytes};
 
 	out->freed_bytes = get_u64(&r, "freed_bytes");
+	out->freed_device_bytes = get_u64(&r, "freed_device_bytes");
+	if (!r.bad && out->freed_device_bytes > out->freed_bytes)
+		r.bad = "freed_device_bytes";
 	out->models_left = get_u32(&r, "models_left");
 	return finish(&r, "UNLOADED", err);
 }
@@ -416,6 +419,41 @@ int vac_wire_get_measured(const void *payload, size_t bytes, struct vac_wire_mea
 		out->regions[i].bytes = get_u64(&r, "bytes");
 	}
 	return finish(&r, "MEASURED", err);
+}
+
+static void get_gpu(struct reader *r, struct vac_wire_gpu *gpu)
+{
+	gpu->device = get_string(r, VAC_WIRE_MAX_NAME_BYTES, "device");
+	gpu->name = get_string(r, VAC_WIRE_MAX_NAME_BYTES, "name");
+	gpu->uuid = get_string(r, VAC_WIRE_MAX_NAME_BYTES, "uuid");
+	gpu->total_bytes = get_u64(r, "total_bytes");
+	gpu->used_bytes = get_u64(r, "used_bytes");
+	gpu->process_count = get_u32(r, "process_count");
+	if (!r->bad && gpu->process_count > VAC_WIRE_MAX_GPU_PROCESSES)
+		r->bad = "process_count";
+	if (r->bad)
+		gpu->process_count = 0;
+	for (uint32_t i = 0; i < gpu->process_count; i++) {
+		gpu->processes[i].pid = get_u32(r, "pid");
+		gpu->processes[i].bytes_valid = get_bool(r, "bytes_valid");
+		gpu->processes[i].bytes = get_u64(r, "bytes");
+	}
+}
+
+int vac_wire_get_gpus(const void *payload, size_t bytes, struct vac_wire_gpus *out,
+		      struct vac_error *err)
+{
+	struct reader r = {.data = payload, .bytes = bytes};
+
+	memset(out, 0, sizeof(*out));
+	out->count = get_u32(&r, "count");
+	if (!r.bad && out->count > VAC_WIRE_MAX_GPUS)
+		r.bad = "count";
+	if (r.bad)
+		out->count = 0;
+	for (uint32_t i = 0; i < out->count; i++)
+		get_gpu(&r, &out->gpus[i]);
+	return finish(&r, "GPUS_READ", err);
 }
 
 static void copy_text(char *to, size_t capacity, struct vac_wire_string s)

@@ -225,6 +225,7 @@ void vac_wire_put_unloaded(struct vac_buf *buf, uint64_t id, const struct vac_wi
 	size_t at = begin(buf, VAC_WIRE_UNLOADED, id);
 
 	put_u64(buf, u->freed_bytes);
+	put_u64(buf, u->freed_device_bytes);
 	put_u32(buf, u->models_left);
 	end(buf, at);
 }
@@ -245,6 +246,35 @@ void vac_wire_put_measured(struct vac_buf *buf, uint64_t id, const struct vac_le
 		put_u8(buf, region->on_device);
 		put_u64(buf, region->bytes);
 	}
+	end(buf, at);
+}
+
+static void put_gpu(struct vac_buf *buf, const struct vac_wire_gpu *gpu)
+{
+	uint32_t count = gpu->process_count < VAC_WIRE_MAX_GPU_PROCESSES
+				 ? gpu->process_count
+				 : VAC_WIRE_MAX_GPU_PROCESSES;
+
+	put_string(buf, gpu->device);
+	put_string(buf, gpu->name);
+	put_string(buf, gpu->uuid);
+	put_u64(buf, gpu->total_bytes);
+	put_u64(buf, gpu->used_bytes);
+	put_u32(buf, count);
+	for (uint32_t i = 0; i < count; i++) {
+		put_u32(buf, gpu->processes[i].pid);
+		put_u8(buf, gpu->processes[i].bytes_valid);
+		put_u64(buf, gpu->processes[i].bytes);
+	}
+}
+
+void vac_wire_put_gpus(struct vac_buf *buf, uint64_t id, const struct vac_wire_gpus *gpus)
+{
+	size_t at = begin(buf, VAC_WIRE_GPUS_READ, id);
+
+	put_u32(buf, gpus->count);
+	for (uint32_t i = 0; i < gpus->count; i++)
+		put_gpu(buf, &gpus->gpus[i]);
 	end(buf, at);
 }
 

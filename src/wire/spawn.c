@@ -15,8 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_PATH_BYTES 4096
-#define MAX_ARGS       16
+#define MAX_ARGS 16
 
 /* Added to oom_score_adj. */
 #define OOM_SCORE_MORE 300
@@ -26,19 +25,19 @@ static bool executable(const char *path)
 	return access(path, X_OK) == 0;
 }
 
-static int find_worker(char *path, struct vac_error *err)
+static int find_program(const char *name, const char *variable, char path[VAC_WORKER_PATH_BYTES],
+			struct vac_error *err)
 {
-	const char *env = getenv("VACATE_WORKER");
-	char self[MAX_PATH_BYTES];
+	const char *env = getenv(variable);
+	char self[VAC_WORKER_PATH_BYTES];
 	char *slash;
 	ssize_t n;
 
 	if (env && *env) {
 		if (!executable(env))
-			return vac_fail(err, VAC_E_IO,
-					"VACATE_WORKER names %s, which cannot be executed: %s", env,
-					strerror(errno));
-		snprintf(path, MAX_PATH_BYTES, "%s", env);
+			return vac_fail(err, VAC_E_IO, "%s names %s, which cannot be executed: %s",
+					variable, env, strerror(errno));
+		snprintf(path, VAC_WORKER_PATH_BYTES, "%s", env);
 		return 0;
 	}
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -48,16 +47,21 @@ static int find_worker(char *path, struct vac_error *err)
 	slash = strrchr(self, '/');
 	if (slash)
 		*slash = '\0';
-	n = snprintf(path, MAX_PATH_BYTES, "%s/vacate-worker", self);
-	if (n < MAX_PATH_BYTES && executable(path))
+	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/%s", self, name);
+	if (n < VAC_WORKER_PATH_BYTES && executable(path))
 		return 0;
-	n = snprintf(path, MAX_PATH_BYTES, "%s/../libexec/vacate/vacate-worker", self);
-	if (n < MAX_PATH_BYTES && executable(path))
+	n = snprintf(path, VAC_WORKER_PATH_BYTES, "%s/../libexec/vacate/%s", self, name);
+	if (n < VAC_WORKER_PATH_BYTES && executable(path))
 		return 0;
-	return vac_fail(err, VAC_E_IO,
-			"vacate-worker is neither in %s nor in ../libexec/vacate beside it; "
-			"set VACATE_WORKER to its path",
-			self);
+	return vac_fail(
+		err, VAC_E_IO,
+		"%s is neither in %s nor in ../libexec/vacate beside it; set %s to its path", name,
+		self, variable);
+}
+
+int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err)
+{
+	return find_program("vacate-worker", "VACATE_WORKER", path, err);
 }
 
 int vac_sandbox_parse(const char *text, enum vac_sandbox_mode *out)
@@ -209,13 +213,16 @@ static void reap(pid_t pid)
 int vac_worker_spawn(const struct vac_spawn_options *options, struct vac_worker_process *out,
 		     struct vac_error *err)
 {
-	char path[MAX_PATH_BYTES];
+	char path[VAC_WORKER_PATH_BYTES];
 	struct command command;
 	int sock[2] = {-1, -1}, report[2] = {-1, -1};
 	pid_t pid, parent = getpid();
 	int rc, saved;
 
-	rc = find_worker(path, err);
+	if (options->device && strcmp(options->device, VAC_SPAWN_GPUS) == 0)
+		rc = find_program("vacate-gpud", "VACATE_GPUD", path, err);
+	else
+		rc = vac_worker_find(path, err);
 	if (rc < 0)
 		return rc;
 	build_command(&command, path, options);

@@ -5,7 +5,8 @@
  * ../libexec/vacate/, or where $VACATE_WORKER points). It gets one end of a
  * socketpair as descriptor 3, standard error of the parent, /dev/null for the
  * rest, an own process group, and dies with its parent (PR_SET_PDEATHSIG).
- * Any thread, but see the note at vac_worker_spawn.
+ * vacate-gpud is started in the same way ($VACATE_GPUD). Any thread, but see the
+ * note at vac_worker_spawn.
  */
 #ifndef VAC_WIRE_SPAWN_H
 #define VAC_WIRE_SPAWN_H
@@ -16,6 +17,8 @@
 #include "base/error.h"
 
 #define VAC_WORKER_FD 3
+/* The "device" of vacate-gpud. */
+#define VAC_SPAWN_GPUS "gpus"
 
 /* How a worker confines itself; docs/security.md. */
 enum vac_sandbox_mode {
@@ -27,7 +30,7 @@ enum vac_sandbox_mode {
 int vac_sandbox_parse(const char *text, enum vac_sandbox_mode *out);
 
 struct vac_spawn_options {
-	const char *device;        /* "cpu"; NULL: "cpu" */
+	const char *device;        /* "cpu"; NULL: "cpu"; VAC_SPAWN_GPUS: vacate-gpud */
 	const char *backend;       /* "cpu" or "reference"; NULL: what fits the device */
 	uint32_t threads;          /* of the compute team; 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* 0: the backend's default */
@@ -40,6 +43,10 @@ struct vac_worker_process {
 	int pidfd; /* becomes readable when it exits; -1 where the kernel has none */
 	int fd;    /* blocking stream socket to it, close-on-exec */
 };
+
+#define VAC_WORKER_PATH_BYTES 4096
+/* Where vacate-worker is. */
+int vac_worker_find(char path[VAC_WORKER_PATH_BYTES], struct vac_error *err) VAC_MUST_CHECK;
 
 /* Starts a worker. The calling thread must live as long as the worker should:
  * PR_SET_PDEATHSIG follows the thread that forked. On error nothing is left.

@@ -41,6 +41,7 @@ enum vac_wire_type {
 	VAC_WIRE_MEASURE = 7,  /* _MEASURED */
 	VAC_WIRE_PING = 8,     /* _PONG */
 	VAC_WIRE_SHUTDOWN = 9, /* worker ends its work and exits; no answer */
+	VAC_WIRE_GPUS = 10,    /* to vacate-gpud: _GPUS_READ or _ERROR */
 
 	VAC_WIRE_PLANNED = 0x82,
 	VAC_WIRE_LOADED = 0x83,
@@ -48,6 +49,7 @@ enum vac_wire_type {
 	VAC_WIRE_UNLOADED = 0x86,
 	VAC_WIRE_MEASURED = 0x87,
 	VAC_WIRE_PONG = 0x88,
+	VAC_WIRE_GPUS_READ = 0x8a,
 	VAC_WIRE_PROGRESS = 0x90,
 	VAC_WIRE_WORKING = 0x91, /* what it is at; id: of a PLAN, LOAD or TASK */
 	VAC_WIRE_ERROR = 0xff,
@@ -141,7 +143,8 @@ struct vac_wire_result {
 };
 
 struct vac_wire_unloaded {
-	uint64_t freed_bytes; /* what the ledger says went */
+	uint64_t freed_bytes;        /* what the ledger says went */
+	uint64_t freed_device_bytes; /* of that, on the device */
 	uint32_t models_left;
 };
 
@@ -158,6 +161,26 @@ struct vac_wire_measured {
 	struct vac_wire_region regions[VAC_WIRE_MAX_REGIONS]; /* the first so many */
 };
 
+/* What NVML says of the GPUs that the driver shows. */
+#define VAC_WIRE_MAX_GPUS          16u
+#define VAC_WIRE_MAX_GPU_PROCESSES 64u
+struct vac_wire_gpu_process {
+	uint32_t pid;
+	bool bytes_valid;
+	uint64_t bytes;
+};
+struct vac_wire_gpu {
+	struct vac_wire_string device; /* "cuda:0" */
+	struct vac_wire_string name, uuid;
+	uint64_t total_bytes, used_bytes;
+	uint32_t process_count; /* with a context there; the first so many: */
+	struct vac_wire_gpu_process processes[VAC_WIRE_MAX_GPU_PROCESSES];
+};
+struct vac_wire_gpus {
+	uint32_t count;
+	struct vac_wire_gpu gpus[VAC_WIRE_MAX_GPUS];
+};
+
 /* Encoders append one whole frame; failure shows in vac_buf_ok(). */
 void vac_wire_put_hello(struct vac_buf *buf, const struct vac_wire_hello *hello);
 void vac_wire_put_load(struct vac_buf *buf, enum vac_wire_type type, uint64_t id,
@@ -172,9 +195,10 @@ void vac_wire_put_result(struct vac_buf *buf, uint64_t id, const struct vac_wire
 void vac_wire_put_unload(struct vac_buf *buf, uint64_t id, uint32_t model);
 void vac_wire_put_unloaded(struct vac_buf *buf, uint64_t id, const struct vac_wire_unloaded *u);
 void vac_wire_put_measured(struct vac_buf *buf, uint64_t id, const struct vac_ledger *ledger);
+void vac_wire_put_gpus(struct vac_buf *buf, uint64_t id, const struct vac_wire_gpus *gpus);
 void vac_wire_put_working(struct vac_buf *buf, uint64_t id, uint32_t model);
 void vac_wire_put_error(struct vac_buf *buf, uint64_t id, const struct vac_error *error);
-/* CANCEL, MEASURE, PING, PONG, SHUTDOWN: no payload. */
+/* CANCEL, MEASURE, PING, PONG, SHUTDOWN, GPUS: no payload. */
 void vac_wire_put_empty(struct vac_buf *buf, enum vac_wire_type type, uint64_t id);
 
 /* 1: a whole frame lies at data, header is filled and the payload follows it;
@@ -206,6 +230,8 @@ int vac_wire_get_unloaded(const void *payload, size_t bytes, struct vac_wire_unl
 			  struct vac_error *err) VAC_MUST_CHECK;
 int vac_wire_get_measured(const void *payload, size_t bytes, struct vac_wire_measured *out,
 			  struct vac_error *err) VAC_MUST_CHECK;
+int vac_wire_get_gpus(const void *payload, size_t bytes, struct vac_wire_gpus *out,
+		      struct vac_error *err) VAC_MUST_CHECK;
 int vac_wire_get_working(const void *payload, size_t bytes, uint32_t *model,
 			 struct vac_error *err) VAC_MUST_CHECK;
 /* Turns an ERROR payload back into a struct vac_error. */

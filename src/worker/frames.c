@@ -394,6 +394,8 @@ static void handle_cancel(struct worker *w, uint64_t frame)
 static void handle_unload(struct worker *w, uint64_t frame, const void *payload, size_t bytes)
 {
 	struct vac_wire_unloaded unloaded = {0};
+	const struct vac_ledger *ledger = vac_engine_ledger(w->engine);
+	uint64_t device_bytes = ledger->device_bytes;
 	struct worker_model *m;
 	struct vac_error err;
 	uint32_t id;
@@ -413,6 +415,7 @@ static void handle_unload(struct worker *w, uint64_t frame, const void *payload,
 		reply_error(w, m->load_frame, &err);
 	}
 	unloaded.freed_bytes = worker_close_model(w, m);
+	unloaded.freed_device_bytes = device_bytes - ledger->device_bytes;
 	for (m = w->models; m; m = m->next)
 		unloaded.models_left++;
 	vac_wire_put_unloaded(&w->out, frame, &unloaded);

@@ -232,6 +232,8 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 	struct worker w = {.options = options};
 	struct vac_engine_options engine_options = {
 		.backend = options->backend,
+		.device = options->device_number,
+		.dtype = options->dtype,
 		.threads = options->threads,
 		.max_batch_tokens = options->max_batch_tokens,
 		.between = between,

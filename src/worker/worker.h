@@ -14,8 +14,10 @@
 
 struct vac_worker_options {
 	int fd;                    /* stream socket to the server; owned by the caller */
-	const char *device;        /* "cpu" */
-	const char *backend;       /* "cpu" or "reference" */
+	const char *device;        /* "cpu" or "cuda:0" */
+	uint32_t device_number;    /* 0 */
+	const char *backend;       /* "cpu", "cuda" or "reference" */
+	const char *dtype;         /* "float16", ...; NULL: the backend's choice */
 	uint32_t threads;          /* 0: as many as CPUs are allowed */
 	uint32_t max_batch_tokens; /* 0: the backend's default */
 	enum vac_sandbox_mode sandbox;

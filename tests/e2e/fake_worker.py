@@ -37,6 +37,8 @@ made from the bytes of the text.
   fail-load         answers LOAD with ERROR unsupported
   fail-task         answers TASK with ERROR too_large
   fail-plan         answers PLAN with ERROR corrupt
+  device-MB         plans that many MB on the device, too, and takes them as
+                    fake_gpud.py sees it, with a context of 500 MiB
   plan-MB           plans that many MB for each model instead of 8 KiB
   working           says WORKING before it plans, loads and computes
   die-task-of-NAME  dies of SIGKILL over a task of the model in .../NAME
@@ -90,7 +92,10 @@ def frame(kind, identity, payload=b""):
 
 
 def model(ledger_bytes):
-    plan = struct.pack("<I", 1) + struct.pack("<BBQ", 1, 0, planned_bytes())
+    regions = [struct.pack("<BBQ", 1, 0, planned_bytes())]
+    if device_bytes():
+        regions.append(struct.pack("<BBQ", 2, 1, device_bytes()))
+    plan = struct.pack("<I", len(regions)) + b"".join(regions)
     plan += struct.pack("<QQ", 4096, 0)
     return (plan + string("fake") + string("float32") + string("mean") + b"\1"
             + struct.pack("<Q6II", 1000, DIMENSIONS, 2, 2, 100, DIMENSIONS, 128, 2)
@@ -107,6 +112,21 @@ def options(payload):
 
 def planned_bytes():
     return number("plan") << 20 or PLANNED_BYTES
+
+
+def device_bytes():
+    return number("device") << 20
+
+
+def take_vram(models):
+    """Tells fake_gpud.py what this process has on its device."""
+    folder = os.environ.get("FAKE_GPUS")
+    if folder and device_bytes():
+        device = sys.argv[sys.argv.index("--device") + 1]
+        path = os.path.join(folder, f"{device}-{os.getpid()}")
+        with open(path + ".new", "w") as file:
+            file.write(str((500 << 20) + models * device_bytes()))
+        os.rename(path + ".new", path)
 
 
 def die():
@@ -197,7 +217,8 @@ class Worker:
             return
         self.models[number_of_model] = bytearray(b"x" * (number("memory") << 20))
         self.names[number_of_model] = payload[8:8 + n].decode().rsplit("/", 1)[-1]
-        self.send(LOADED, identity, model(planned_bytes()))
+        take_vram(len(self.models))
+        self.send(LOADED, identity, model(planned_bytes() + device_bytes()))
 
     def task(self, identity, payload):
         which, _, _, _, _, count = struct.unpack_from("<IBBBII", payload)
@@ -291,8 +312,10 @@ class Worker:
             which, = struct.unpack_from("<I", payload)
             note("unload")
             del self.models[which]
+            take_vram(len(self.models))
             self.send(UNLOADED, identity,
-                      struct.pack("<QI", planned_bytes(), len(self.models)))
+                      struct.pack("<QQI", planned_bytes() + device_bytes(), device_bytes(),
+                                  len(self.models)))
         elif kind == PING:
             note("ping")
             self.send(PONG, identity)

@@ -39,6 +39,7 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	struct vac_wire_unloaded unloaded;
 	static struct vac_wire_measured measured;
 	struct vac_wire_file file;
+	static struct vac_wire_gpus gpus;
 	uint32_t id;
 
 	switch (what) {
@@ -82,6 +83,10 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 		break;
 	case VAC_WIRE_MEASURED:
 		sink += (uint64_t)vac_wire_get_measured(payload, bytes, &measured, &err);
+		break;
+	case VAC_WIRE_GPUS_READ:
+		if (vac_wire_get_gpus(payload, bytes, &gpus, &err) == 0 && gpus.count > 0)
+			touch(gpus.gpus[0].name.text, gpus.gpus[0].name.bytes);
 		break;
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, bytes, &told, &err) == 0)

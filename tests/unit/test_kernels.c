@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/team.h"
+#include "engine/team.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -48,7 +48,8 @@ static struct vac_compute *open_backend(const char *name, uint32_t threads,
 {
 	struct vac_compute *c = NULL;
 	struct vac_error err;
-	if (vac_backend_find(name, backend, &err) < 0 || (*backend)->open(threads, &c, &err) < 0)
+	const struct vac_compute_options options = {.threads = threads};
+	if (vac_backend_find(name, backend, &err) < 0 || (*backend)->open(&options, &c, &err) < 0)
 		fail_msg("%s", err.message);
 	return c;
 }

@@ -137,7 +137,7 @@ static const struct mistake mistakes[] = {
 	{"[server]\nmodels = file\n", 2, "is no directory", "/file\""},
 	{"[server]\nmodels = models\nmodels = models:nowhere\n", 3, "nowhere\"", "No such file"},
 	{"[server]\npin = a, ../b\n", 2, "takes the name of a model", "\"a, ../b\""},
-	{"[defaults]\ndevice = tpu\n", 2, "device takes cpu", "\"tpu\""},
+	{"[defaults]\ndevice = tpu\n", 2, "device takes auto, cpu, or a GPU", "\"tpu\""},
 	{"[model a]\ndtype = int3\n", 2, "dtype takes float32", "\"int3\""},
 	{"[model a]\nisolate = perhaps\n", 2, "isolate takes yes or no", "\"perhaps\""},
 	{"[model a]\npriority = high\n", 2, "takes a number from -1000000", "\"high\""},

@@ -475,6 +475,69 @@ static void ledgers_are_counted(void **state)
 	free(back);
 }
 
+/* Byte by byte as docs/wire.md has it. */
+static void gpus_are_what_the_document_says(void **state)
+{
+	static const char expected[] = "\1\0\0\0"
+				       "\6\0\0\0cuda:3"
+				       "\3\0\0\0Big"
+				       "\5\0\0\0GPU-9"
+				       "\0\0\0\0\1\0\0\0"
+				       "\7\0\0\0\0\0\0\0"
+				       "\1\0\0\0"
+				       "\x2a\0\0\0\1\5\0\0\0\0\0\0\0";
+	struct vac_wire_gpus *gpus = calloc(1, sizeof(*gpus)), *back = calloc(1, sizeof(*back));
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	assert_non_null(gpus);
+	assert_non_null(back);
+	gpus->count = 1;
+	gpus->gpus[0] = (struct vac_wire_gpu){
+		.device = vac_wire_text("cuda:3"),
+		.name = vac_wire_text("Big"),
+		.uuid = vac_wire_text("GPU-9"),
+		.total_bytes = (uint64_t)1 << 32,
+		.used_bytes = 7,
+		.process_count = 1,
+		.processes = {{.pid = 42, .bytes_valid = true, .bytes = 5}},
+	};
+	vac_wire_put_gpus(&buf, 5, gpus);
+	assert_memory_equal(buf.data + 16, expected, sizeof(expected) - 1);
+	assert_int_equal(vac_wire_get_gpus(buf.data + 16, buf.bytes - 16, back, &err), 0);
+	assert_int_equal(back->gpus[0].total_bytes, (uint64_t)1 << 32);
+	assert_int_equal(back->gpus[0].processes[0].pid, 42);
+	buf.data[16] = VAC_WIRE_MAX_GPUS + 1;
+	assert_int_equal(vac_wire_get_gpus(buf.data + 16, buf.bytes - 16, back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "'count'"));
+	buf.data[16] = 2; /* one more than there are */
+	assert_int_equal(vac_wire_get_gpus(buf.data + 16, buf.bytes - 16, back, &err), -EINVAL);
+	assert_non_null(strstr(err.message, "GPUS_READ"));
+	vac_buf_free(&buf);
+	free(gpus);
+	free(back);
+}
+
+static void what_a_device_gave_back_is_part_of_all(void **state)
+{
+	struct vac_wire_unloaded unloaded = {9000, 4096, 2}, back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_error err;
+
+	(void)state;
+	vac_wire_put_unloaded(&buf, 5, &unloaded);
+	assert_int_equal(vac_wire_get_unloaded(buf.data + 16, buf.bytes - 16, &back, &err), 0);
+	assert_int_equal(back.freed_bytes, 9000);
+	assert_int_equal(back.freed_device_bytes, 4096);
+	assert_int_equal(back.models_left, 2);
+	buf.data[16 + 9] = 0xff; /* more than all */
+	assert_int_equal(vac_wire_get_unloaded(buf.data + 16, buf.bytes - 16, &back, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.message, "freed_device_bytes"));
+	vac_buf_free(&buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -493,6 +556,8 @@ int main(void)
 		cmocka_unit_test(results_carry_vectors_in_place),
 		cmocka_unit_test(errors_keep_code_and_sentence),
 		cmocka_unit_test(ledgers_are_counted),
+		cmocka_unit_test(gpus_are_what_the_document_says),
+		cmocka_unit_test(what_a_device_gave_back_is_part_of_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

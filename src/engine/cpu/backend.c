@@ -21,8 +21,10 @@ static void cpu_close(struct vac_compute *c)
 	free(c);
 }
 
-static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error *err)
+static int cpu_open(const struct vac_compute_options *options, struct vac_compute **out,
+		    struct vac_error *err)
 {
+	uint32_t threads = options->threads;
 	struct vac_compute *c = calloc(1, sizeof(*c));
 	if (!c)
 		return vac_fail_nomem(err, "the cpu backend", sizeof(*c));
@@ -44,24 +46,6 @@ static int cpu_open(uint32_t threads, struct vac_compute **out, struct vac_error
 static const char *cpu_description(const struct vac_compute *c)
 {
 	return c->description;
-}
-
-static void *cpu_map(struct vac_compute *c, uint64_t bytes)
-{
-	(void)c;
-	return vac_host_map(bytes);
-}
-
-static void cpu_unmap(struct vac_compute *c, void *base, uint64_t bytes)
-{
-	(void)c;
-	vac_host_unmap(base, bytes);
-}
-
-static void cpu_copy(struct vac_compute *c, void *to, const void *from, size_t bytes)
-{
-	(void)c;
-	memcpy(to, from, bytes);
 }
 
 static void cpu_workspace(struct vac_compute *c, void *base, uint64_t bytes)
@@ -122,7 +106,7 @@ static void embed_piece(void *ctx, uint32_t i, uint32_t thread)
 }
 
 static void cpu_embed(struct vac_compute *c, const struct vac_embed *embed,
-		      const struct vac_tokens *tokens, float *y)
+		      const struct vac_tokens *tokens, void *y)
 {
 	struct pieces p = divide(c, tokens->rows, (uint64_t)tokens->rows * embed->hidden);
 	p.what = embed;
@@ -147,7 +131,7 @@ static void norm_piece(void *ctx, uint32_t i, uint32_t thread)
 }
 
 static void cpu_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
-			   const float *gamma, const float *beta, float *x)
+			   const void *gamma, const void *beta, void *x)
 {
 	const struct norm norm = {hidden, eps, gamma, beta};
 	struct pieces p = divide(c, rows, (uint64_t)rows * hidden);
@@ -193,7 +177,7 @@ static void attention_piece(void *ctx, uint32_t i, uint32_t thread)
 }
 
 static void cpu_attention(struct vac_compute *c, const struct vac_attention *attention,
-			  const struct vac_tokens *tokens, const float *qkv, float *out)
+			  const struct vac_tokens *tokens, const void *qkv, void *out)
 {
 	uint32_t heads = attention->heads, longest = tokens->longest;
 	struct attending how = {.attention = attention, .blocks = 1, .block = longest};
@@ -233,7 +217,7 @@ static void pool_piece(void *ctx, uint32_t i, uint32_t thread)
 }
 
 static void cpu_pool(struct vac_compute *c, enum vac_pooling pooling,
-		     const struct vac_tokens *tokens, uint32_t hidden, const float *x, float *out)
+		     const struct vac_tokens *tokens, uint32_t hidden, const void *x, void *out)
 {
 	const struct pooling how = {pooling, hidden};
 	struct pieces p = divide(c, tokens->sequences, (uint64_t)tokens->rows * hidden);
@@ -261,15 +245,12 @@ static size_t cpu_residue(const struct vac_compute *c, struct vac_residue *out, 
 extern const struct vac_backend vac_backend_cpu;
 __attribute__((visibility("default"))) const struct vac_backend vac_backend_cpu = {
 	.name = "cpu",
-	.on_device = false,
 	.default_batch_tokens = 1024,
+	.dtypes = {VAC_DTYPE_F32},
+	.dtype_count = 1,
 	.open = cpu_open,
 	.close = cpu_close,
 	.description = cpu_description,
-	.map = cpu_map,
-	.unmap = cpu_unmap,
-	.upload = cpu_copy,
-	.download = cpu_copy,
 	.workspace = cpu_workspace,
 	.parallel = cpu_parallel,
 	.linear_open = vac_cpu_linear_open,

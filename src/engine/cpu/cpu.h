@@ -6,7 +6,7 @@
 #define VAC_ENGINE_CPU_CPU_H
 
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/team.h"
+#include "engine/team.h"
 
 struct vac_compute {
 	uint32_t threads; /* of the team */
@@ -36,7 +36,7 @@ int vac_cpu_linear_pack(struct vac_compute *c, const struct vac_linear *linear, 
 int vac_cpu_linear_prepare(struct vac_compute *c, struct vac_linear *linear, uint32_t rows,
 			   struct vac_error *err) VAC_MUST_CHECK;
 int vac_cpu_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
-		   const float *bias, uint32_t rows, const float *x, float *y,
+		   const void *bias, uint32_t rows, const void *x, void *y,
 		   struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cpu_round_rows(const struct vac_compute *c, uint32_t rows);
 

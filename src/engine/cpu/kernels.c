@@ -70,12 +70,13 @@ static void embed_rows(const struct vac_embed *embed, const struct vac_tokens *t
 		       uint32_t first, uint32_t last, float *y)
 {
 	size_t hidden = embed->hidden, s = 0;
+	const float *words = embed->word, *positions = embed->position, *types = embed->type;
 	for (size_t r = first; r < last; r++) {
 		while (r >= tokens->starts[s + 1])
 			s++;
-		const float *word = embed->word + (size_t)tokens->ids[r] * hidden;
-		const float *position = embed->position + (r - tokens->starts[s]) * hidden;
-		const float *type = embed->type + (size_t)tokens->types[r] * hidden;
+		const float *word = words + (size_t)tokens->ids[r] * hidden;
+		const float *position = positions + (r - tokens->starts[s]) * hidden;
+		const float *type = types + (size_t)tokens->types[r] * hidden;
 		float *to = y + r * hidden;
 		size_t i = 0;
 		for (; i + VEC_FLOATS <= hidden; i += VEC_FLOATS) {

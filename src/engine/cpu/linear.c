@@ -152,8 +152,7 @@ static void run_piece(void *ctx, uint32_t i, uint32_t thread)
 }
 
 int vac_cpu_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
-		   const float *bias, uint32_t rows, const float *x, float *y,
-		   struct vac_error *err)
+		   const void *bias, uint32_t rows, const void *x, void *y, struct vac_error *err)
 {
 	struct product p = {
 		.linear = linear,

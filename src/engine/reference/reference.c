@@ -20,9 +20,10 @@ struct vac_linear {
 	struct vac_linear_shape shape;
 };
 
-static int reference_open(uint32_t threads, struct vac_compute **out, struct vac_error *err)
+static int reference_open(const struct vac_compute_options *options, struct vac_compute **out,
+			  struct vac_error *err)
 {
-	(void)threads;
+	(void)options;
 	struct vac_compute *c = calloc(1, sizeof(*c));
 	if (!c)
 		return vac_fail_nomem(err, "the reference backend", sizeof(*c));
@@ -39,24 +40,6 @@ static const char *reference_description(const struct vac_compute *c)
 {
 	(void)c;
 	return "plain C, 1 thread";
-}
-
-static void *reference_map(struct vac_compute *c, uint64_t bytes)
-{
-	(void)c;
-	return vac_host_map(bytes);
-}
-
-static void reference_unmap(struct vac_compute *c, void *base, uint64_t bytes)
-{
-	(void)c;
-	vac_host_unmap(base, bytes);
-}
-
-static void reference_copy(struct vac_compute *c, void *to, const void *from, size_t bytes)
-{
-	(void)c;
-	memcpy(to, from, bytes);
 }
 
 static void reference_workspace(struct vac_compute *c, void *base, uint64_t bytes)
@@ -153,19 +136,19 @@ static float dot(const float *a, const float *b, uint32_t n)
 }
 
 static int reference_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
-			    const float *bias, uint32_t rows, const float *x, float *y,
+			    const void *bias, uint32_t rows, const void *x, void *y,
 			    struct vac_error *err)
 {
 	(void)c, (void)err;
 	const struct vac_linear_shape *shape = &linear->shape;
-	const float *weight = packed;
+	const float *weight = packed, *from = x, *add = bias;
 	for (uint32_t o = 0; o < shape->out; o++) {
 		const float *w = weight + (size_t)o * shape->in;
 		for (uint32_t r = 0; r < rows; r++) {
-			float *to = y + (size_t)r * shape->out + o;
-			double sum = dot(x + (size_t)r * shape->in, w, shape->in);
+			float *to = (float *)y + (size_t)r * shape->out + o;
+			double sum = dot(from + (size_t)r * shape->in, w, shape->in);
 			if (shape->bias)
-				sum += bias[o];
+				sum += add[o];
 			sum = activate(shape->activation, sum);
 			*to = (float)(shape->accumulate ? *to + sum : sum);
 		}
@@ -194,24 +177,25 @@ static void normalize_row(uint32_t hidden, float eps, const float *gamma, const 
 }
 
 static void reference_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
-				 const float *gamma, const float *beta, float *x)
+				 const void *gamma, const void *beta, void *x)
 {
 	(void)c;
 	for (uint32_t r = 0; r < rows; r++)
-		normalize_row(hidden, eps, gamma, beta, x + (size_t)r * hidden);
+		normalize_row(hidden, eps, gamma, beta, (float *)x + (size_t)r * hidden);
 }
 
 static void reference_embed(struct vac_compute *c, const struct vac_embed *embed,
-			    const struct vac_tokens *tokens, float *y)
+			    const struct vac_tokens *tokens, void *y)
 {
 	(void)c;
 	size_t hidden = embed->hidden;
+	const float *words = embed->word, *positions = embed->position, *types = embed->type;
 	for (uint32_t r = 0, s = 0; r < tokens->rows; r++) {
 		s += r == tokens->starts[s + 1];
-		const float *word = embed->word + (size_t)tokens->ids[r] * hidden;
-		const float *position = embed->position + (r - tokens->starts[s]) * hidden;
-		const float *type = embed->type + (size_t)tokens->types[r] * hidden;
-		float *to = y + r * hidden;
+		const float *word = words + (size_t)tokens->ids[r] * hidden;
+		const float *position = positions + (r - tokens->starts[s]) * hidden;
+		const float *type = types + (size_t)tokens->types[r] * hidden;
+		float *to = (float *)y + r * hidden;
 		for (size_t i = 0; i < hidden; i++)
 			to[i] = word[i] + type[i] + position[i];
 		normalize_row(embed->hidden, embed->eps, embed->gamma, embed->beta, to);
@@ -249,7 +233,7 @@ static void attend(const struct vac_attention *attention, uint32_t length, const
 }
 
 static void reference_attention(struct vac_compute *c, const struct vac_attention *attention,
-				const struct vac_tokens *tokens, const float *qkv, float *out)
+				const struct vac_tokens *tokens, const void *qkv, void *out)
 {
 	size_t hidden = (size_t)attention->heads * attention->head_size, stride = 3 * hidden;
 	double *scores = (double *)(void *)c->workspace;
@@ -257,23 +241,25 @@ static void reference_attention(struct vac_compute *c, const struct vac_attentio
 		size_t start = tokens->starts[s];
 		uint32_t length = tokens->starts[s + 1] - tokens->starts[s];
 		for (uint32_t h = 0; h < attention->heads; h++) {
-			const float *head = qkv + start * stride + h * attention->head_size;
+			const float *head =
+				(const float *)qkv + start * stride + h * attention->head_size;
 			for (uint32_t r = 0; r < length; r++)
 				attend(attention, length, head + r * stride, head + hidden,
 				       head + 2 * hidden, stride, scores,
-				       out + (start + r) * hidden + h * attention->head_size);
+				       (float *)out + (start + r) * hidden +
+					       h * attention->head_size);
 		}
 	}
 }
 
 static void reference_pool(struct vac_compute *c, enum vac_pooling pooling,
-			   const struct vac_tokens *tokens, uint32_t hidden, const float *x,
-			   float *out)
+			   const struct vac_tokens *tokens, uint32_t hidden, const void *x,
+			   void *out)
 {
 	(void)c;
 	for (uint32_t s = 0; s < tokens->sequences; s++) {
 		uint32_t length = tokens->starts[s + 1] - tokens->starts[s];
-		const float *from = x + (size_t)tokens->starts[s] * hidden;
+		const float *from = (const float *)x + (size_t)tokens->starts[s] * hidden;
 		for (size_t i = 0; i < hidden; i++) {
 			double sum = 0, most = -INFINITY;
 			for (uint32_t r = 0; r < length; r++) {
@@ -287,7 +273,7 @@ static void reference_pool(struct vac_compute *c, enum vac_pooling pooling,
 				value = sum / sqrt(length);
 			else if (pooling == VAC_POOLING_MAX)
 				value = most;
-			out[s * (size_t)hidden + i] = (float)value;
+			((float *)out)[s * (size_t)hidden + i] = (float)value;
 		}
 	}
 }
@@ -307,15 +293,12 @@ static size_t reference_residue(const struct vac_compute *c, struct vac_residue 
 
 const struct vac_backend vac_backend_reference = {
 	.name = "reference",
-	.on_device = false,
 	.default_batch_tokens = 256,
+	.dtypes = {VAC_DTYPE_F32},
+	.dtype_count = 1,
 	.open = reference_open,
 	.close = reference_close,
 	.description = reference_description,
-	.map = reference_map,
-	.unmap = reference_unmap,
-	.upload = reference_copy,
-	.download = reference_copy,
 	.workspace = reference_workspace,
 	.parallel = reference_parallel,
 	.linear_open = reference_linear_open,

@@ -374,14 +374,14 @@ static const struct attempt {
 #define ATTEMPT_COUNT ((int32_t)(sizeof(attempts) / sizeof(attempts[0])))
 
 static void pool(struct vac_compute *c, enum vac_pooling pooling, const struct vac_tokens *tokens,
-		 uint32_t hidden, const float *x, float *out)
+		 uint32_t hidden, const void *x, void *out)
 {
 	vac_backend_reference.pool(c, pooling, tokens, hidden, x, out);
 	for (uint32_t s = 0; s < tokens->sequences; s++) {
 		int32_t id = tokens->ids[tokens->starts[s]];
 
 		if (id >= 0 && id < ATTEMPT_COUNT)
-			out[(size_t)s * hidden] = (float)attempts[id].make();
+			((float *)out)[(size_t)s * hidden] = (float)attempts[id].make();
 	}
 }
 

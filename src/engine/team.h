@@ -9,8 +9,8 @@
  * moment, since the next loop of a batch comes within microseconds, and then
  * sleep: an idle team takes no time. vac_team_free joins them.
  */
-#ifndef VAC_ENGINE_CPU_TEAM_H
-#define VAC_ENGINE_CPU_TEAM_H
+#ifndef VAC_ENGINE_TEAM_H
+#define VAC_ENGINE_TEAM_H
 
 #include <stdint.h>
 

@@ -6,7 +6,7 @@
  * word of an old loop cannot claim anything of a new one, whatever it read of
  * fn and ctx in between.
  */
-#include "engine/cpu/team.h"
+#include "engine/team.h"
 
 #include <linux/futex.h>
 #include <pthread.h>

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# carry.sh - gathers what runs on a machine that has neither our libraries nor a
+# network into one folder: programs, modules, the shared libraries that they
+# need (the C library's own aside), and the tests for GPUs.
+#
+#   scripts/carry.sh [FOLDER]      default: build/carry
+#
+# Everything in it finds the rest relative to itself.
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$root" || exit 1
+to=${1:-build/carry}
+from=build-carry
+
+# $ORIGIN is the loader's, not the shell's. The old kind of tag, since it also holds
+# for what a library needs in turn.
+[ -f "$from/build.ninja" ] ||
+	meson setup "$from" -Dtests=false '-Dc_link_args=-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib:$ORIGIN' >/dev/null ||
+	die "meson does not set $from up"
+ninja -C "$from" vacate vacate-worker vacate-gpud libvacate-cpu.so libvacate-cuda.so \
+	bench/engine_bench tests/gpu/gpu_probe >"$from/carry.log" || {
+	tail -n 30 "$from/carry.log" >&2
+	exit 1
+}
+
+rm -rf "$to"
+mkdir -p "$to/lib" "$to/tests/gpu" "$to/bench" || exit 1
+cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so} \
+	"$from"/bench/engine_bench "$from"/tests/gpu/gpu_probe "$to/"
+cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
+cp tests/gpu/run tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
+cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
+# What they need beside the C library, which every system has.
+for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
+	ldd "$file" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }'
+done | sort -u | grep -Ev '/(libc|libm|libdl|libpthread|librt|libvacate)\.' |
+	while read -r library; do
+		[ -e "$to/lib/$(basename "$library")" ] || cp -L "$library" "$to/lib/"
+	done
+strip --strip-debug "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*
+du -sh "$to"

@@ -1,0 +1,40 @@
+/*
+ * find.h - where NVIDIA's libraries lie on a machine: the loader's path, the
+ * CUDA toolkit, and the wheels of a Python environment (nvidia/cublas/lib of
+ * CUDA 12, nvidia/cu13/lib of CUDA 13). VACATE_CUDA_PATH, directories with ':'
+ * between them, comes first: a folder of libraries, a toolkit, or a
+ * site-packages. Any thread.
+ */
+#ifndef VAC_DRIVER_FIND_H
+#define VAC_DRIVER_FIND_H
+
+#include <limits.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+enum vac_find {
+	VAC_FIND_DRIVER,  /* comes with the driver: not in toolkits and wheels */
+	VAC_FIND_TOOLKIT, /* comes with either */
+};
+
+struct vac_found_library {
+	void *handle;        /* of dlopen; stays open */
+	char path[PATH_MAX]; /* as the loader names it */
+	char refused[512];   /* dlerror of a file that is there and did not load; or "" */
+};
+
+/* Opens the first name that is found anywhere, trying every place for a name
+ * before the next name. 0, or -1. */
+int vac_find_library(const char *const *names, size_t count, enum vac_find what,
+		     struct vac_found_library *out);
+
+struct vac_symbol {
+	const char *name;
+	size_t offset; /* of the function pointer in a table */
+};
+/* Fills a table of functions. VAC_E_UNSUPPORTED names the first that is not there. */
+int vac_find_symbols(const struct vac_found_library *library, const struct vac_symbol *symbols,
+		     size_t count, void *table, struct vac_error *err) VAC_MUST_CHECK;
+
+#endif

@@ -1,0 +1,117 @@
+/* nvml.c - see nvml.h. */
+#include "driver/nvml.h"
+
+#include <pthread.h>
+
+#include "driver/find.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const struct vac_nvml *injected;
+static struct vac_nvml table;
+static bool loaded;
+static struct vac_found_library found;
+
+static int load(struct vac_error *err)
+{
+	static const char *const names[] = {"libnvidia-ml.so.1"};
+	static const struct vac_symbol functions[] = {
+#define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvml, member)},
+		VAC_NVML_FUNCTIONS(ENTRY)
+#undef ENTRY
+	};
+	if (!found.handle && vac_find_library(names, 1, VAC_FIND_DRIVER, &found) < 0)
+		return vac_fail(err, VAC_E_NOT_FOUND,
+				"there is no NVML here (libnvidia-ml.so.1 was not found; it comes "
+				"with the NVIDIA driver)%s%s",
+				*found.refused ? ": " : "", found.refused);
+	int rc = vac_find_symbols(&found, functions, sizeof(functions) / sizeof(functions[0]),
+				  &table, err);
+	if (rc < 0)
+		return rc;
+	loaded = true;
+	return 0;
+}
+
+int vac_nvml_load(const struct vac_nvml **out, struct vac_error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&lock);
+	if (!injected && !loaded)
+		rc = load(err);
+	if (rc == 0)
+		*out = injected ? injected : &table;
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+void vac_nvml_inject(const struct vac_nvml *to)
+{
+	pthread_mutex_lock(&lock);
+	injected = to;
+	pthread_mutex_unlock(&lock);
+}
+
+const char *vac_nvml_path(void)
+{
+	return loaded && !injected ? found.path : NULL;
+}
+
+static int refused(struct vac_error *err, const char *what, int result)
+{
+	int rc = vac_fail(err, VAC_E_IO, "NVML does not tell %s", what);
+	vac_error_detail(err, "NVML error %d", result);
+	return rc;
+}
+
+static int read_device(const struct vac_nvml *nvml, unsigned index, struct vac_nvml_device *out,
+		       struct vac_error *err)
+{
+	struct nvmlDevice_st *device;
+	unsigned count = VAC_NVML_MOST_PROCESSES;
+	int rc = nvml->by_index(index, &device);
+	if (rc == VAC_NVML_OK)
+		rc = nvml->name(device, out->name, sizeof(out->name));
+	if (rc == VAC_NVML_OK)
+		rc = nvml->uuid(device, out->uuid, sizeof(out->uuid));
+	if (rc == VAC_NVML_OK)
+		rc = nvml->memory(device, &out->memory);
+	if (rc != VAC_NVML_OK)
+		return refused(err, "what is on the device", rc);
+	rc = nvml->processes(device, &count, out->processes);
+	if (rc != VAC_NVML_OK && rc != VAC_NVML_TOO_SMALL)
+		return refused(err, "which processes use the device", rc);
+	out->process_count = count;
+	return 0;
+}
+
+int vac_nvml_read(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+		  char driver_version[80], struct vac_error *err)
+{
+	const struct vac_nvml *nvml;
+	unsigned devices = 0;
+	int rc = vac_nvml_load(&nvml, err);
+	if (rc < 0)
+		return rc;
+	int result = nvml->init();
+	if (result != VAC_NVML_OK)
+		return refused(err, "anything: its start failed (is the kernel's driver loaded?)",
+			       result);
+	result = nvml->count(&devices);
+	if (result == VAC_NVML_OK && driver_version)
+		result = nvml->driver_version(driver_version, 80);
+	if (result != VAC_NVML_OK)
+		rc = refused(err, "how many devices there are", result);
+	for (unsigned i = 0; rc == 0 && i < devices && i < capacity; i++)
+		rc = read_device(nvml, i, &out[i], err);
+	nvml->shutdown();
+	*count = devices;
+	return rc;
+}
+
+const struct vac_nvml_process *vac_nvml_find(const struct vac_nvml_device *device, uint32_t pid)
+{
+	for (uint32_t i = 0; i < device->process_count && i < VAC_NVML_MOST_PROCESSES; i++)
+		if (device->processes[i].pid == pid)
+			return &device->processes[i];
+	return NULL;
+}

@@ -1,0 +1,74 @@
+/*
+ * nvml.h - NVIDIA's management library (libnvidia-ml.so.1): what is on a
+ * device, and who is. Needs no context and takes no memory of the device.
+ * Declarations as in cuda.h. The library keeps some host memory while it is
+ * initialised: vac_nvml_read initialises it, asks and shuts it down again.
+ * Any thread.
+ */
+#ifndef VAC_DRIVER_NVML_H
+#define VAC_DRIVER_NVML_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct nvmlDevice_st;
+
+struct vac_nvml_memory { /* nvmlMemory_t */
+	unsigned long long total, free, used;
+};
+
+struct vac_nvml_process { /* nvmlProcessInfo_t of version 3 */
+	unsigned pid;
+	unsigned long long used_bytes; /* all ones: not known */
+	unsigned gpu_instance, compute_instance;
+};
+
+enum { VAC_NVML_OK = 0, VAC_NVML_TOO_SMALL = 7 };
+
+#define VAC_NVML_FUNCTIONS(X)                                                                      \
+	X(init, "nvmlInit_v2", (void))                                                             \
+	X(shutdown, "nvmlShutdown", (void))                                                        \
+	X(driver_version, "nvmlSystemGetDriverVersion", (char *text, unsigned bytes))              \
+	X(count, "nvmlDeviceGetCount_v2", (unsigned *count))                                       \
+	X(by_index, "nvmlDeviceGetHandleByIndex_v2",                                               \
+	  (unsigned index, struct nvmlDevice_st **device))                                         \
+	X(by_uuid, "nvmlDeviceGetHandleByUUID", (const char *uuid, struct nvmlDevice_st **device)) \
+	X(name, "nvmlDeviceGetName", (struct nvmlDevice_st * device, char *text, unsigned bytes))  \
+	X(uuid, "nvmlDeviceGetUUID", (struct nvmlDevice_st * device, char *text, unsigned bytes))  \
+	X(memory, "nvmlDeviceGetMemoryInfo",                                                       \
+	  (struct nvmlDevice_st * device, struct vac_nvml_memory * out))                           \
+	X(processes, "nvmlDeviceGetComputeRunningProcesses_v3",                                    \
+	  (struct nvmlDevice_st * device, unsigned *count, struct vac_nvml_process *out))
+
+struct vac_nvml {
+#define VAC_NVML_MEMBER(member, symbol, parameters) int(*member) parameters;
+	VAC_NVML_FUNCTIONS(VAC_NVML_MEMBER)
+#undef VAC_NVML_MEMBER
+};
+
+int vac_nvml_load(const struct vac_nvml **out, struct vac_error *err) VAC_MUST_CHECK;
+void vac_nvml_inject(const struct vac_nvml *table); /* as vac_cuda_inject */
+const char *vac_nvml_path(void);                    /* as vac_cuda_path */
+
+#define VAC_NVML_MOST_PROCESSES 64
+
+struct vac_nvml_device {
+	char name[96];
+	char uuid[80]; /* "GPU-..." */
+	struct vac_nvml_memory memory;
+	/* processes with a context; more than the array holds are counted only */
+	uint32_t process_count;
+	struct vac_nvml_process processes[VAC_NVML_MOST_PROCESSES];
+};
+
+/* Devices of the machine (not of CUDA_VISIBLE_DEVICES), at most capacity of
+ * them; *count says how many there are. driver_version may be NULL. */
+int vac_nvml_read(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+		  char driver_version[80], struct vac_error *err) VAC_MUST_CHECK;
+/* The entry of a process; NULL: it is not listed. */
+const struct vac_nvml_process *vac_nvml_find(const struct vac_nvml_device *device, uint32_t pid);
+
+#endif

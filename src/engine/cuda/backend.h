@@ -1,0 +1,177 @@
+/*
+ * backend.h - the parts of the cuda backend among themselves.
+ *
+ * The engine's one thread calls everything; between start and ready two
+ * threads of ours work, too: one brings the device up, one loads cuBLASLt.
+ * The context is our own and never the primary one, which other users of the
+ * process (PyTorch) share: destroying it takes nothing from them, and gives
+ * all of it back.
+ */
+#ifndef VAC_ENGINE_CUDA_BACKEND_H
+#define VAC_ENGINE_CUDA_BACKEND_H
+
+#include <pthread.h>
+
+#include "driver/cuda.h"
+#include "engine/compute.h"
+#include "engine/cuda/cublaslt.h"
+
+struct vac_team;
+
+/* Regions are whole granules: the smallest that cuMemCreate gives, checked
+ * when the device is up. A plan needs no device, so it is a constant. */
+#define VAC_CUDA_GRANULE_BYTES ((uint64_t)2 << 20)
+/* cuBLASLt's workspace, in the planned scratch. */
+#define VAC_CUDA_BLAS_WORKSPACE_BYTES ((uint64_t)16 << 20)
+/* The oldest that the kernels' instructions are there on. */
+#define VAC_CUDA_OLDEST_ARCHITECTURE 80
+#define VAC_CUDA_LARGEST_HEAD        1024
+#define VAC_CUDA_FETCH_SLOTS         4
+
+/* X(name): the functions of kernels/ */
+#define VAC_CUDA_KERNELS(X)                                                                        \
+	X(embed_warp)                                                                              \
+	X(embed_block)                                                                             \
+	X(layer_norm_warp)                                                                         \
+	X(layer_norm_block)                                                                        \
+	X(activate_gelu)                                                                           \
+	X(activate_gelu_tanh)                                                                      \
+	X(activate_relu)                                                                           \
+	X(activate_tanh)                                                                           \
+	X(activate_sigmoid)                                                                        \
+	X(attention_any)                                                                           \
+	X(pool)                                                                                    \
+	X(convert_f32)                                                                             \
+	X(convert_f16)                                                                             \
+	X(convert_bf16)                                                                            \
+	X(to_floats)
+/* For elements of 16 bits only. */
+#define VAC_CUDA_KERNELS_16(X)                                                                     \
+	X(attention_32)                                                                            \
+	X(attention_64)                                                                            \
+	X(attention_96)                                                                            \
+	X(attention_128)
+
+struct vac_cuda_functions {
+#define VAC_CUDA_FUNCTION(name) struct CUfunc_st *name;
+	VAC_CUDA_KERNELS(VAC_CUDA_FUNCTION)
+	VAC_CUDA_KERNELS_16(VAC_CUDA_FUNCTION)
+#undef VAC_CUDA_FUNCTION
+};
+
+/* The kernels for one type of element. */
+struct vac_cuda_module {
+	struct CUmod_st *module; /* NULL: not needed so far */
+	struct vac_cuda_functions functions;
+};
+
+/* Host memory that the GPU reads, for what is on its way from files. */
+struct vac_cuda_ring {
+	uint32_t users; /* loads under way */
+	uint8_t *base;
+	bool registered;
+	vac_cu_address address; /* the same for the GPU */
+	uint64_t slot_bytes;
+	uint32_t next;
+	struct CUevent_st *done[VAC_CUDA_FETCH_SLOTS]; /* the slot has been read */
+	struct vac_team *team;
+};
+
+/* One thing that is brought up by a thread of its own. */
+struct vac_cuda_task {
+	pthread_t thread;
+	bool running;
+	int rc;
+	struct vac_error error;
+};
+
+struct vac_compute {
+	const struct vac_cuda *cuda;
+	const struct vac_blas *blas; /* from ready on */
+	uint32_t threads;
+	uint32_t ordinal;
+	int driver;                           /* its version */
+	enum vac_dtype dtype;                 /* in use */
+	const struct vac_cuda_module *module; /* of it */
+	char description[192];
+	/* from start to stop */
+	bool started, up;
+	enum vac_dtype first_dtype; /* in use when it was started */
+	struct vac_cuda_task device_task, blas_task;
+	int device, architecture; /* 90: sm_90 */
+	char device_name[96];
+	char uuid[48]; /* as NVML writes it; "": not asked yet */
+	struct CUctx_st *ctx;
+	struct CUstream_st *stream;
+	struct vac_cuda_module modules[VAC_MOST_DTYPES];
+	struct cublasLtContext *handle;
+	struct vac_cuda_ring ring;
+	void *workspace;
+	uint64_t workspace_bytes;
+	/* the first failure since the last synchronize */
+	int failure;
+	struct vac_error error;
+	/* not bound to the device */
+	struct vac_linear *linears;
+};
+
+/* Notes what failed in an operation that cannot say so itself. */
+void vac_cuda_note(struct vac_compute *c, int result, const char *what);
+
+/* device.c: the device table but for fetching. */
+int vac_cuda_start(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_use(struct vac_compute *c, enum vac_dtype dtype);
+int vac_cuda_ready(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_stop(struct vac_compute *c);
+void vac_cuda_enter(struct vac_compute *c);
+void vac_cuda_leave(struct vac_compute *c);
+
+/* doctor.c */
+int vac_cuda_diagnose(struct vac_buf *out);
+
+/* measure.c */
+int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,
+		     struct vac_error *err) VAC_MUST_CHECK;
+
+/* regions.c */
+uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_bytes);
+void *vac_cuda_map(struct vac_compute *c, uint64_t bytes);
+void vac_cuda_unmap(struct vac_compute *c, void *base, uint64_t bytes);
+
+/* fetch.c */
+uint64_t vac_cuda_fetch_bytes(const struct vac_compute *c);
+int vac_cuda_fetch_begin(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
+		   struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_fetch_end(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+
+/* linear.c: products, as compute.h has them. */
+int vac_cuda_linear_open(struct vac_compute *c, const struct vac_linear_shape *shape,
+			 struct vac_linear **out, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_linear_close(struct vac_compute *c, struct vac_linear *linear);
+uint64_t vac_cuda_linear_packed_bytes(const struct vac_linear *linear);
+int vac_cuda_linear_workspace(struct vac_compute *c, const struct vac_linear *linear, uint32_t rows,
+			      uint64_t *bytes, struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_linear_prepare(struct vac_compute *c, struct vac_linear *linear, uint32_t rows,
+			    struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
+		    const void *bias, uint32_t rows, const void *x, void *y,
+		    struct vac_error *err) VAC_MUST_CHECK;
+uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
+
+/* operations.c: kernels launched. */
+void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, uint64_t count,
+		       void *y);
+void vac_cuda_convert(struct vac_compute *c, enum vac_dtype dtype, uint64_t count,
+		      vac_cu_address from, void *to);
+void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
+		    const struct vac_tokens *tokens, void *y);
+void vac_cuda_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
+			 const void *gamma, const void *beta, void *x);
+void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *attention,
+			const struct vac_tokens *tokens, const void *qkv, void *out);
+void vac_cuda_pool(struct vac_compute *c, enum vac_pooling pooling, const struct vac_tokens *tokens,
+		   uint32_t hidden, const void *x, void *out);
+void vac_cuda_to_floats(struct vac_compute *c, uint64_t count, const void *x, float *out);
+
+#endif

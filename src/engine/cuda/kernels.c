@@ -1,0 +1,131 @@
+/* kernels.c - the cache of compiled kernels; see kernels.h. */
+#include "engine/cuda/kernels.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/io.h"
+
+#define MOST_BYTES ((size_t)64 << 20)
+#define MAGIC      UINT64_C(0x314c4e4b43414356) /* "VCACKNL1" */
+
+/* What stands before the machine code. */
+struct head {
+	uint64_t magic, bytes, hash;
+};
+
+/* FNV-1a: tells versions and accidents apart, not attackers. */
+static uint64_t hash(uint64_t h, const void *data, size_t bytes)
+{
+	const uint8_t *at = data;
+	for (size_t i = 0; i < bytes; i++)
+		h = (h ^ at[i]) * UINT64_C(0x100000001b3);
+	return h;
+}
+#define HASH_START UINT64_C(0xcbf29ce484222325)
+
+static uint64_t hash_sources(void)
+{
+	uint64_t h = HASH_START;
+	for (unsigned i = 0; i < vac_cuda_source_count; i++) {
+		h = hash(h, vac_cuda_sources[i].name, strlen(vac_cuda_sources[i].name) + 1);
+		h = hash(h, vac_cuda_sources[i].text, strlen(vac_cuda_sources[i].text) + 1);
+	}
+	return h;
+}
+
+/* The cache's directory, made if it is not there. false: there is none. */
+static bool cache_directory(char out[PATH_MAX])
+{
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	static const char *const below[] = {"", "/vacate", "/kernels"};
+	int length;
+	if (base && *base == '/')
+		length = snprintf(out, PATH_MAX, "%s", base);
+	else if (home && *home == '/')
+		length = snprintf(out, PATH_MAX, "%s/.cache", home);
+	else
+		return false;
+	for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+		if (length < 0 || length >= PATH_MAX - 16)
+			return false;
+		length += snprintf(out + length, PATH_MAX - (size_t)length, "%s", below[i]);
+		if (mkdir(out, 0700) != 0 && errno != EEXIST)
+			return false;
+	}
+	return true;
+}
+
+/* Machine code runs with our rights: a file or directory that others may write
+ * is not ours. */
+static bool ours_alone(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && st.st_uid == geteuid() && !(st.st_mode & 022);
+}
+
+static bool read_cached(const char *path, void **image, size_t *bytes)
+{
+	struct vac_buf file = VAC_BUF_INIT;
+	struct head head;
+	bool good = false;
+	if (!ours_alone(path))
+		return false;
+	if (vac_read_file(path, MOST_BYTES, &file, NULL) == 0 && file.bytes > sizeof(head)) {
+		memcpy(&head, file.data, sizeof(head));
+		*bytes = file.bytes - sizeof(head);
+		good = head.magic == MAGIC && head.bytes == *bytes &&
+		       head.hash == hash(HASH_START, file.data + sizeof(head), *bytes);
+	}
+	*image = good ? malloc(*bytes) : NULL;
+	if (*image)
+		memcpy(*image, file.data + sizeof(head), *bytes);
+	vac_buf_free(&file);
+	return *image != NULL;
+}
+
+/* Whoever reads sees a whole file or none. A failure only costs time later. */
+static void write_cached(const char path[PATH_MAX + 96], const void *image, size_t bytes)
+{
+	char temporary[PATH_MAX + 128];
+	const struct head head = {MAGIC, bytes, hash(HASH_START, image, bytes)};
+	snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return;
+	bool good = vac_write_full(fd, &head, sizeof(head)) == 0 &&
+		    vac_write_full(fd, image, bytes) == 0;
+	good = close(fd) == 0 && good;
+	if (!good || rename(temporary, path) != 0)
+		unlink(temporary);
+}
+
+int vac_cuda_kernels(int driver, int architecture, int element, void **image, size_t *bytes,
+		     struct vac_error *err)
+{
+	char directory[PATH_MAX], path[PATH_MAX + 96];
+	const struct vac_nvrtc *nvrtc;
+	bool cached = cache_directory(directory) && ours_alone(directory);
+	if (cached) {
+		snprintf(path, sizeof(path), "%s/%016" PRIx64 "-sm_%d-%d-%d", directory,
+			 hash_sources(), architecture, element, driver);
+		if (read_cached(path, image, bytes))
+			return 0;
+	}
+	int rc = vac_nvrtc_load(driver / 1000, &nvrtc, err);
+	if (rc < 0)
+		return rc;
+	rc = vac_cuda_compile(nvrtc, architecture, element, image, bytes, err);
+	if (rc == 0 && cached)
+		write_cached(path, *image, *bytes);
+	return rc;
+}

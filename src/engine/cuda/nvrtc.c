@@ -1,0 +1,127 @@
+/* nvrtc.c - finds NVRTC and compiles the kernels with it; see kernels.h. */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver/find.h"
+#include "engine/cuda/kernels.h"
+
+#define MOST_SOURCES 16
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const struct vac_nvrtc *injected;
+static struct vac_nvrtc table;
+static bool loaded;
+static struct vac_found_library found;
+
+static int load(int cuda_major, struct vac_error *err)
+{
+	static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
+	static const struct vac_symbol functions[] = {
+#define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvrtc, member)},
+		VAC_NVRTC_FUNCTIONS(ENTRY)
+#undef ENTRY
+	};
+	size_t skip = cuda_major < 13;
+	if (!found.handle && vac_find_library(names + skip, 2 - skip, VAC_FIND_TOOLKIT, &found) < 0)
+		return vac_fail(err, VAC_E_NOT_FOUND,
+				"NVRTC was not found, and it must compile the kernels for this GPU "
+				"once: pip install nvidia-cuda-nvrtc%s, or install the CUDA "
+				"toolkit, or set VACATE_CUDA_PATH%s%s",
+				cuda_major < 13 ? "-cu12" : "", *found.refused ? "; " : "",
+				found.refused);
+	int rc = vac_find_symbols(&found, functions, sizeof(functions) / sizeof(functions[0]),
+				  &table, err);
+	if (rc < 0)
+		return rc;
+	loaded = true;
+	return 0;
+}
+
+int vac_nvrtc_load(int cuda_major, const struct vac_nvrtc **out, struct vac_error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&lock);
+	if (!injected && !loaded)
+		rc = load(cuda_major, err);
+	if (rc == 0)
+		*out = injected ? injected : &table;
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+void vac_nvrtc_inject(const struct vac_nvrtc *to)
+{
+	pthread_mutex_lock(&lock);
+	injected = to;
+	pthread_mutex_unlock(&lock);
+}
+
+const char *vac_nvrtc_path(void)
+{
+	return loaded && !injected ? found.path : NULL;
+}
+
+/* The first line of the log that says "error" is what a person needs. */
+static int fail_compile(const struct vac_nvrtc *nvrtc, struct _nvrtcProgram *program,
+			int architecture, struct vac_error *err)
+{
+	size_t bytes = 0;
+	char *log = NULL;
+	int rc = vac_fail(err, VAC_E_INTERNAL, "NVRTC does not compile the kernels for sm_%d",
+			  architecture);
+	if (nvrtc->log_bytes(program, &bytes) == 0 && bytes > 0 && (log = malloc(bytes + 1)) &&
+	    nvrtc->log(program, log) == 0) {
+		log[bytes] = '\0';
+		char *line = strstr(log, "error");
+		while (line && line > log && line[-1] != '\n')
+			line--;
+		if (!line)
+			line = log;
+		vac_error_detail(err, "%.*s", (int)strcspn(line, "\n"), line);
+	}
+	free(log);
+	return rc;
+}
+
+static int take_cubin(const struct vac_nvrtc *nvrtc, struct _nvrtcProgram *program, void **image,
+		      size_t *bytes, struct vac_error *err)
+{
+	if (nvrtc->cubin_bytes(program, bytes) != 0 || *bytes == 0)
+		return vac_fail(err, VAC_E_INTERNAL, "NVRTC made no machine code");
+	*image = malloc(*bytes);
+	if (!*image)
+		return vac_fail_nomem(err, "the kernels", *bytes);
+	if (nvrtc->cubin(program, *image) == 0)
+		return 0;
+	free(*image);
+	return vac_fail(err, VAC_E_INTERNAL, "NVRTC does not give its machine code");
+}
+
+int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int element, void **image,
+		     size_t *bytes, struct vac_error *err)
+{
+	const char *names[MOST_SOURCES], *texts[MOST_SOURCES];
+	char all[1024] = "", arch[48], define[32];
+	const char *const options[] = {arch, define, "--std=c++17"};
+	struct _nvrtcProgram *program;
+	size_t used = 0;
+	int count = 0;
+	for (unsigned i = 0; i < vac_cuda_source_count && i < MOST_SOURCES; i++, count++) {
+		names[i] = vac_cuda_sources[i].name;
+		texts[i] = vac_cuda_sources[i].text;
+		used += (size_t)snprintf(all + used, sizeof(all) - used, "#include \"%s\"\n",
+					 names[i]);
+	}
+	snprintf(arch, sizeof(arch), "--gpu-architecture=sm_%d", architecture);
+	snprintf(define, sizeof(define), "-DVAC_ELEMENT=%d", element);
+	if (nvrtc->create(&program, all, "vacate.cu", count, texts, names) != 0)
+		return vac_fail(err, VAC_E_INTERNAL, "NVRTC does not start");
+	int rc = nvrtc->compile(program, 3, options) == 0
+			 ? take_cubin(nvrtc, program, image, bytes, err)
+			 : fail_compile(nvrtc, program, architecture, err);
+	nvrtc->destroy(&program);
+	return rc;
+}

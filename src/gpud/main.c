@@ -1,0 +1,255 @@
+/*
+ * main.c - vacate-gpud: the process that asks NVML what is on the GPUs, and who
+ * is. The server starts it with the first question and ends it a while after the
+ * last, so that itself never maps a driver's library; it speaks the wire protocol
+ * on descriptor 3 (docs/wire.md, GPUS). It starts the driver (cuInit), which a
+ * worker then finds open, and makes no context: it takes no memory of a device.
+ * One thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "driver/cuda.h"
+#include "driver/nvml.h"
+#include "wire/spawn.h"
+#include "wire/wire.h"
+
+#define READ_BYTES      4096
+#define MOST_DEVICES    64 /* of the machine */
+#define DEVICE_BYTES    16
+#define UNKNOWN         (~0ull) /* NVML's word for "not known" */
+#define UUID_TEXT_BYTES 48
+
+struct gpud {
+	const struct vac_cuda *cuda; /* NULL: not started so far */
+	const struct vac_nvml *nvml; /* held initialised, so that a question is quick */
+	uint32_t count;              /* that the driver shows */
+	char devices[VAC_WIRE_MAX_GPUS][DEVICE_BYTES];
+	char uuids[VAC_WIRE_MAX_GPUS][UUID_TEXT_BYTES];
+	struct vac_nvml_device *measured; /* MOST_DEVICES of them */
+	struct vac_wire_gpus answer;
+	struct vac_buf in, out;
+};
+
+/* As NVML writes it. */
+static void write_uuid(char to[UUID_TEXT_BYTES], const struct vac_cu_uuid *id)
+{
+	to += sprintf(to, "GPU-");
+	for (int i = 0; i < 16; i++)
+		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+			      (unsigned char)id->bytes[i]);
+}
+
+static int find_gpus(struct gpud *g, const struct vac_cuda *cuda, struct vac_error *err)
+{
+	struct vac_cu_uuid id;
+	int count = 0, device, result = cuda->init(0);
+
+	if (result == VAC_CU_OK)
+		result = cuda->device_count(&count);
+	if (count > (int)VAC_WIRE_MAX_GPUS)
+		count = VAC_WIRE_MAX_GPUS;
+	for (int i = 0; result == VAC_CU_OK && i < count; i++) {
+		result = cuda->device_get(&device, i);
+		if (result == VAC_CU_OK)
+			result = cuda->device_uuid(&id, device);
+		snprintf(g->devices[i], DEVICE_BYTES, "cuda:%d", i);
+		write_uuid(g->uuids[i], &id);
+	}
+	if (result != VAC_CU_OK)
+		return vac_cuda_fail(cuda, err, result, "looking for GPUs");
+	g->count = (uint32_t)count;
+	return 0;
+}
+
+static int bring_up(struct gpud *g, struct vac_error *err)
+{
+	const struct vac_cuda *cuda;
+	int version = 0, rc;
+
+	if (g->cuda)
+		return 0;
+	rc = vac_cuda_load(&cuda, err);
+	if (rc == 0 && cuda->driver_version(&version) == VAC_CU_OK && version < VAC_CUDA_OLDEST)
+		rc = vac_cuda_too_old(err, version);
+	if (rc == 0)
+		rc = find_gpus(g, cuda, err);
+	if (rc == 0)
+		rc = vac_nvml_load(&g->nvml, err);
+	if (rc < 0)
+		return rc;
+	/* Refused: each question starts it and says why it does not start. */
+	(void)g->nvml->init();
+	g->cuda = cuda;
+	return 0;
+}
+
+static void fill(struct vac_wire_gpu *gpu, const char *device, const struct vac_nvml_device *found)
+{
+	*gpu = (struct vac_wire_gpu){
+		.device = vac_wire_text(device),
+		.name = vac_wire_text(found->name),
+		.uuid = vac_wire_text(found->uuid),
+		.total_bytes = found->memory.total,
+		.used_bytes = found->memory.used,
+	};
+	for (uint32_t i = 0; i < found->process_count && i < VAC_WIRE_MAX_GPU_PROCESSES &&
+			     i < VAC_NVML_MOST_PROCESSES;
+	     i++) {
+		const struct vac_nvml_process *process = &found->processes[i];
+
+		gpu->processes[gpu->process_count++] = (struct vac_wire_gpu_process){
+			.pid = process->pid,
+			.bytes_valid = process->used_bytes != UNKNOWN,
+			.bytes = process->used_bytes != UNKNOWN ? process->used_bytes : 0,
+		};
+	}
+}
+
+/* The driver's numbers and NVML's are not in the same order. */
+static int measure(struct gpud *g, struct vac_error *err)
+{
+	uint32_t count = 0;
+	int rc = bring_up(g, err);
+
+	if (rc == 0)
+		rc = vac_nvml_read(g->measured, MOST_DEVICES, &count, NULL, err);
+	if (rc < 0)
+		return rc;
+	g->answer.count = 0;
+	for (uint32_t i = 0; i < g->count; i++) {
+		for (uint32_t k = 0; k < count && k < MOST_DEVICES; k++) {
+			if (strcmp(g->measured[k].uuid, g->uuids[i]) == 0)
+				fill(&g->answer.gpus[g->answer.count++], g->devices[i],
+				     &g->measured[k]);
+		}
+	}
+	return 0;
+}
+
+/* false: it is to end. */
+static bool handle(struct gpud *g, const struct vac_wire_header *header)
+{
+	struct vac_error err;
+
+	switch (header->type) {
+	case VAC_WIRE_GPUS:
+		if (measure(g, &err) < 0)
+			vac_wire_put_error(&g->out, header->id, &err);
+		else
+			vac_wire_put_gpus(&g->out, header->id, &g->answer);
+		return true;
+	case VAC_WIRE_PING:
+		vac_wire_put_empty(&g->out, VAC_WIRE_PONG, header->id);
+		return true;
+	case VAC_WIRE_CANCEL: /* what was asked has been answered */
+		return true;
+	case VAC_WIRE_SHUTDOWN:
+		return false;
+	default:
+		vac_fail(&err, VAC_E_UNSUPPORTED, "vacate-gpud does not know frame type %u",
+			 header->type);
+		vac_wire_put_error(&g->out, header->id, &err);
+		return true;
+	}
+}
+
+/* 1: go on; 0: the end; negative: the stream is broken. */
+static int handle_all(struct gpud *g, struct vac_error *err)
+{
+	struct vac_wire_header header;
+	size_t used = 0;
+	int rc;
+
+	while ((rc = vac_wire_peek(g->in.data + used, g->in.bytes - used, &header, err)) > 0) {
+		used += VAC_WIRE_HEADER_BYTES + header.payload_bytes;
+		if (!handle(g, &header))
+			return 0;
+	}
+	vac_buf_consume(&g->in, used);
+	return rc < 0 ? rc : 1;
+}
+
+static int flush(struct gpud *g, struct vac_error *err)
+{
+	int rc = 0;
+
+	if (!vac_buf_ok(&g->out))
+		return vac_fail_nomem(err, "an answer", 0);
+	if (g->out.bytes)
+		rc = vac_write_full(VAC_WORKER_FD, g->out.data, g->out.bytes);
+	vac_buf_reset(&g->out);
+	return rc < 0 ? vac_fail_errno(err, -rc, "the socket to the server") : 0;
+}
+
+static int serve(struct gpud *g, struct vac_error *err)
+{
+	const struct vac_wire_hello hello = {
+		.version = VAC_WIRE_VERSION,
+		.pid = (uint32_t)getpid(),
+		.program = vac_wire_text("vacate-gpud " VAC_VERSION),
+		.device = vac_wire_text(VAC_SPAWN_GPUS),
+		.description = vac_wire_text("measures GPUs"),
+	};
+	int rc;
+
+	vac_wire_put_hello(&g->out, &hello);
+	for (;;) {
+		uint8_t *to;
+		ssize_t n;
+
+		rc = flush(g, err);
+		if (rc < 0)
+			return rc;
+		to = vac_buf_reserve(&g->in, READ_BYTES);
+		if (!to)
+			return vac_fail_nomem(err, "a question", READ_BYTES);
+		n = recv(VAC_WORKER_FD, to, READ_BYTES, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return vac_fail_errno(err, errno, "the socket to the server");
+		if (n == 0)
+			return 0;
+		vac_buf_advance(&g->in, (size_t)n);
+		rc = handle_all(g, err);
+		if (rc <= 0)
+			return rc;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct gpud gpud;
+	struct vac_error err;
+	struct stat st;
+	int rc;
+
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("vacate-gpud " VAC_VERSION);
+		return 0;
+	}
+	vac_log_init("vacate-gpud", VAC_LOG_INFO);
+	if (fstat(VAC_WORKER_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+		fprintf(stderr, "vacate-gpud: descriptor 3 is not a socket; this program is "
+				"started by `vacate serve`\n");
+		return 2;
+	}
+	gpud.measured = calloc(MOST_DEVICES, sizeof(*gpud.measured));
+	rc = gpud.measured ? serve(&gpud, &err) : vac_fail_nomem(&err, "what NVML says", 0);
+	if (gpud.cuda)
+		gpud.nvml->shutdown();
+	free(gpud.measured);
+	vac_buf_free(&gpud.in);
+	vac_buf_free(&gpud.out);
+	if (rc < 0)
+		vac_log(VAC_LOG_ERROR, "%s", err.message);
+	return rc < 0;
+}

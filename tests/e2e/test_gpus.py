@@ -1,0 +1,238 @@
+"""GPUs as the server sees them: found, measured, filled and given back. The GPUs and
+the workers are fake_gpud.py and fake_worker.py; tests/gpu/run does the same with
+real ones."""
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+import measure
+import pytest
+from test_supervisor import Fake
+
+GPUD = pathlib.Path(__file__).resolve().parent / "fake_gpud.py"
+MIB = 1 << 20
+
+
+class Gpus(Fake):
+    """A server with fake workers and fake GPUs of so many (total, used) MiB."""
+
+    def __init__(self, place, *options, gpus=((8000, 100),), words="device-100", error=None):
+        self.folder = place / "gpus"
+        self.folder.mkdir()
+        self.says_gpus(*gpus)
+        if error:
+            (self.folder / "error").write_text(error)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VACATE_GPUD", str(GPUD))
+            patch.setenv("FAKE_GPUS", str(self.folder))
+            super().__init__(place, *options, words=words)
+
+    def says_gpus(self, *gpus):
+        (self.folder / "gpus.new").write_text("".join(f"{a} {b}\n" for a, b in gpus))
+        os.rename(self.folder / "gpus.new", self.folder / "gpus")
+
+    def gpud_events(self):
+        path = self.folder / "events"
+        return path.read_text().split("\n")[:-1] if path.exists() else []
+
+    def gpud(self):
+        """Its pid, the last one's."""
+        return [int(line.split()[1]) for line in self.gpud_events() if line.startswith("start")][-1]
+
+    def devices(self):
+        return {m["name"]: m["device"] for m in self.ok("GET", "/models/ps")["models"]}
+
+
+@pytest.fixture
+def fake(tmp_path):
+    servers = []
+
+    def begin(*options, **keywords):
+        place = tmp_path / str(len(servers))
+        place.mkdir()
+        servers.append(Gpus(place, *options, **keywords))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        children = server.workers()
+        try:
+            status = server.stop() if server.process.poll() is None else 0
+        finally:
+            server.kill()
+        assert status == 0, server.stderr()[-4000:]
+        assert not [pid for pid in children if measure.alive(pid)]
+        for word in ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer"):
+            assert word not in server.stderr()
+
+
+def eventually(what, timeout_s=10):
+    end = time.monotonic() + timeout_s
+    while not what() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert what()
+
+
+def test_life_on_a_gpu(fake):
+    server = fake()
+    assert server.ask().status == 200
+    ps = server.ok("GET", "/models/ps")
+    (model,), (worker,), (gpu,) = ps["models"], ps["workers"], ps["gpus"]
+    assert model["device"] == worker["device"] == gpu["device"] == "cuda:0"
+    assert model["plan"]["device_bytes"] == 100 * MIB
+    assert worker["vram_bytes"] == 600 * MIB
+    assert gpu == {"device": "cuda:0", "name": "Fake GPU", "uuid": "GPU-0",
+                   "total_bytes": 8000 * MIB, "used_bytes": 700 * MIB,
+                   "planned_bytes": 100 * MIB, "limit_bytes": 7200 * MIB, "processes": 1}
+    receipt = server.unload("a")
+    assert receipt["device"] == "cuda:0" and receipt["worker"]["exited"]
+    vram = receipt["vram"]
+    assert vram == {
+        "planned_bytes": 100 * MIB, "ledger_bytes": 100 * MIB, "returned_bytes": 600 * MIB,
+        "before": {"used_bytes": 700 * MIB, "listed": True, "process_bytes": 600 * MIB},
+        "after": {"used_bytes": 100 * MIB, "listed": False, "process_bytes": 0}}
+    assert receipt["unaccounted_bytes"] == 0
+    ps = server.ok("GET", "/models/ps")
+    assert not ps["workers"] and ps["gpus"][0]["used_bytes"] == 100 * MIB
+
+
+def test_one_of_two_leaves(fake):
+    server = fake()
+    server.ask("a"), server.ask("b")
+    receipt = server.unload("a")
+    assert not receipt["worker"]["exited"]
+    assert receipt["vram"]["returned_bytes"] == receipt["vram"]["ledger_bytes"] == 100 * MIB
+    assert receipt["vram"]["after"] == {"used_bytes": 700 * MIB, "listed": True,
+                                        "process_bytes": 600 * MIB}
+    assert server.ask("b").status == 200
+
+
+def test_auto_takes_the_roomiest(fake):
+    server = fake(gpus=[(8000, 5000), (8000, 100), (4000, 0)])
+    server.ask("a")
+    assert server.devices() == {"a": "cuda:1"}
+    server.says_gpus((8000, 0), (8000, 7000), (4000, 0))
+    time.sleep(1.1)      # a reading counts so long
+    server.ok("GET", "/models/ps")
+    server.ask("b")
+    assert server.devices() == {"a": "cuda:1", "b": "cuda:0"}
+
+
+def test_cpu_asks_nobody(fake):
+    server = fake("--device", "cpu")
+    server.ask("a")
+    assert server.devices() == {"a": "cpu"}
+    ps = server.ok("GET", "/models/ps")
+    assert ps["gpus"] == [] and ps["workers"][0]["vram_bytes"] is None
+    assert server.unload("a")["vram"] is None
+    assert server.gpud_events() == []
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    with pytest.raises(harness.StartError) as failed:
+        Gpus(tmp_path, "--device", "cuda:1")
+    assert failed.value.returncode == 1
+    assert "--device cuda:1: the driver shows 1 GPU" in failed.value.stderr
+
+
+def test_no_driver(tmp_path, fake):
+    why = "no NVIDIA driver was found"
+    (tmp_path / "x").mkdir()
+    with pytest.raises(harness.StartError) as failed:
+        Gpus(tmp_path / "x", "--device", "cuda:0", error=why)
+    assert f"--device cuda:0: {why}" in failed.value.stderr
+    server = fake(error=why)      # auto goes without
+    server.ask("a")
+    assert server.devices() == {"a": "cpu"}
+    assert why in server.stderr()
+
+
+def test_wrong_names():
+    for name in ("gpu", "cuda", "cuda:", "cuda:01", "cuda:64", "cuda:-1", "CPU", ""):
+        done = subprocess.run([harness.find_vacate(), "serve", "--device", name],
+                              capture_output=True, text=True,
+                              env=dict(os.environ, VACATE_CONFIG="none"))
+        assert done.returncode == 2, name
+        assert "takes auto, cpu, or a GPU such as cuda:0" in done.stderr
+
+
+def test_eviction_for_vram(fake):
+    server = fake("--vram", "250MiB", "--headroom", "1MiB", "--turn", "0s")
+    server.ask("a"), server.ask("b")
+    # the context of 500 MiB is held beyond the plans
+    receipts = server.receipts()
+    assert [r["model"] for r in receipts] == ["a"] and receipts[0]["reason"] == "evicted"
+
+
+def test_too_large_for_the_gpu(fake):
+    server = fake(words="device-9000")
+    reply = server.ask("a")
+    assert reply.status == 503, reply
+    assert "cuda:0" in reply.json["error"]["message"] or "--vram" in reply.json["error"]["message"]
+
+
+def test_waits_for_what_others_hold(fake):
+    server = fake(gpus=[(1000, 940)], words="device-300")
+    replies = []
+    thread = threading.Thread(target=lambda: replies.append(server.ask("a")))
+    thread.start()
+    eventually(lambda: server.states().get("a") in ("waiting", "loading"))
+    time.sleep(0.3)
+    assert server.states() == {"a": "waiting"}
+    server.says_gpus((1000, 10))
+    thread.join(15)
+    assert [r.status for r in replies] == [200]
+
+
+def test_gpud_dies(fake):
+    server = fake()
+    server.ask("a")
+    os.kill(server.gpud(), signal.SIGKILL)
+    receipt = server.unload("a")     # another one measures
+    assert receipt["vram"]["after"]["used_bytes"] == 100 * MIB
+    assert len([e for e in server.gpud_events() if e.startswith("start")]) == 2
+
+
+def test_worker_dies_while_it_is_measured(fake):
+    server = fake(words="device-100")
+    server.ask("a")
+    (worker,) = server.ok("GET", "/models/ps")["workers"]
+    os.kill(server.gpud(), signal.SIGSTOP)
+    receipts = []
+    thread = threading.Thread(target=lambda: receipts.append(server.unload("a")))
+    thread.start()
+    time.sleep(0.3)
+    os.kill(worker["pid"], signal.SIGKILL)
+    time.sleep(0.3)
+    os.kill(server.gpud(), signal.SIGCONT)
+    thread.join(15)
+    (receipt,) = receipts
+    assert receipt["reason"] == "worker_died" and receipt["worker"]["exited"]
+    assert receipt["vram"]["before"] is None
+    assert receipt["vram"]["after"] == {"used_bytes": 100 * MIB, "listed": False,
+                                        "process_bytes": 0}
+    assert server.ask("a").status == 200
+
+
+def test_settings_of_one_model(tmp_path, fake):
+    config = tmp_path / "vacate.conf"
+    config.write_text("[server]\ndevice = cpu\n[model b]\ndevice = cuda:0\n"
+                      "[model c]\ndevice = cuda:7\n")
+    server = fake("--config", config)
+    server.ask("a"), server.ask("b")
+    assert server.devices() == {"a": "cpu", "b": "cuda:0"}
+    reply = server.ask("c")
+    assert reply.status == 422
+    assert "'cuda:7'" in reply.json["error"]["message"]
+    assert "cpu, cuda:0" in reply.json["error"]["message"]
+
+
+def test_ends_with_models_on_the_gpu(fake):
+    server = fake("--journal", "/dev/null")
+    server.ask("a")
+    assert server.stop() == 0
+    assert server.gpud_events()[-1] == "end"

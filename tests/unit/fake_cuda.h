@@ -1,0 +1,43 @@
+/*
+ * fake_cuda.h - a driver, a cuBLASLt and an NVRTC without a GPU: device memory is
+ * host memory, and kernels and products of float32 are computed at once, by the
+ * reference backend. What is created and not given back is counted, and any call
+ * can be made to fail. Install before the engine is opened.
+ */
+#ifndef FAKE_CUDA_H
+#define FAKE_CUDA_H
+
+#include <stdint.h>
+
+struct fake_cuda {
+	/* what the device is */
+	int driver, devices, major, minor, vmm;
+	uint64_t room_bytes; /* of device memory */
+	/* what lives: all 0 in the end */
+	int contexts, streams, events, modules, reserved, memories, mapped, registered, handles,
+		blas_objects;
+	int depth; /* contexts pushed on the calling threads */
+	uint64_t used_bytes;
+	/* The call of that number (from 0) fails with this result, counted over all
+	 * that may fail; -1: none. After it, and if it lasts, all. */
+	long fail_at;
+	int fail_with;
+	int fail_lasts;
+	long calls;
+	const char *failed; /* which one did */
+	/* the same for cuBLASLt */
+	long blas_fail_at, blas_calls;
+	/* stream_synchronize gives this instead of success, if not 0 */
+	int sticky;
+	long launches;
+};
+extern struct fake_cuda fake_cuda;
+
+/* A new device with an H100's marks; forgets all counts. */
+void fake_cuda_reset(void);
+void fake_cuda_install(void);
+void fake_cuda_remove(void);
+/* The sum of what lives. */
+int fake_cuda_live(void);
+
+#endif
