@@ -686,6 +686,10 @@ int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_
 		return rc;
 	http->connection_limit = connection_limit(options);
 	vac_seats_init(&http->seats, http->connection_limit, crowded_out);
+	if (vac_http_streams_init(server) < 0) {
+		vac_listeners_close(&http->listeners);
+		return vac_fail_nomem(err, "a timer", 0);
+	}
 	http->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
 			MHD_USE_NO_LISTEN_SOCKET,

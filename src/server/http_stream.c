@@ -118,11 +118,12 @@ static void timed(struct vac_timer *timer)
 
 int vac_http_streams_init(struct vac_server *server)
 {
-	uint32_t most = server->options.max_connections / 2;
+	/* Half of the seats are for those who want an answer. */
+	uint32_t most = server->http.connection_limit / 2;
 
 	if (most > VAC_EVENTS_STREAMS)
 		most = VAC_EVENTS_STREAMS;
-	vac_events_init(&server->events, most ? most : 1, vac_tell_states, server);
+	vac_events_init(&server->events, most, vac_tell_states, server);
 	return vac_timer_open(&server->loop, &server->events_timer, timed);
 }
 

@@ -329,6 +329,16 @@ def test_so_many_and_no_more(fake):
         assert stream.next()[0] == "resident"
 
 
+def test_one_connection_is_not_for_streams(fake):
+    """Who listened would keep everybody else out, himself included."""
+    server = fake("--max-connections", "1")
+    reply = server.get("/models/events")
+    assert reply.status == 429 and "--max-connections" in reply.json["error"]["message"]
+    done = subprocess.run([program(), "load", "a", "--server", server.url], timeout=20,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a: resident")
+
+
 def test_clients_that_leave(fake):
     """Resets, half-closed connections and clients that never read leave nothing
     behind, in whatever state they are."""
