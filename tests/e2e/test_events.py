@@ -433,8 +433,6 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ.pop("VACATE_SERVER", None)
-            # Whoever runs the tests in the background has it ignored.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(command[0], command)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.drawn = b""
