@@ -49,7 +49,8 @@ static bool ends_with(const char *name, const char *end)
 	return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/* Links are followed: the hub's cache is made of them. */
+/* Links are followed: the hub's cache is made of them. The time of its last change
+ * is not only that of its content: a file that could not be read may be allowed. */
 static void sign_file(struct vac_buf *buf, const char *dir, const char *name, struct stat *st)
 {
 	char *path = vac_path_join(dir, name);
@@ -61,9 +62,10 @@ static void sign_file(struct vac_buf *buf, const char *dir, const char *name, st
 	if (stat(path, st) == 0 && S_ISREG(st->st_mode) &&
 	    (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
 	     ends_with(name, ".bin")))
-		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld\n", path, (uintmax_t)st->st_ino,
+		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld %jd.%09ld\n", path, (uintmax_t)st->st_ino,
 			       (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
-			       st->st_mtim.tv_nsec);
+			       st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec,
+			       st->st_ctim.tv_nsec);
 	free(path);
 }
 
