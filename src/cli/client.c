@@ -70,6 +70,21 @@ static int refused(const struct vac_command *command, const struct vac_http_url 
 	}
 }
 
+int vac_client_refused(const struct vac_command *command, const struct vac_client *client,
+		       const struct vac_http_url *url, const char *what,
+		       const struct vac_http_response *response)
+{
+	json_t *reply = json_loadb(response->body.data ? (const char *)response->body.data : "",
+				   response->body.bytes, JSON_REJECT_DUPLICATES, NULL);
+	int rc;
+
+	if (client->json && json_is_object(reply))
+		print_raw(response);
+	rc = refused(command, url, what, response, reply);
+	json_decref(reply);
+	return rc;
+}
+
 /* A whole reply has come. */
 static int judge(const struct vac_command *command, const struct vac_client *client,
 		 const struct vac_http_url *url, const char *what,

@@ -45,6 +45,11 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply);
 
+/* A reply of another status than 200 to what was asked without it ("GET /x"): says
+ * why, and returns the exit code. */
+int vac_client_refused(const struct vac_command *command, const struct vac_client *client,
+		       const struct vac_http_url *url, const char *what,
+		       const struct vac_http_response *response);
 /* Finds out which server is asked, and with which key. VAC_CONTINUE, or the exit
  * code after a complaint. vac_client_forget() wipes the key. */
 struct vac_client_server {

@@ -539,6 +539,19 @@ def test_vacate_events(fake):
     assert done.returncode == 3 and "no vacate server at" in done.stderr
 
 
+def test_vacate_events_that_are_refused(fake):
+    """In the server's words and with their code, as of every command."""
+    server = fake("--max-connections", "1")
+    command = [program(), "events", "--server", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 5 and done.stdout == ""
+    assert done.stderr.startswith("vacate events: this server takes one connection")
+    assert "{" not in done.stderr
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 5 and "one connection" in done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "busy"
+
+
 # ---- receipts and the journal ----
 
 def receipts(*words, **keywords):
