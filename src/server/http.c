@@ -50,8 +50,9 @@
 #define REFUSED_FACTOR 4
 /* Between two wake-ups for the end of a client that left. */
 #define LEFT_MS 20
-/* Of the descriptors that may be open, for other things than connections. */
-#define SPARE_DESCRIPTORS 32
+/* Of the descriptors that may be open, for other things than connections: also the
+ * files of a model on their way to a worker. */
+#define SPARE_DESCRIPTORS (32 + VAC_WIRE_MAX_FDS)
 /* Of a reply, which is held in memory, a client must take so much in each
  * client_timeout_ms. */
 #define REPLY_PROGRESS_BYTES ((uint64_t)256 << 10)

@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/modelpath.h"
 
 /* Of a directory's files and of those one level below (1_Pooling/config.json). */
 #define SIGNATURE_LIMIT_BYTES ((size_t)256 << 10)
@@ -79,7 +80,7 @@ static void sign_dir(struct vac_buf *buf, const char *path, bool below)
 		if (entry->d_name[0] == '.')
 			continue;
 		sign_file(buf, path, entry->d_name, &st);
-		if (below && S_ISDIR(st.st_mode)) {
+		if (below && S_ISDIR(st.st_mode) && vac_model_has_part(entry->d_name)) {
 			char *sub = vac_path_join(path, entry->d_name);
 
 			if (sub)

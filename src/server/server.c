@@ -133,6 +133,7 @@ static void reload(struct vac_server *server)
 		vac_notify_reloading(&server->notify);
 	vac_journal_reopen(&server->journal);
 	vac_access_reload(&server->access);
+	vac_http_recheck_streams(server);
 	vac_reload(server);
 	/* Once it is stopping, it is not ready any more. */
 	if (!server->draining)
