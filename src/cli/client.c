@@ -278,19 +278,6 @@ char *vac_reply_texts(const json_t *object, const char *name)
 	return (char *)joined.data;
 }
 
-bool vac_reply_any_texts(const json_t *objects, const char *name)
-{
-	const json_t *object;
-	size_t i;
-
-	json_array_foreach(objects, i, object)
-	{
-		if (json_array_size(json_object_get(object, name)) > 0)
-			return true;
-	}
-	return false;
-}
-
 const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])
 {
 	int64_t number;

@@ -74,8 +74,6 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
 /* Texts of a list, joined by ", " (caller frees); NULL: there is none. */
 char *vac_reply_texts(const json_t *object, const char *name);
-/* Some object of the list has such a list that is not empty. */
-bool vac_reply_any_texts(const json_t *objects, const char *name);
 /* A number as text in to, NULL when absent. */
 const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */

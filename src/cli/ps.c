@@ -31,8 +31,8 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
 	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
-	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .rank = 5, .maybe = true},
-	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6, .maybe = true},
+	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .maybe = true, .rank = 5},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .maybe = true, .rank = 6},
 };
 
 enum {
@@ -75,6 +75,20 @@ static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 	return to;
 }
 
+static bool any_priority(const json_t *models)
+{
+	const json_t *model;
+	int64_t priority;
+	size_t i;
+
+	json_array_foreach(models, i, model)
+	{
+		if (vac_reply_number(model, "priority", &priority) && priority != 0)
+			return true;
+	}
+	return false;
+}
+
 /* "4242", and of a worker that is the model's alone "4242 own". */
 static const char *worker_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
@@ -94,7 +108,7 @@ static const char *until_text(const json_t *model, const char *state, char to[VA
 	return vac_reply_flag(model, "pinned") ? "pinned" : "forever";
 }
 
-static void add_model(struct vac_table *table, const json_t *model)
+static void add_model(struct vac_table *table, const json_t *model, bool priorities)
 {
 	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
 	char pid[VAC_TEXT_BYTES];
@@ -114,7 +128,7 @@ static void add_model(struct vac_table *table, const json_t *model)
 	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
 	texts[COLUMN_UNTIL] = until_text(model, name, until);
-	if (vac_reply_number(model, "priority", &number) && number != 0) {
+	if (priorities && vac_reply_number(model, "priority", &number)) {
 		snprintf(priority, sizeof(priority), "%" PRId64, number);
 		texts[COLUMN_PRIORITY] = priority;
 	}
@@ -146,6 +160,7 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 
 static int print_models(const struct vac_terminal *terminal, const json_t *models)
 {
+	bool priorities = any_priority(models);
 	struct vac_table table;
 	const json_t *model;
 	size_t i;
@@ -154,7 +169,7 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 	if (json_array_size(models) == 0)
 		return vac_print_line(terminal, "no model is loaded");
 	vac_table_init(&table, columns, COLUMN_COUNT);
-	json_array_foreach(models, i, model) add_model(&table, model);
+	json_array_foreach(models, i, model) add_model(&table, model, priorities);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);
 	return rc;
@@ -302,7 +317,7 @@ const struct vac_command vac_command_ps = {
 	.details =
 		"RAM and VRAM are the plan of a model. USS is what a process has for itself alone\n"
 		"and its VRAM what NVML says, both as measured now; UNTIL is the time to the\n"
-		"model's unload when no request comes;\n"
-		"\"own\" behind a worker's number: no other model is on it.",
+		"model's unload when no request comes; \"own\" behind a worker's number: no other\n"
+		"model is on it.",
 	.run = run,
 };

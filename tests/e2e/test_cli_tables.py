@@ -310,7 +310,7 @@ def test_ps_tells_settings(talking):
     lines = vacate("ps", server=talking.url, columns=140).stdout.splitlines()
     assert lines[0].split()[-2:] == ["UNTIL", "PRIORITY"]
     assert lines[1].split()[5:] == ["4242", "own", "1234567", "1m", "05s", "pinned", "-3"]
-    assert lines[2].split()[-3:] == ["-", "-", "-"]
+    assert lines[2].split()[-3:] == ["-", "-", "0"]
     talking.replies[("GET", "/models/ps")] = (200, {**PS, "models": [
         {**RESIDENT, "priority": 5, "aliases": ["short"], "isolate": True}]})
     lines = vacate("ps", server=talking.url, columns=140).stdout.splitlines()
