@@ -13,7 +13,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/setup.sh"
 cd "$root" || exit 1
 
-test_packages=(clang clang-format groff-base libclang-rt-14-dev llvm)
+test_packages=(clang clang-format curl groff-base libclang-rt-14-dev llvm)
 passed=0 failed=0 skipped=0 took=0
 
 # add WHAT PASSED FAILED SKIPPED

@@ -73,7 +73,7 @@ def test_settings_are_shown(fake, tmp_path):  # noqa: F811
 
 def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\npriority = 1\n[model b]\npriority = -1\n")
-    server = fake("--config", path, "--ram", "20MiB", "--turn", "0", words="plan-10")
+    server = fake("--config", path, "--ram", "200MiB", "--turn", "0", words="plan-100")
     for name in ("a", "b", "c"):
         assert server.ask(name).status == 200
         idle(server)
@@ -86,7 +86,7 @@ def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
 
 def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\nmin-resident = 700ms\n[model c]\npriority = 3\n")
-    server = fake("--config", path, "--ram", "10MiB", words="plan-10")
+    server = fake("--config", path, "--ram", "100MiB", words="plan-100")
     works(server)
     waiting = []
     for name in ("b", "c"):
@@ -101,7 +101,7 @@ def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
 
 def test_min_resident_of_one(fake, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\nmin-resident = 1s\n")
-    server = fake("--config", path, "--ram", "10MiB", "--turn", "0", words="plan-10")
+    server = fake("--config", path, "--ram", "100MiB", "--turn", "0", words="plan-100")
     works(server)
     started = time.monotonic()
     assert server.ask("b").status == 200
@@ -319,8 +319,8 @@ def test_reload_takes_a_path_away_from_who_is_found_by_name(fake, pool, tmp_path
 
 def test_reload_takes_a_path_away_from_who_waits(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "")
-    server = fake("--config", path, "--keep-alive", "1h", "--ram", "10MiB",
-                  words="plan-10,slow-task-1500")
+    server = fake("--config", path, "--keep-alive", "1h", "--ram", "100MiB",
+                  words="plan-100,slow-task-1500")
     place = server.log.parent / "models"
     far = f"[model far]\npath = {place}/b\n"
     again(server, path, "[model a]\nmin-resident = 30s\n" + far)
