@@ -96,6 +96,8 @@ struct vac_model_view {
 	const char *path;
 	const char *const *aliases; /* other names that requests may give it */
 	size_t alias_count;
+	int32_t priority;
+	bool pinned, isolate; /* as its settings are now */
 	enum vac_model_state state;
 	const char *reason; /* FAILED: why; else NULL */
 	const char *device; /* NULL while absent */

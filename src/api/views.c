@@ -132,6 +132,12 @@ void vac_put_model(struct vac_buf *buf, const struct vac_model_view *model)
 	put_text_member(buf, ",\"path\":", model->path);
 	vac_buf_puts(buf, ",\"aliases\":");
 	vac_put_aliases(buf, model);
+	vac_buf_puts(buf, ",\"priority\":");
+	vac_put_i64(buf, model->priority);
+	vac_buf_puts(buf, ",\"pinned\":");
+	vac_put_bool(buf, model->pinned);
+	vac_buf_puts(buf, ",\"isolate\":");
+	vac_put_bool(buf, model->isolate);
 	put_text_member(buf, ",\"state\":", vac_model_state_name(model->state));
 	put_text_member(buf, ",\"reason\":", model->reason);
 	put_text_member(buf, ",\"device\":", model->device);

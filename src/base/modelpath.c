@@ -392,6 +392,17 @@ static int fail_not_found(const struct vac_model_dirs *where, const char *hub, c
 			used ? places : "any place, since neither --models nor HOME is set");
 }
 
+bool vac_model_has_part(const char *subdir)
+{
+	static const char checkpoint[] = "checkpoint-";
+	const char *number = subdir + sizeof(checkpoint) - 1;
+
+	if (subdir[0] == '.')
+		return false;
+	return strncmp(subdir, checkpoint, sizeof(checkpoint) - 1) != 0 || *number == '\0' ||
+	       number[strspn(number, "0123456789")] != '\0';
+}
+
 int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
 		      char **dir, struct vac_error *err)
 {

@@ -18,6 +18,9 @@ struct vac_model_dirs {
 	const char *hub_cache; /* NULL: as the environment says */
 };
 
+/* Whether a directory in a model's may hold a part of it, as "1_Pooling" does: what
+ * is hidden does not, nor "checkpoint-500", which training left beside the model. */
+bool vac_model_has_part(const char *subdir);
 /* "name" or "org/name", by the rules that vac_model_resolve() has for names. */
 bool vac_model_name_ok(const char *name);
 

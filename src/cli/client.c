@@ -70,6 +70,21 @@ static int refused(const struct vac_command *command, const struct vac_http_url 
 	}
 }
 
+int vac_client_refused(const struct vac_command *command, const struct vac_client *client,
+		       const struct vac_http_url *url, const char *what,
+		       const struct vac_http_response *response)
+{
+	json_t *reply = json_loadb(response->body.data ? (const char *)response->body.data : "",
+				   response->body.bytes, JSON_REJECT_DUPLICATES, NULL);
+	int rc;
+
+	if (client->json && json_is_object(reply))
+		print_raw(response);
+	rc = refused(command, url, what, response, reply);
+	json_decref(reply);
+	return rc;
+}
+
 /* A whole reply has come. */
 static int judge(const struct vac_command *command, const struct vac_client *client,
 		 const struct vac_http_url *url, const char *what,
@@ -261,19 +276,6 @@ char *vac_reply_texts(const json_t *object, const char *name)
 		return NULL;
 	}
 	return (char *)joined.data;
-}
-
-bool vac_reply_any_texts(const json_t *objects, const char *name)
-{
-	const json_t *object;
-	size_t i;
-
-	json_array_foreach(objects, i, object)
-	{
-		if (json_array_size(json_object_get(object, name)) > 0)
-			return true;
-	}
-	return false;
 }
 
 const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES])

@@ -45,6 +45,11 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 		   const char *method, const char *target, const json_t *body, int timeout_s,
 		   json_t **reply);
 
+/* A reply of another status than 200 to what was asked without it ("GET /x"): says
+ * why, and returns the exit code. */
+int vac_client_refused(const struct vac_command *command, const struct vac_client *client,
+		       const struct vac_http_url *url, const char *what,
+		       const struct vac_http_response *response);
 /* Finds out which server is asked, and with which key. VAC_CONTINUE, or the exit
  * code after a complaint. vac_client_forget() wipes the key. */
 struct vac_client_server {
@@ -69,8 +74,6 @@ bool vac_reply_number(const json_t *object, const char *name, int64_t *number);
 bool vac_reply_flag(const json_t *object, const char *name);
 /* Texts of a list, joined by ", " (caller frees); NULL: there is none. */
 char *vac_reply_texts(const json_t *object, const char *name);
-/* Some object of the list has such a list that is not empty. */
-bool vac_reply_any_texts(const json_t *objects, const char *name);
 /* A number as text in to, NULL when absent. */
 const char *vac_reply_count(const json_t *object, const char *name, char to[VAC_TEXT_BYTES]);
 /* A number of bytes or milliseconds as text in to, "-" when unknown. */

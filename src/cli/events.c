@@ -88,18 +88,15 @@ static void got(void *ctx, const char *event, const char *data, size_t bytes)
 	json_decref(json);
 }
 
-static int listen_to(const struct vac_command *command, struct vac_http_stream *stream)
+static int listen_to(const struct vac_command *command, const struct vac_client *client,
+		     struct vac_http_stream *stream)
 {
 	struct vac_error err;
 	int rc = 0;
 
-	if (stream->response.status != 200) {
-		vac_complain(command, "%s answered with status %d: %.*s", stream->url->text,
-			     stream->response.status, (int)stream->response.body.bytes,
-			     stream->response.body.data ? (const char *)stream->response.body.data
-							: "");
-		return VAC_EXIT_FAILED;
-	}
+	if (stream->response.status != 200)
+		return vac_client_refused(command, client, stream->url, "GET /models/events",
+					  &stream->response);
 	while (rc == 0 && !ferror(stdout)) {
 		rc = vac_http_stream_read(stream, &err);
 		if (rc == 0)
@@ -151,7 +148,7 @@ static int run(const struct vac_command *command, int argc, char **argv)
 		vac_complain(command, "%s", err.message);
 		rc = vac_exit_of(err.code);
 	} else {
-		rc = listen_to(command, &stream);
+		rc = listen_to(command, &client, &stream);
 	}
 	vac_http_stream_close(&stream);
 	vac_buf_free(&target);

@@ -14,7 +14,7 @@ enum {
 	COLUMN_TOKENS,
 	COLUMN_ARCHITECTURE,
 	COLUMN_DTYPE,
-	COLUMN_ALIASES, /* only where there is one */
+	COLUMN_ALIASES,
 	COLUMN_COUNT
 };
 
@@ -28,7 +28,7 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_TOKENS] = {.header = "TOKENS", .right = true, .rank = 3},
 	[COLUMN_ARCHITECTURE] = {.header = "ARCH", .rank = 4},
 	[COLUMN_DTYPE] = {.header = "DTYPE", .rank = 5},
-	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 6},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .maybe = true, .rank = 6},
 };
 
 static void add_model(struct vac_table *table, const json_t *model)
@@ -69,8 +69,7 @@ static int print_models(const struct vac_command *command, const json_t *models)
 					  "it looks");
 		return VAC_EXIT_OK;
 	}
-	vac_table_init(&table, columns,
-		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
+	vac_table_init(&table, columns, COLUMN_COUNT);
 	json_array_foreach(models, i, model) add_model(&table, model);
 	rc = vac_table_print(&table, &terminal);
 	vac_table_free(&table);

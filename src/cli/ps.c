@@ -1,6 +1,7 @@
 /* ps.c - `vacate ps`: models in memory, and the processes that hold them. One thread. */
 #include "cli/client.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ enum {
 	COLUMN_REQUESTS,
 	COLUMN_IDLE,
 	COLUMN_UNTIL,
-	COLUMN_ALIASES, /* only where there is one */
+	COLUMN_PRIORITY,
+	COLUMN_ALIASES,
 	COLUMN_COUNT
 };
 
@@ -29,7 +31,8 @@ static const struct vac_column columns[COLUMN_COUNT] = {
 	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
 	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
 	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
-	[COLUMN_ALIASES] = {.header = "ALIASES", .rank = 5},
+	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .maybe = true, .rank = 5},
+	[COLUMN_ALIASES] = {.header = "ALIASES", .maybe = true, .rank = 6},
 };
 
 enum {
@@ -72,28 +75,63 @@ static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 	return to;
 }
 
-static void add_model(struct vac_table *table, const json_t *model)
+static bool any_priority(const json_t *models)
+{
+	const json_t *model;
+	int64_t priority;
+	size_t i;
+
+	json_array_foreach(models, i, model)
+	{
+		if (vac_reply_number(model, "priority", &priority) && priority != 0)
+			return true;
+	}
+	return false;
+}
+
+/* "4242", and of a worker that is the model's alone "4242 own". */
+static const char *worker_text(const json_t *model, char to[VAC_TEXT_BYTES])
+{
+	const char *pid = vac_reply_count(model, "worker_pid", to);
+
+	if (pid && vac_reply_flag(model, "isolate"))
+		snprintf(to + strlen(to), VAC_TEXT_BYTES - strlen(to), " own");
+	return pid;
+}
+
+/* null says never, but only of a model that is there to stay. */
+static const char *until_text(const json_t *model, const char *state, char to[VAC_TEXT_BYTES])
+{
+	if (!state || strcmp(state, "resident") != 0 ||
+	    !json_is_null(json_object_get(model, "expires_ms")))
+		return vac_reply_ms(model, "expires_ms", to);
+	return vac_reply_flag(model, "pinned") ? "pinned" : "forever";
+}
+
+static void add_model(struct vac_table *table, const json_t *model, bool priorities)
 {
 	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
 	char pid[VAC_TEXT_BYTES];
 	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
+	char priority[VAC_TEXT_BYTES];
 	const char *name = vac_reply_text(model, "state");
 	const char *texts[COLUMN_COUNT] = {NULL};
 	char *aliases = vac_reply_texts(model, "aliases");
+	int64_t number;
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
 	texts[COLUMN_STATE] = state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
 	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
-	texts[COLUMN_WORKER] = vac_reply_count(model, "worker_pid", pid);
+	texts[COLUMN_WORKER] = worker_text(model, pid);
 	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
-	texts[COLUMN_UNTIL] = vac_reply_ms(model, "expires_ms", until);
-	/* null says never, but only of a model that is there to stay. */
-	if (name && strcmp(name, "resident") == 0 &&
-	    json_is_null(json_object_get(model, "expires_ms")))
-		texts[COLUMN_UNTIL] = "forever";
+	texts[COLUMN_UNTIL] = until_text(model, name, until);
+	if (priorities && vac_reply_number(model, "priority", &number)) {
+		snprintf(priority, sizeof(priority), "%" PRId64, number);
+		texts[COLUMN_PRIORITY] = priority;
+	}
 	texts[COLUMN_ALIASES] = aliases;
 	vac_table_row(table, texts);
 	free(aliases);
@@ -122,6 +160,7 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 
 static int print_models(const struct vac_terminal *terminal, const json_t *models)
 {
+	bool priorities = any_priority(models);
 	struct vac_table table;
 	const json_t *model;
 	size_t i;
@@ -129,9 +168,8 @@ static int print_models(const struct vac_terminal *terminal, const json_t *model
 
 	if (json_array_size(models) == 0)
 		return vac_print_line(terminal, "no model is loaded");
-	vac_table_init(&table, columns,
-		       vac_reply_any_texts(models, "aliases") ? COLUMN_COUNT : COLUMN_ALIASES);
-	json_array_foreach(models, i, model) add_model(&table, model);
+	vac_table_init(&table, columns, COLUMN_COUNT);
+	json_array_foreach(models, i, model) add_model(&table, model, priorities);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);
 	return rc;
@@ -279,6 +317,7 @@ const struct vac_command vac_command_ps = {
 	.details =
 		"RAM and VRAM are the plan of a model. USS is what a process has for itself alone\n"
 		"and its VRAM what NVML says, both as measured now; UNTIL is the time to the\n"
-		"model's unload when no request comes.",
+		"model's unload when no request comes; \"own\" behind a worker's number: no other\n"
+		"model is on it.",
 	.run = run,
 };

@@ -24,6 +24,9 @@ void vac_access_close(struct vac_access *access);
 /* Reads the file again. One that is gone or broken changes nothing, and the log
  * says so. */
 void vac_access_reload(struct vac_access *access);
+/* Of a request that was granted before: it would be again. */
+bool vac_access_holds(const struct vac_access *access, const char *method, const char *path,
+		      const char *authorization, const char *api_key);
 /* Values of the headers Authorization and X-Api-Key, NULL when absent. Counts
  * refusals. */
 enum vac_access_verdict vac_access_check(struct vac_access *access, const char *method,

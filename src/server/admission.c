@@ -409,6 +409,9 @@ static bool look_at(struct vac_registry *registry, struct vac_model *model)
 		refuse_without_device(registry, model);
 		return true;
 	}
+	/* The end of one lets the next go. */
+	if (device->loading >= VAC_LOADS_AT_ONCE)
+		return false;
 	if (!device->limited) {
 		admit(registry, model);
 		return true;
@@ -443,6 +446,8 @@ static void ask_plans(struct vac_registry *registry, struct vac_device *device)
 		struct vac_model *model = VAC_MODEL_AT(link, line);
 
 		next = link->next;
+		if (device->planning >= VAC_LOADS_AT_ONCE)
+			return;
 		if (model->plan_known || model->plan_asked || model->no_device)
 			continue;
 		model->plan_asked = true;

@@ -30,6 +30,11 @@
 #define VAC_ROOM_POLL_MS 100
 /* What was measured counts for so long. */
 #define VAC_ROOM_AGE_MS 20
+/* Plans, and loads, that are asked of a device's workers at the same time. They
+ * take them one by one anyway, and each holds its model's files open meanwhile,
+ * here and there: what a worker may hold (inbox of wire/files.c) must suffice for
+ * so many of both. */
+#define VAC_LOADS_AT_ONCE 8u
 /* A load so soon after an eviction of the same model is a quick reload. */
 #define VAC_QUICK_RELOAD_MS 10000
 

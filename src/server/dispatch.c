@@ -99,7 +99,8 @@ static struct vac_model *find_model(struct vac_server *server, const char *name,
 		return find_only(server, err);
 	name = vac_catalog_name(&server->catalog, name);
 	model = vac_registry_find(&server->registry, name);
-	if (model && model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED)
+	if (model && model->state != VAC_REGISTRY_ABSENT && model->state != VAC_REGISTRY_FAILED &&
+	    !model->homeless)
 		return model;
 	if (vac_catalog_resolve(&server->catalog, name, &dir, err) < 0)
 		return NULL;
@@ -376,6 +377,17 @@ static void settings(void *ctx, const char *name, struct vac_model_settings *out
 	*out = *vac_catalog_settings(&server->catalog, name);
 }
 
+static int find_dir(void *ctx, const char *name, char **dir, struct vac_error *err)
+{
+	const struct vac_catalog *catalog = &((const struct vac_server *)ctx)->catalog;
+	const char *own = vac_catalog_name(catalog, name);
+
+	if (strcmp(own, name) != 0)
+		return vac_fail(err, VAC_E_NOT_FOUND,
+				"model %.200s is another name of %.200s now; ask again", name, own);
+	return vac_catalog_resolve(catalog, name, dir, err);
+}
+
 static int64_t now_ns(void *ctx)
 {
 	(void)ctx;
@@ -393,6 +405,7 @@ static void wake_at(void *ctx, int64_t at_ns)
 const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.now_ns = now_ns,
 	.settings = settings,
+	.find = find_dir,
 	.plan = vac_load_plan,
 	.load = vac_load_begin,
 	.run = run_task,

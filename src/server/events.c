@@ -274,6 +274,10 @@ int vac_stream_open(struct vac_stream *stream, struct vac_events *events,
 	int rc;
 
 	*stream = (struct vac_stream){.shape = shape, .wake = wake_stream};
+	if (events->most == 0)
+		return vac_fail(err, VAC_E_BUSY,
+				"this server takes one connection at a time, which a stream of "
+				"events would hold; raise --max-connections");
 	if (events->streams.count >= events->most)
 		return vac_fail(err, VAC_E_BUSY,
 				"%u clients listen to events already, which is the most; try again "

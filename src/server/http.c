@@ -50,8 +50,9 @@
 #define REFUSED_FACTOR 4
 /* Between two wake-ups for the end of a client that left. */
 #define LEFT_MS 20
-/* Of the descriptors that may be open, for other things than connections. */
-#define SPARE_DESCRIPTORS 32
+/* Of the descriptors that may be open, for other things than connections: also the
+ * files of a model on their way to a worker. */
+#define SPARE_DESCRIPTORS (32 + VAC_WIRE_MAX_FDS)
 /* Of a reply, which is held in memory, a client must take so much in each
  * client_timeout_ms. */
 #define REPLY_PROGRESS_BYTES ((uint64_t)256 << 10)
@@ -685,6 +686,10 @@ int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_
 		return rc;
 	http->connection_limit = connection_limit(options);
 	vac_seats_init(&http->seats, http->connection_limit, crowded_out);
+	if (vac_http_streams_init(server) < 0) {
+		vac_listeners_close(&http->listeners);
+		return vac_fail_nomem(err, "a timer", 0);
+	}
 	http->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
 			MHD_USE_NO_LISTEN_SOCKET,

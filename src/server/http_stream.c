@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "server/state.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -117,11 +118,12 @@ static void timed(struct vac_timer *timer)
 
 int vac_http_streams_init(struct vac_server *server)
 {
-	uint32_t most = server->options.max_connections / 2;
+	/* Half of the seats are for those who want an answer. */
+	uint32_t most = server->http.connection_limit / 2;
 
 	if (most > VAC_EVENTS_STREAMS)
 		most = VAC_EVENTS_STREAMS;
-	vac_events_init(&server->events, most ? most : 1, vac_tell_states, server);
+	vac_events_init(&server->events, most, vac_tell_states, server);
 	return vac_timer_open(&server->loop, &server->events_timer, timed);
 }
 
@@ -164,6 +166,26 @@ void vac_http_stream_left(struct vac_request *request)
 	if (info)
 		shutdown(info->connect_fd, SHUT_RDWR);
 	resume(request);
+}
+
+static const char *get_header(const struct vac_request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND, name);
+}
+
+void vac_http_recheck_streams(struct vac_server *server)
+{
+	struct vac_request *request = server->http.requests;
+
+	for (; request; request = request->next) {
+		if (request->stage != VAC_REQUEST_STREAMING ||
+		    vac_access_holds(&server->access, request->method, request->path,
+				     get_header(request, MHD_HTTP_HEADER_AUTHORIZATION),
+				     get_header(request, "X-Api-Key")))
+			continue;
+		vac_log(VAC_LOG_INFO, "a stream of events ends: its API key was taken back");
+		vac_http_stream_left(request);
+	}
 }
 
 void vac_http_end_streams(struct vac_server *server)

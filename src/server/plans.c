@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/modelpath.h"
 
 /* Of a directory's files and of those one level below (1_Pooling/config.json). */
 #define SIGNATURE_LIMIT_BYTES ((size_t)256 << 10)
@@ -48,7 +49,8 @@ static bool ends_with(const char *name, const char *end)
 	return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/* Links are followed: the hub's cache is made of them. */
+/* Links are followed: the hub's cache is made of them. The time of its last change
+ * is not only that of its content: a file that could not be read may be allowed. */
 static void sign_file(struct vac_buf *buf, const char *dir, const char *name, struct stat *st)
 {
 	char *path = vac_path_join(dir, name);
@@ -60,9 +62,10 @@ static void sign_file(struct vac_buf *buf, const char *dir, const char *name, st
 	if (stat(path, st) == 0 && S_ISREG(st->st_mode) &&
 	    (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
 	     ends_with(name, ".bin")))
-		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld\n", path, (uintmax_t)st->st_ino,
+		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld %jd.%09ld\n", path, (uintmax_t)st->st_ino,
 			       (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
-			       st->st_mtim.tv_nsec);
+			       st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec,
+			       st->st_ctim.tv_nsec);
 	free(path);
 }
 
@@ -79,7 +82,7 @@ static void sign_dir(struct vac_buf *buf, const char *path, bool below)
 		if (entry->d_name[0] == '.')
 			continue;
 		sign_file(buf, path, entry->d_name, &st);
-		if (below && S_ISDIR(st.st_mode)) {
+		if (below && S_ISDIR(st.st_mode) && vac_model_has_part(entry->d_name)) {
 			char *sub = vac_path_join(path, entry->d_name);
 
 			if (sub)

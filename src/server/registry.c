@@ -169,6 +169,13 @@ void vac_registry_begin_load(struct vac_registry *registry, struct vac_model *mo
 
 void vac_registry_start_over(struct vac_registry *registry, struct vac_model *model)
 {
+	struct vac_error why;
+
+	if (model->homeless && vac_registry_find_home(registry, model, &why) < 0) {
+		model->changed = false;
+		vac_registry_load_failed(registry, model, &why);
+		return;
+	}
 	vac_admission_leave(registry, model);
 	vac_registry_place(registry, model);
 	vac_admission_enter(registry, model, false);
@@ -192,6 +199,7 @@ void vac_registry_deactivate(struct vac_registry *registry, struct vac_model *mo
 			     enum vac_registry_state state)
 {
 	model->state = state;
+	model->homeless = false;
 	vac_list_drop(&model->active);
 	vac_admission_used(registry, model);
 }

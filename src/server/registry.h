@@ -67,6 +67,8 @@ struct vac_model {
 	struct vac_link active;  /* loading, resident or draining */
 	char *name, *dir;        /* owned */
 	char *next_dir;          /* owned: its settings name another; from the next load on */
+	bool homeless; /* active: its settings no longer say where it lies, nor is it found by
+			* its name; it leaves, and nobody new is taken in */
 	struct vac_model_settings settings; /* strings owned */
 	enum vac_registry_state state;
 	struct vac_error failure; /* FAILED: why */
@@ -129,6 +131,9 @@ struct vac_registry_ops {
 	int64_t (*now_ns)(void *ctx);
 	/* What the operator says of a model; *out holds the defaults. NULL: nothing. */
 	void (*settings)(void *ctx, const char *name, struct vac_model_settings *out);
+	/* The directory of a model (new string) whose settings name none. NULL: a model
+	 * stays where it is when its settings name none any more. */
+	int (*find)(void *ctx, const char *name, char **dir, struct vac_error *err);
 	/* Find out what a load will take; vac_registry_planned() or _load_failed()
 	 * follows, even at once. Only asked where there is a budget. */
 	void (*plan)(void *ctx, struct vac_model *model);

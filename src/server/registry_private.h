@@ -54,6 +54,9 @@ void vac_registry_clear_unload(struct vac_model *model);
 
 /* Of a new entry. Negative: no memory. */
 int vac_registry_first_settings(struct vac_registry *registry, struct vac_model *model);
+/* Where a homeless model lies after all; negative: nowhere, it is not loaded. */
+int vac_registry_find_home(struct vac_registry *registry, struct vac_model *model,
+			   struct vac_error *why);
 /* Before a load: device, isolation and directory become those of its settings. */
 void vac_registry_place(struct vac_registry *registry, struct vac_model *model);
 

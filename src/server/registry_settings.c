@@ -124,25 +124,67 @@ static void renew(struct vac_registry *registry, struct vac_model *model)
 		vac_registry_unload(registry, model, VAC_UNLOAD_SETTINGS, false, NULL);
 }
 
+int vac_registry_find_home(struct vac_registry *registry, struct vac_model *model,
+			   struct vac_error *why)
+{
+	char *dir;
+	int rc = registry->ops->find(registry->ctx, model->name, &dir, why);
+
+	if (rc < 0)
+		return rc;
+	free(model->dir);
+	model->dir = dir;
+	model->homeless = false;
+	return 0;
+}
+
+/* Where the model lies now: *dir (new string), or NULL when it need not move.
+ * *homeless: nowhere. */
+static int find_place(struct vac_registry *registry, const struct vac_model *model,
+		      const char *wanted, char **dir, bool *homeless)
+{
+	struct vac_error why;
+
+	*dir = NULL;
+	*homeless = false;
+	if (wanted) {
+		*dir = strdup(wanted);
+		if (!*dir)
+			return -ENOMEM;
+	} else if (vac_model_active(model) && registry->ops->find &&
+		   (model->settings.dir || model->homeless || model->next_dir)) {
+		/* Its settings said it until now, and do not any more. A model that
+		 * was found by its name is left alone: it answers when its files are
+		 * gone, too. */
+		if (registry->ops->find(registry->ctx, model->name, dir, &why) < 0) {
+			if (why.code == VAC_E_NO_ROOM)
+				return -ENOMEM;
+			*homeless = true;
+		}
+	}
+	if (*dir && strcmp(*dir, model->dir) == 0) {
+		free(*dir);
+		*dir = NULL;
+	}
+	return 0;
+}
+
 static int reconfigure(struct vac_registry *registry, struct vac_model *model)
 {
 	struct vac_model_settings found, fresh, old = model->settings;
-	char *dir = NULL;
-	bool reload;
+	bool reload, homeless;
+	char *dir;
 
 	vac_registry_settings(registry, model->name, &found);
-	reload = vac_model_settings_reload(&old, &found);
-	if (found.dir && strcmp(found.dir, model->dir) != 0) {
-		dir = strdup(found.dir);
-		if (!dir)
-			return -ENOMEM;
-		reload = true;
-	}
+	if (find_place(registry, model, found.dir, &dir, &homeless) < 0)
+		return -ENOMEM;
+	reload = vac_model_settings_reload(&old, &found) || dir || homeless;
 	if (vac_model_settings_copy(&fresh, &found) < 0) {
 		free(dir);
 		return -ENOMEM;
 	}
 	model->settings = fresh;
+	model->homeless = homeless;
 	free(model->next_dir);
 	model->next_dir = dir;
 	take_over(registry, model, &old);

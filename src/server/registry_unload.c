@@ -75,6 +75,8 @@ static void left(struct vac_registry *registry, struct vac_model *model,
 	/* Not by anybody's wish: what is pinned comes back. */
 	bool comes_back = model->settings.pin && (receipt->reason == VAC_UNLOAD_WORKER_DIED ||
 						  receipt->reason == VAC_UNLOAD_SETTINGS);
+	bool homeless = model->homeless;
+	struct vac_error why;
 
 	if (model->device->unloading == model)
 		model->device->unloading = NULL;
@@ -88,6 +90,8 @@ static void left(struct vac_registry *registry, struct vac_model *model,
 	vac_registry_wake_now(registry);
 	if (model->set_aside)
 		vac_registry_fail_waiting(registry, model, &model->failure);
+	else if (homeless && vac_registry_find_home(registry, model, &why) < 0)
+		vac_registry_fail_waiting(registry, model, &why);
 	else if (!vac_model_active(model) && !registry->closed &&
 		 (model->waiting.count > 0 || comes_back))
 		vac_registry_begin_load(registry, model);

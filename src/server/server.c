@@ -133,6 +133,7 @@ static void reload(struct vac_server *server)
 		vac_notify_reloading(&server->notify);
 	vac_journal_reopen(&server->journal);
 	vac_access_reload(&server->access);
+	vac_http_recheck_streams(server);
 	vac_reload(server);
 	/* Once it is stopping, it is not ready any more. */
 	if (!server->draining)
@@ -364,8 +365,7 @@ static int start(struct vac_server *server, struct vac_error *err)
 	if (rc < 0)
 		return rc;
 	if (vac_timer_open(&server->loop, &server->registry_timer, registry_due) < 0 ||
-	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0 ||
-	    vac_http_streams_init(server) < 0)
+	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
 	/* Before any worker is started, which would inherit its variables. */

@@ -125,6 +125,8 @@ void vac_http_open_stream(struct vac_request *request);
 int vac_http_send_stream(struct vac_request *request);
 /* Its client left, or is given up. */
 void vac_http_stream_left(struct vac_request *request);
+/* The API keys were read again: streams whose key is none any more break off. */
+void vac_http_recheck_streams(struct vac_server *server);
 /* Nothing happens any more: streams end when all is told, slow ones a little
  * later. May be called again and again. */
 void vac_http_end_streams(struct vac_server *server);

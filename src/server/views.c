@@ -68,7 +68,8 @@ static void view_residence(struct vac_model_view *view, const struct vac_model *
 	view->expires_ns = -1;
 	if (expires_at_ns >= 0)
 		view->expires_ns = expires_at_ns > now_ns ? expires_at_ns - now_ns : 0;
-	else if (model->keep_alive_ms >= 0) /* busy: its time has not begun to run */
+	else if (model->keep_alive_ms >= 0 &&
+		 !model->settings.pin) /* busy: its time has not begun to run */
 		view->expires_ns = model->keep_alive_ms * 1000000;
 	view->requests = model->requests;
 }
@@ -83,12 +84,22 @@ static void view_aliases(struct vac_model_view *view, const struct vac_catalog *
 	view->alias_count = known->alias_count;
 }
 
+static void view_settings(struct vac_model_view *view, const struct vac_catalog *catalog)
+{
+	const struct vac_model_settings *settings = vac_catalog_settings(catalog, view->name);
+
+	view->priority = settings->priority;
+	view->pinned = settings->pin;
+	view->isolate = settings->isolate;
+}
+
 /* model may be NULL: never asked for. */
 static void view_model(struct vac_model_view *view, const struct vac_catalog *catalog,
 		       const char *name, const char *dir, const struct vac_model *model)
 {
 	*view = (struct vac_model_view){.name = name, .path = dir, .modified_s = mtime_of(dir)};
 	view_aliases(view, catalog);
+	view_settings(view, catalog);
 	if (!model)
 		return;
 	view->state = states[model->state];

@@ -210,7 +210,7 @@ static int scan_entry(struct scan *scan, const char *below, const struct dirent 
 		rc = vac_fail_nomem(scan->err, "the files of a model", strlen(leaf));
 	else if (is_read(leaf))
 		rc = open_one(scan, path, name);
-	else if (!*below)
+	else if (!*below && vac_model_has_part(leaf))
 		rc = is_dir(scan, path, entry);
 	if (rc > 0)
 		rc = scan_dir(scan, name);

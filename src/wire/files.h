@@ -5,7 +5,7 @@
  *
  * The worker may then be forbidden to open anything. It gets what a model can
  * be read from (*.json, *.safetensors, *.txt, *.model, of the directory itself
- * and of those one level below) and the names of the rest.
+ * and of those one level below that may hold parts of it) and the names of the rest.
  */
 #ifndef VAC_WIRE_FILES_H
 #define VAC_WIRE_FILES_H

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -30,6 +31,9 @@ SANITIZER_WORDS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime e
 
 
 def pytest_configure(config):
+    # A shell starts what it does not wait for with SIGINT ignored, and programs that
+    # find it ignored leave it so: tests that interrupt them would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "soak: takes minutes; ./test.sh soak")
     config.addinivalue_line("markers", "measured: compares memory or time; not under a sanitizer")
     config.addinivalue_line("markers", "installed: of what is installed; not under a sanitizer,"

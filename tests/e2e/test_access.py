@@ -217,6 +217,38 @@ def test_reload(start, keys, tmp_path):
     assert KEY not in server.stderr() and new not in server.stderr()
 
 
+def events_of(server, key):
+    """A connection on which events come, behind the first of them."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    client.sendall(f"GET /models/events HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n\r\n".encode())
+    got = b""
+    while b"retry:" not in got:
+        got += client.recv(4096)
+    assert got.startswith(b"HTTP/1.1 200")
+    return client
+
+
+@pytest.mark.threads
+def test_a_key_that_is_taken_back_ends_its_streams(start, keys):
+    server = start("--api-key-file", keys)
+    with events_of(server, OTHER) as stays, events_of(server, KEY) as goes:
+        write_keys(keys, OTHER)
+        server.process.send_signal(signal.SIGHUP)
+        log_says(server, "its API key was taken back")
+        assert goes.recv(4096) == b""    # no end of the last chunk, either
+        server.post("/models/load", {"model": "tiny/a"}, headers=bearer(OTHER))
+        got = b""
+        while b"resident" not in got:
+            got += stays.recv(4096)
+        write_keys(keys, "short")    # of no use: the old ones hold
+        server.process.send_signal(signal.SIGHUP)
+        log_says(server, "the API keys stay as they were")
+        server.post("/models/unload", {"model": "tiny/a"}, headers=bearer(OTHER))
+        while b"absent" not in got:
+            got += stays.recv(4096)
+    assert server.stderr().count("its API key was taken back") == 1
+
+
 @pytest.mark.parametrize("content, mode, words", [
     (f"{KEY}\n", 0o644, "mode 0644"), (f"{KEY}\n", 0o660, "mode 0660"),
     ("", 0o600, "no key"), ("# none\n", 0o600, "no key"),

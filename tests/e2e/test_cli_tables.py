@@ -139,7 +139,8 @@ def usage(uss, rss=None):
 
 def model(name, **changes):
     base = {
-        "name": name, "path": f"/models/{name}", "state": "absent", "reason": None,
+        "name": name, "path": f"/models/{name}", "aliases": [], "priority": 0,
+        "pinned": False, "isolate": False, "state": "absent", "reason": None,
         "device": None, "worker_pid": None,
         "plan": {"host_bytes": 95420416, "device_bytes": 0, "own_host_bytes": 91226112,
                  "file_bytes": 90868376, "load_bytes": 1048576,
@@ -299,6 +300,29 @@ def test_ps_for_ever(talking):
     lines = vacate("ps", server=talking.url, columns=120).stdout.splitlines()
     assert lines[1].split()[-1] == "forever"
     assert lines[2].split()[-1] == "-"
+
+
+def test_ps_tells_settings(talking):
+    """What is set, and nothing more: a server without settings has no such columns."""
+    talking.replies[("GET", "/models/ps")] = (200, {**PS, "models": [
+        {**RESIDENT, "expires_ms": None, "pinned": True, "isolate": True, "priority": -3},
+        {**LOADING, "isolate": True, "worker_pid": None, "pinned": True}]})
+    lines = vacate("ps", server=talking.url, columns=140).stdout.splitlines()
+    assert lines[0].split()[-2:] == ["UNTIL", "PRIORITY"]
+    assert lines[1].split()[5:] == ["4242", "own", "1234567", "1m", "05s", "pinned", "-3"]
+    assert lines[2].split()[-3:] == ["-", "-", "0"]
+    talking.replies[("GET", "/models/ps")] = (200, {**PS, "models": [
+        {**RESIDENT, "priority": 5, "aliases": ["short"], "isolate": True}]})
+    lines = vacate("ps", server=talking.url, columns=140).stdout.splitlines()
+    assert lines[0].split()[-2:] == ["PRIORITY", "ALIASES"]
+    assert lines[1].split()[-2:] == ["5", "short"]
+    lines = vacate("ps", server=talking.url, columns=80).stdout.splitlines()
+    assert max(map(len, lines)) <= 80 and "own" in lines[1]
+    talking.replies[("GET", "/models/ps")] = (200, {**PS, "models": [
+        {**RESIDENT, "aliases": ["short"]}]})
+    lines = vacate("ps", server=talking.url, columns=140).stdout.splitlines()
+    assert lines[0].split()[-2:] == ["UNTIL", "ALIASES"]
+    assert lines[1].split()[-2:] == ["55s", "short"]
 
 
 def test_plan(talking):

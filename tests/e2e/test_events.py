@@ -329,6 +329,16 @@ def test_so_many_and_no_more(fake):
         assert stream.next()[0] == "resident"
 
 
+def test_one_connection_is_not_for_streams(fake):
+    """Who listened would keep everybody else out, himself included."""
+    server = fake("--max-connections", "1")
+    reply = server.get("/models/events")
+    assert reply.status == 429 and "--max-connections" in reply.json["error"]["message"]
+    done = subprocess.run([program(), "load", "a", "--server", server.url], timeout=20,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a: resident")
+
+
 def test_clients_that_leave(fake):
     """Resets, half-closed connections and clients that never read leave nothing
     behind, in whatever state they are."""
@@ -473,24 +483,20 @@ def test_load_draws_a_bar(fake):
 
 
 def test_load_says_what_it_waits_for(fake):
-    server = fake("--ram", "100MiB", "--headroom", "0", "--turn", "60s",
-                  words="plan-60,slow-task-2500")
+    server = fake("--ram", "100MiB", "--headroom", "0", "--min-resident", "60s", words="plan-60")
     server.load("a")
-    server.ok("GET", "/models/plan?model=b")    # else its worker would be asked, which is busy
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
-        terminal = Terminal(program(), "load", "b", "--server", server.url)
-        terminal.read(b"other models hold the budget")
-        for line in terminal.lines():
-            assert re.match(r"b: waiting .* for 20\.\d MiB: other models hold the budget$", line)
-        os.write(terminal.fd, b"\x03")    # Ctrl-C
-        status = terminal.end()
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT
-        assert "\r\033[K" in terminal.drawn.decode().rpartition("budget")[2]
-        # Nobody waits for it any more: it left the line.
-        measure.wait_until(lambda: "b" not in server.states(), 5, "the end of the wait")
-        assert answer.result().status == 200
+    terminal = Terminal(program(), "load", "b", "--server", server.url)
+    terminal.read(b"other models hold the budget")
+    for line in terminal.lines():
+        assert re.match(r"b: waiting .* for 20\.\d MiB: other models hold the budget$", line) or (
+            re.match(r"b: (waiting|planned)", line) and "budget" not in line)
+    os.write(terminal.fd, b"\x03")    # Ctrl-C
+    status = terminal.end()
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT
+    assert "\r\033[K" in terminal.drawn.decode().rpartition("budget")[2]
+    # Nobody waits for it any more: it left the line.
+    measure.wait_until(lambda: "b" not in server.states(), 5, "the end of the wait")
+    assert server.states() == {"a": "resident"}
 
 
 def test_load_says_nothing_with_json(fake):
@@ -531,6 +537,19 @@ def test_vacate_events(fake):
     done = subprocess.run([program(), "events", "--server", server.url], capture_output=True,
                           text=True, timeout=10)
     assert done.returncode == 3 and "no vacate server at" in done.stderr
+
+
+def test_vacate_events_that_are_refused(fake):
+    """In the server's words and with their code, as of every command."""
+    server = fake("--max-connections", "1")
+    command = [program(), "events", "--server", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 5 and done.stdout == ""
+    assert done.stderr.startswith("vacate events: this server takes one connection")
+    assert "{" not in done.stderr
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 5 and "one connection" in done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "busy"
 
 
 # ---- receipts and the journal ----

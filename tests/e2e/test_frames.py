@@ -158,6 +158,23 @@ def test_server_without_descriptors(start):
     measure.wait_until(lambda: len(measure.open_files(server.pid)) <= used, 3, "descriptors")
 
 
+def test_many_cold_models_at_once(start, zoo, tmp_path):
+    """Their files are open while they are handed over, but not all at once."""
+    count, models = 64, tmp_path / "many"
+    models.mkdir()
+    for i in range(count):
+        (models / f"m{i}").symlink_to(zoo.path / "tiny" / "a")
+    server = start(models=models)
+    files = sum(1 for path in (zoo.path / "tiny" / "a").rglob("*") if path.is_file())
+    # For all connections, and for the files of 20 models.
+    limit_descriptors(server.pid, len(measure.open_files(server.pid)) + count + 20 * files)
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(lambda i: server.post(
+            "/v1/embeddings", {"model": f"m{i}", "input": "x"}), range(count)))
+    assert [a.status for a in answers] == [200] * count
+    assert len(server.ok("GET", "/models/ps")["models"]) == count
+
+
 # ---- what should not be shared ----
 
 def test_two_servers_on_one_journal(start, zoo, tmp_path):

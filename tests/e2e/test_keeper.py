@@ -47,7 +47,7 @@ def test_plan_is_asked_once_for_the_same_files(fake):  # noqa: F811
 
 
 def test_least_recently_used_makes_way(fake):  # noqa: F811
-    server = fake("--ram", "20MiB", words="plan-10")
+    server = fake("--ram", "200MiB", words="plan-100")
     for name in ("a", "b", "a"):
         assert server.ask(name).status == 200
     assert server.states() == {"a": "resident", "b": "resident"}
@@ -63,7 +63,7 @@ def test_least_recently_used_makes_way(fake):  # noqa: F811
 
 
 def test_one_that_answers_is_not_evicted(fake):  # noqa: F811
-    server = fake("--ram", "10MiB", "--turn", "0", words="plan-10,slow-task-400")
+    server = fake("--ram", "100MiB", "--turn", "0", words="plan-100,slow-task-400")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask, "a")
         measure.wait_until(lambda: server.events("task"), 5, "the task")
@@ -74,7 +74,7 @@ def test_one_that_answers_is_not_evicted(fake):  # noqa: F811
 
 
 def test_pin(fake):  # noqa: F811
-    server = fake("--ram", "10MiB", "--pin", "a", "--keep-alive", "100ms", words="plan-10")
+    server = fake("--ram", "100MiB", "--pin", "a", "--keep-alive", "100ms", words="plan-100")
     works(server)
     reply = server.ask("b")
     assert "what is pinned (a)" in message(reply, 503)
@@ -89,7 +89,7 @@ def test_pin(fake):  # noqa: F811
 
 
 def test_min_resident(fake):  # noqa: F811
-    server = fake("--ram", "10MiB", "--min-resident", "1s", words="plan-10")
+    server = fake("--ram", "100MiB", "--min-resident", "1s", words="plan-100")
     started = time.monotonic()
     works(server)
     assert server.ask("b").status == 200
@@ -153,7 +153,7 @@ def test_request_timeout_that_is_none(fake, header):  # noqa: F811
 
 
 def test_client_that_leaves_the_line(fake):  # noqa: F811
-    server = fake("--ram", "10MiB", "--min-resident", "1h", words="plan-10")
+    server = fake("--ram", "100MiB", "--min-resident", "1h", words="plan-100")
     works(server)
     assert state_of(server, "b") is None
     body = b'{"model":"b","input":"x"}'

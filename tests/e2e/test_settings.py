@@ -48,11 +48,32 @@ def idle(server):
                                        server.ok("GET", "/models/ps")["models"]), 5, "idle")
 
 
+def test_settings_are_shown(fake, tmp_path):  # noqa: F811
+    path = conf(tmp_path, "[model a]\npriority = -4\npin = yes\n[model b]\nisolate = yes\n")
+    server = fake("--config", path, "--pin", "c")
+
+    def told():
+        return {m["name"]: (m["priority"], m["pinned"], m["isolate"])
+                for m in server.ok("GET", "/models")["models"]}
+
+    for name in ("a", "b", "c"):
+        assert server.ask(name).status == 200
+    expected = {"a": (-4, True, False), "b": (0, False, True), "c": (0, True, False)}
+    assert told().items() >= expected.items()
+    assert {n: (m["priority"], m["pinned"], m["isolate"])
+            for n, m in models(server).items()} == expected
+    # No idle time ends what is pinned.
+    assert {n: m["expires_ms"] is None for n, m in models(server).items()} == {
+        "a": True, "b": False, "c": True}
+    again(server, path, "[model a]\npriority = 6\n")
+    assert told()["a"] == (6, False, False)
+
+
 # ---- who goes, who waits ----
 
 def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\npriority = 1\n[model b]\npriority = -1\n")
-    server = fake("--config", path, "--ram", "20MiB", "--turn", "0", words="plan-10")
+    server = fake("--config", path, "--ram", "200MiB", "--turn", "0", words="plan-100")
     for name in ("a", "b", "c"):
         assert server.ask(name).status == 200
         idle(server)
@@ -65,7 +86,7 @@ def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
 
 def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\nmin-resident = 700ms\n[model c]\npriority = 3\n")
-    server = fake("--config", path, "--ram", "10MiB", words="plan-10")
+    server = fake("--config", path, "--ram", "100MiB", words="plan-100")
     works(server)
     waiting = []
     for name in ("b", "c"):
@@ -80,7 +101,7 @@ def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
 
 def test_min_resident_of_one(fake, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\nmin-resident = 1s\n")
-    server = fake("--config", path, "--ram", "10MiB", "--turn", "0", words="plan-10")
+    server = fake("--config", path, "--ram", "100MiB", "--turn", "0", words="plan-100")
     works(server)
     started = time.monotonic()
     assert server.ask("b").status == 200
@@ -251,3 +272,62 @@ def test_reload_with_another_path(fake, tmp_path):  # noqa: F811
     assert events(server, "load") == ["load a", "load b"]
     shown = {m["name"]: m["path"] for m in server.ok("GET", "/models")["models"]}
     assert shown["a"].endswith("/b")
+
+
+def test_reload_takes_a_path_away(fake, pool, tmp_path):  # noqa: F811
+    """A model that is only where its path said: it leaves, who is in work is
+    answered, whoever comes later hears that there is no such model."""
+    path = conf(tmp_path, "")
+    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-400")
+    place = server.log.parent / "models"
+    again(server, path, f"[model far]\npath = {place}/a\npin = yes\n")
+    assert server.ask("far").status == 200
+    asked = pool.submit(server.ask, "far")
+    measure.wait_until(lambda: models(server)["far"]["queued"] == 1, 5, "the request")
+    again(server, path, "")
+    assert server.states() == {"far": "draining"}
+    assert "far" in message(server.ask("far"), 404)
+    assert asked.result().status == 200
+    measure.wait_until(lambda: server.receipts(), 5, "the unload")
+    assert [(r["model"], r["reason"]) for r in server.receipts()] == [("far", "settings")]
+    assert "far" in message(server.ask("far"), 404)
+    assert server.states() == {}
+    again(server, path, f"[model far]\npath = {place}/b\n")
+    assert server.ask("far").status == 200
+    assert events(server, "load") == ["load a", "load b"]
+
+
+def test_reload_takes_a_path_away_from_who_is_found_by_name(fake, pool, tmp_path):  # noqa: F811
+    path = conf(tmp_path, "")
+    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-400")
+    place = server.log.parent / "models"
+    path.write_text(f"[model a]\npath = {place}/b\n")
+    again(server, path, f"[model a]\npath = {place}/b\n[model c]\npath = {place}/c\n")
+    works(server)
+    assert server.ask("c").status == 200
+    asked = pool.submit(server.ask, "a")
+    measure.wait_until(lambda: models(server)["a"]["queued"] == 1, 5, "the request")
+    again(server, path, "")
+    waits = pool.submit(server.ask, "a")
+    again(server, path, "[server]\n")    # what was to come stays to come
+    assert asked.result().status == 200 and waits.result().status == 200
+    # c lies where its path said.
+    assert [(r["model"], r["reason"]) for r in server.receipts()] == [("a", "settings")]
+    assert events(server, "load") == ["load b", "load c", "load a"]
+    assert models(server)["a"]["path"] == f"{place}/a"
+
+
+def test_reload_takes_a_path_away_from_who_waits(fake, pool, tmp_path):  # noqa: F811
+    path = conf(tmp_path, "")
+    server = fake("--config", path, "--keep-alive", "1h", "--ram", "100MiB",
+                  words="plan-100,slow-task-1500")
+    place = server.log.parent / "models"
+    far = f"[model far]\npath = {place}/b\n"
+    again(server, path, "[model a]\nmin-resident = 30s\n" + far)
+    works(server)
+    waits = pool.submit(server.ask, "far")
+    measure.wait_until(lambda: server.states().get("far") == "waiting", 5, "the line")
+    again(server, path, "[model a]\nmin-resident = 30s\n")
+    assert "far" in message(waits.result(), 404)
+    assert server.states() == {"a": "resident"}
+    assert server.receipts() == []

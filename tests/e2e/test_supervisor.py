@@ -169,6 +169,21 @@ def test_plans_come_from_a_worker_of_their_own(fake):
     assert server.events("load") == []
 
 
+def test_a_file_that_may_be_read_now_is_planned_anew(fake):
+    """The error was about the permissions, and so is the change."""
+    def state():
+        return {m["name"]: m["state"] for m in server.ok("GET", "/models")["models"]}["a"]
+
+    server = fake(words="fail-plan")
+    path = server.log.parent / "models" / "a" / "model.safetensors"
+    path.chmod(0o000)
+    assert state() == "failed"
+    server.says("")
+    assert state() == "failed"    # remembered
+    path.chmod(0o644)
+    assert state() == "absent"
+
+
 def test_files_that_change_while_they_are_planned(fake):
     """The answer was about the old files: the new ones are asked about, too."""
     server = fake(words="slow-plan-400")

@@ -84,6 +84,9 @@ static void what_is_opened(void **state)
 	temp_text("m/1_Pooling/config.json", "pool");
 	temp_text("m/1_Pooling/README.md", "words");
 	temp_text("m/1_Pooling/deeper/config.json", "{}");
+	temp_text("m/checkpoint-500/config.json", "{}"); /* of training */
+	temp_text("m/checkpoint-/config.json", "{}");
+	temp_text("m/checkpoint-5a/config.json", "{}");
 	temp_mkdir("m/dir.json");
 	temp_symlink("nowhere", "m/dangling.json");
 	assert_int_equal(mkfifo(temp_path("m/fifo.safetensors"), 0600), 0);
@@ -95,14 +98,18 @@ static void what_is_opened(void **state)
 	assert_state(files, ".hidden.json", -1);
 	assert_state(files, "1_Pooling/README.md", -1);
 	assert_state(files, "1_Pooling/deeper/config.json", -1);
+	assert_state(files, "checkpoint-500/config.json", -1);
+	assert_state(files, "checkpoint-500", VAC_HANDED_NAMED);
+	assert_state(files, "checkpoint-/config.json", VAC_HANDED_OPEN);
+	assert_state(files, "checkpoint-5a/config.json", VAC_HANDED_OPEN);
 	assert_state(files, "dir.json", VAC_HANDED_SPECIAL);
 	assert_state(files, "fifo.safetensors", VAC_HANDED_SPECIAL);
 	assert_state(files, "dangling.json", -1);
 	assert_int_equal(state_of(files, "1_Pooling/config.json", &index), VAC_HANDED_OPEN);
 	assert_int_equal(pread(files->fds[index], text, sizeof(text), 0), 4);
 	assert_string_equal(text, "pool");
-	assert_int_equal(files->fd_count, 4);
-	assert_int_equal(count_fds(), before + 4);
+	assert_int_equal(files->fd_count, 6);
+	assert_int_equal(count_fds(), before + 6);
 	vac_wire_files_free(files);
 	assert_int_equal(count_fds(), before);
 }

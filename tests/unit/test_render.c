@@ -226,6 +226,8 @@ static struct vac_model_view resident_model(void)
 	struct vac_model_view model = {
 		.name = "org/name \"quoted\"\n",
 		.path = "/models/\xff/x",
+		.priority = -7,
+		.pinned = true,
 		.state = VAC_MODEL_RESIDENT,
 		.device = "cpu",
 		.worker_pid = 4242,
@@ -263,6 +265,9 @@ static void assert_resident(const json_t *json)
 {
 	assert_text_at(json, "name", "org/name \"quoted\"\n");
 	assert_text_at(json, "path", "/models/\xef\xbf\xbd/x"); /* U+FFFD for a broken byte */
+	assert_int_at(json, "priority", -7);
+	assert_true(json_is_true(at(json, "pinned")));
+	assert_true(json_is_false(at(json, "isolate")));
 	assert_text_at(json, "state", "resident");
 	assert_null_at(json, "reason");
 	assert_text_at(json, "device", "cpu");
