@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import random
 import signal
 import struct
@@ -57,14 +58,18 @@ def make_zoo(path, count, sample=None, small=False):
 
 
 def copy(source, target):
-    """A directory of the same files, without their bytes a second time."""
+    """A directory of the same files, without their bytes a second time where the file
+    system allows it. No symbolic links: a model's may not lead out of where models lie."""
     for path in source.rglob("*"):
         to = target / path.relative_to(source)
         if path.is_dir():
             to.mkdir(parents=True, exist_ok=True)
         else:
             to.parent.mkdir(parents=True, exist_ok=True)
-            to.symlink_to(path.resolve())
+            try:
+                to.hardlink_to(path.resolve())
+            except OSError:
+                shutil.copyfile(path, to)
 
 
 def budget_bytes(server, names, room):
