@@ -10,8 +10,8 @@ import itertools
 import json
 import os
 import pathlib
-import shutil
 import random
+import shutil
 import signal
 import struct
 import subprocess
