@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/modelpath.h"
 #include "cli/client.h"
+#include "cli/gpu_reading.h"
 #include "cli/model_dirs.h"
 #include "cli/progress.h"
 #include "cli/worker_client.h"
@@ -52,7 +53,8 @@ struct run {
 	struct vac_wire_header early;
 	struct vac_buf early_payload;
 	struct vac_progress progress;
-	struct vac_buf out; /* a task's answer as JSON lines */
+	struct vac_buf out;            /* a task's answer as JSON lines */
+	struct vac_worker_client gpud; /* while the receipt of a GPU is made */
 	struct vac_receipt receipt;
 	int64_t resident_at_ns;
 	bool drop_cache;
@@ -105,6 +107,7 @@ static int load(struct run *r, const char *dir, const struct vac_model_dirs *whe
 	r->next_answer = ++r->next_task;
 	r->receipt.planned_bytes =
 		vac_plan_bytes(&model.plan, false) + vac_plan_bytes(&model.plan, true);
+	r->receipt.device_planned_bytes = vac_plan_bytes(&model.plan, true);
 	r->resident_at_ns = vac_now_ns();
 	return 0;
 }
@@ -356,16 +359,30 @@ static int answer_all(struct run *r, struct vac_error *err)
 	return rc;
 }
 
+/* A GPU that cannot be measured is said to be so, and is no failure. */
+static void measure_device(struct run *r, struct vac_device_memory *out)
+{
+	const struct vac_receipt *receipt = &r->receipt;
+	struct vac_error err;
+
+	if (!receipt->on_device)
+		return;
+	if (vac_gpu_read(&r->gpud, receipt->device, receipt->worker_pid, out, &err) < 0)
+		vac_complain(r->command, "VRAM is not measured: %s", err.message);
+}
+
 static int unload(struct run *r, const char *dir, struct vac_error *err)
 {
 	struct vac_receipt *receipt = &r->receipt;
-	int64_t started = vac_now_ns();
 	struct vac_wire_unloaded unloaded;
 	struct vac_wire_header header;
 	const uint8_t *payload;
+	int64_t started;
 	int rc;
 
 	receipt->worker_pid = r->worker.process.pid;
+	measure_device(r, &receipt->device_before);
+	started = vac_now_ns();
 	receipt->resident_ns = started - r->resident_at_ns;
 	if (vac_meter_process(receipt->worker_pid, &receipt->worker_before, NULL) < 0)
 		receipt->worker_before.valid = false;
@@ -388,6 +405,9 @@ static int unload(struct run *r, const char *dir, struct vac_error *err)
 	if (vac_meter_process(0, &receipt->server_after, NULL) < 0)
 		receipt->server_after.valid = false;
 	receipt->unload_ns = vac_now_ns() - started;
+	if (receipt->device_before.valid)
+		measure_device(r, &receipt->device_after);
+	vac_client_stop(&r->gpud);
 	receipt->wall_ns = vac_wall_ns();
 	receipt->page_cache_valid =
 		vac_meter_dir_cache(dir, ".safetensors", r->drop_cache, &receipt->page_cache_bytes,
@@ -502,6 +522,8 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 		return vac_usage_error(r->command, "--sandbox takes auto, require or off, not '%s'",
 				       s->sandbox);
 	spawn->device = s->device ? s->device : "cpu";
+	if (strcmp(spawn->device, "cuda") == 0)
+		spawn->device = "cuda:0";
 	spawn->backend = s->backend;
 	r->options.task = VAC_TASK_EMBED;
 	r->options.truncation = s->no_truncate ? VAC_TRUNCATE_NONE : VAC_TRUNCATE_RIGHT;
@@ -510,6 +532,7 @@ static int prepare(struct run *r, const struct settings *s, struct vac_spawn_opt
 	r->receipt.id = 1;
 	r->receipt.reason = VAC_UNLOAD_SHUTDOWN;
 	snprintf(r->receipt.device, sizeof(r->receipt.device), "%s", spawn->device);
+	r->receipt.on_device = strcmp(spawn->device, "cpu") != 0;
 	return VAC_CONTINUE;
 }
 
@@ -569,6 +592,7 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 	if (r.receipt.worker_exited)
 		print_receipt(&r, settings.json);
 	vac_client_stop(&r.worker);
+	vac_client_stop(&r.gpud);
 	vac_buf_free(&r.out);
 	vac_buf_free(&r.early_payload);
 	vac_buf_free(&r.source.lines);

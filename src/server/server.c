@@ -436,6 +436,7 @@ static void teardown(struct vac_server *server)
 	vac_events_free(&server->events);
 	vac_supervisor_free(&server->supervisor);
 	vac_gpus_free(&server->gpus);
+	vac_unload_free(server);
 	vac_registry_free(&server->registry);
 	vac_plans_free(&server->plans);
 	vac_journal_close(&server->journal);

@@ -53,6 +53,7 @@ struct vac_server {
 	struct vac_sampler refused; /* REFUSED events that are told */
 	struct vac_metrics metrics;
 	struct vac_receipts receipts;
+	struct vac_late_receipt *late_receipts; /* unload.c's: a GPU is still to be measured */
 	struct vac_reload reload;
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;

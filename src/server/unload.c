@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -116,9 +117,9 @@ static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
 	receipt->worker_pid = worker_pid;
 }
 
-/* The worker has left or was measured: the server's own side, and out. */
-static void end_receipt(struct vac_server *server, const struct vac_model *model,
-			struct vac_receipt *receipt)
+/* The worker has left or was measured: the server's own side. */
+static void complete_receipt(struct vac_server *server, const struct vac_model *model,
+			     struct vac_receipt *receipt)
 {
 	measure_page_cache(model, receipt);
 	vac_trim();
@@ -126,6 +127,10 @@ static void end_receipt(struct vac_server *server, const struct vac_model *model
 	receipt->wall_ns = vac_wall_ns();
 	receipt->unload_ns = vac_now_ns() - model->decided_ns;
 	receipt->id = server->receipts.next_id++;
+}
+
+static void publish_receipt(struct vac_server *server, const struct vac_receipt *receipt)
+{
 	keep(&server->receipts, receipt);
 	vac_journal_write(&server->journal, receipt);
 	vac_metrics_unload(&server->metrics, receipt);
@@ -149,7 +154,8 @@ static void finish(struct vac_job *job)
 {
 	struct vac_model *model = job->model;
 
-	end_receipt(job->server, model, &job->receipt);
+	complete_receipt(job->server, model, &job->receipt);
+	publish_receipt(job->server, &job->receipt);
 	vac_registry_unloaded(&job->server->registry, model, &job->receipt);
 }
 
@@ -285,13 +291,67 @@ void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *
 	}
 }
 
+/* ---- workers that die ---- */
+
+/* The receipt of a model whose worker died on a GPU, until that was measured. The
+ * model goes on without it: it may be loaded again before. */
+struct vac_late_receipt {
+	struct vac_late_receipt *next;
+	struct vac_server *server;
+	struct vac_gpus_wait gpus_wait;
+	struct vac_receipt receipt;
+};
+
+static void publish_late(struct vac_late_receipt *late)
+{
+	struct vac_late_receipt **link = &late->server->late_receipts;
+
+	while (*link != late)
+		link = &(*link)->next;
+	*link = late->next;
+	publish_receipt(late->server, &late->receipt);
+	free(late);
+}
+
+static void late_measured(struct vac_gpus_wait *wait)
+{
+	struct vac_late_receipt *late = VAC_CONTAINER(wait, struct vac_late_receipt, gpus_wait);
+
+	measure_device(late->server, &late->receipt, &late->receipt.device_after);
+	publish_late(late);
+}
+
 void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *receipt)
 {
 	struct vac_server *server = ctx;
+	struct vac_late_receipt *late;
 
 	begin_receipt(model, model->worker->pid, receipt);
 	receipt->ledger_bytes = model->info.ledger_bytes;
 	measure(0, &receipt->server_before);
 	worker_exited(receipt);
-	end_receipt(server, model, receipt);
+	if (receipt->on_device) {
+		receipt->device_ledger_bytes = vac_plan_own_bytes(&model->info.plan, true);
+		/* There was no time for a reading: the last one that listed the worker. */
+		measure_device(server, receipt, &receipt->device_before);
+		if (!receipt->device_before.listed)
+			receipt->device_before.valid = false;
+	}
+	complete_receipt(server, model, receipt);
+	late = receipt->on_device ? calloc(1, sizeof(*late)) : NULL;
+	if (!late) {
+		publish_receipt(server, receipt);
+		return;
+	}
+	late->server = server;
+	late->receipt = *receipt;
+	late->next = server->late_receipts;
+	server->late_receipts = late;
+	vac_gpus_ask(&server->gpus, &late->gpus_wait, late_measured);
+}
+
+void vac_unload_free(struct vac_server *server)
+{
+	while (server->late_receipts)
+		publish_late(server->late_receipts);
 }

@@ -52,5 +52,7 @@ void vac_unload_begin(void *ctx, struct vac_model *model);
 void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
 /* A worker was reaped: ends the unload that waited for it. */
 void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *worker);
+/* Publishes what still waits for a reading, which must not come any more. */
+void vac_unload_free(struct vac_server *server);
 
 #endif

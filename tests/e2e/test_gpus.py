@@ -1,6 +1,7 @@
 """GPUs as the server sees them: found, measured, filled and given back. The GPUs and
 the workers are fake_gpud.py and fake_worker.py; tests/gpu/run does the same with
 real ones."""
+import json
 import os
 import pathlib
 import signal
@@ -230,6 +231,39 @@ def test_worker_dies_while_it_is_measured(fake):
     assert server.ask("a").status == 200
 
 
+def test_a_worker_that_dies_is_measured(fake):
+    """Nobody asked for an unload: the receipt waits for a reading, the model does not."""
+    server = fake(words="device-100")
+    server.ask("a")
+    (worker,) = server.ok("GET", "/models/ps")["workers"]
+    os.kill(server.gpud(), signal.SIGSTOP)
+    os.kill(worker["pid"], signal.SIGKILL)
+    eventually(lambda: server.metric("vacate_worker_deaths_total") == 1)
+    assert not server.receipts()
+    os.kill(server.gpud(), signal.SIGCONT)
+    eventually(server.receipts)
+    (receipt,) = server.receipts()
+    assert receipt["reason"] == "worker_died" and receipt["unaccounted_bytes"] is None
+    assert receipt["vram"] == {
+        "planned_bytes": 100 * MIB, "ledger_bytes": 100 * MIB, "returned_bytes": 600 * MIB,
+        "before": {"used_bytes": 700 * MIB, "listed": True, "process_bytes": 600 * MIB},
+        "after": {"used_bytes": 100 * MIB, "listed": False, "process_bytes": 0}}
+
+
+def test_a_dead_workers_receipt_at_the_end(fake, tmp_path):
+    """gpud hangs: the receipt is written all the same, with what is known."""
+    journal = tmp_path / "journal"
+    server = fake("--journal", journal, words="device-100")
+    server.ask("a")
+    (worker,) = server.ok("GET", "/models/ps")["workers"]
+    os.kill(server.gpud(), signal.SIGSTOP)
+    os.kill(worker["pid"], signal.SIGKILL)
+    eventually(lambda: server.metric("vacate_worker_deaths_total") == 1)
+    assert server.stop() == 0
+    (line,) = [json.loads(text) for text in journal.read_text().splitlines()]
+    assert line["reason"] == "worker_died" and line["vram"]["after"] is None
+
+
 def test_settings_of_one_model(tmp_path, fake):
     config = tmp_path / "vacate.conf"
     config.write_text("[server]\ndevice = cpu\n[model b]\ndevice = cuda:0\n"
@@ -248,3 +282,43 @@ def test_ends_with_models_on_the_gpu(fake):
     server.ask("a")
     assert server.stop() == 0
     assert server.gpud_events()[-1] == "end"
+
+
+def run_on_gpu(tmp_path, *words, device="cuda:0"):
+    """`vacate run --json` with a fake worker and a fake gpud: (status, receipt, the rest)."""
+    folder = tmp_path / "gpus"
+    folder.mkdir(exist_ok=True)
+    (folder / "gpus").write_text("8000 100\n")
+    model = tmp_path / "models" / "a"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"\0" * 8192)
+    done = subprocess.run(
+        [str(harness.find_vacate()), "run", "--models", tmp_path / "models", "--device", device,
+         "--json", "a", "text"], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "VACATE_GPUD": str(GPUD), "FAKE_GPUS": str(folder),
+             "VACATE_WORKER": str(GPUD.parent / "fake_worker.py"),
+             "FAKE_WORKER": ",".join(("device-100", *words)),
+             "FAKE_WORKER_LOG": str(tmp_path / "log")})
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 0 and json.loads(done.stdout)["index"] == 0, done
+    return json.loads(lines[-1]), lines[:-1], (folder / "events").read_text().split("\n")[:-1]
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda"])
+def test_run_measures_vram(tmp_path, device):
+    receipt, complaints, events = run_on_gpu(tmp_path, device=device)
+    assert receipt["device"] == "cuda:0" and receipt["worker"]["exited"] and not complaints
+    assert receipt["vram"] == {
+        "planned_bytes": 100 * MIB, "ledger_bytes": 100 * MIB, "returned_bytes": 600 * MIB,
+        "before": {"used_bytes": 700 * MIB, "listed": True, "process_bytes": 600 * MIB},
+        "after": {"used_bytes": 100 * MIB, "listed": False, "process_bytes": 0}}
+    assert events[-1] == "end" and len([e for e in events if e.startswith("start")]) == 1
+
+
+def test_run_says_why_vram_is_not_measured(tmp_path):
+    (tmp_path / "gpus").mkdir()
+    (tmp_path / "gpus" / "error").write_text("NVML is not there")
+    receipt, complaints, _ = run_on_gpu(tmp_path)
+    assert receipt["vram"]["before"] is receipt["vram"]["after"] is None
+    assert complaints == ["vacate run: VRAM is not measured: NVML is not there"]
