@@ -6,7 +6,6 @@
 #include "driver/cuda.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -15,13 +14,9 @@
 typedef int get_proc_fn(const char *symbol, void **out, int version, unsigned long long flags,
 			int *status);
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static const struct vac_cuda *injected;
 static struct vac_cuda table;
-static bool loaded;
-static struct vac_found_library found;
 
-static int resolve(get_proc_fn *get, struct vac_error *err)
+static int resolve(const struct vac_library *library, get_proc_fn *get, struct vac_error *err)
 {
 	static const struct {
 		const char *symbol;
@@ -41,29 +36,31 @@ static int resolve(get_proc_fn *get, struct vac_error *err)
 			return vac_fail(
 				err, VAC_E_UNSUPPORTED,
 				"%s: the NVIDIA driver has no %s; install driver 525 or later",
-				found.path, functions[i].symbol);
+				library->found.path, functions[i].symbol);
 		*(void **)((char *)&table + functions[i].offset) = function;
 	}
 	return 0;
 }
 
-static int load(struct vac_error *err)
+static int load(struct vac_library *library, int cuda_major, struct vac_error *err)
 {
+	(void)cuda_major;
 	static const char *const names[] = {"libcuda.so.1"};
 	int version = 0, rc;
-	if (!found.handle && vac_find_library(names, 1, VAC_FIND_DRIVER, &found) < 0)
+	if (!library->found.handle &&
+	    vac_find_library(names, 1, VAC_FIND_DRIVER, &library->found) < 0)
 		return vac_fail(err, VAC_E_NOT_FOUND,
 				"there is no NVIDIA driver here (libcuda.so.1 was not found)%s%s",
-				*found.refused ? ": " : "", found.refused);
+				*library->found.refused ? ": " : "", library->found.refused);
 	/* a symbol's address is an object pointer to dlsym */
 	get_proc_fn *get;
-	*(void **)&get = dlsym(found.handle, "cuGetProcAddress_v2");
+	*(void **)&get = dlsym(library->found.handle, "cuGetProcAddress_v2");
 	if (!get)
 		return vac_fail(err, VAC_E_UNSUPPORTED,
 				"%s: the NVIDIA driver is older than CUDA 12.0; install driver 525 "
 				"or later",
-				found.path);
-	rc = resolve(get, err);
+				library->found.path);
+	rc = resolve(library, get, err);
 	if (rc < 0)
 		return rc;
 	rc = table.driver_version(&version);
@@ -71,7 +68,6 @@ static int load(struct vac_error *err)
 		return vac_cuda_fail(&table, err, rc, "asking the driver's version");
 	if (version < VAC_CUDA_OLDEST)
 		return vac_cuda_too_old(err, version);
-	loaded = true;
 	return 0;
 }
 
@@ -83,32 +79,25 @@ int vac_cuda_too_old(struct vac_error *err, int version)
 			version / 1000, version % 1000 / 10);
 }
 
+static struct vac_library library = {
+	.lock = PTHREAD_MUTEX_INITIALIZER, .load = load, .table = &table};
+
 int vac_cuda_load(const struct vac_cuda **out, struct vac_error *err)
 {
-	int rc = 0;
-	pthread_mutex_lock(&lock);
-	if (injected) {
-		*out = injected;
-	} else {
-		if (!loaded)
-			rc = load(err);
-		if (rc == 0)
-			*out = &table;
-	}
-	pthread_mutex_unlock(&lock);
+	const void *got = NULL;
+	int rc = vac_library_get(&library, 0, &got, err);
+	*out = got;
 	return rc;
 }
 
 void vac_cuda_inject(const struct vac_cuda *to)
 {
-	pthread_mutex_lock(&lock);
-	injected = to;
-	pthread_mutex_unlock(&lock);
+	vac_library_inject(&library, to);
 }
 
 const char *vac_cuda_path(void)
 {
-	return loaded && !injected ? found.path : NULL;
+	return vac_library_path(&library);
 }
 
 /* What a person can do about some results. */

@@ -173,3 +173,30 @@ int vac_find_symbols(const struct vac_found_library *library, const struct vac_s
 	}
 	return 0;
 }
+
+int vac_library_get(struct vac_library *library, int cuda_major, const void **out,
+		    struct vac_error *err)
+{
+	int rc = 0;
+	pthread_mutex_lock(&library->lock);
+	if (!library->injected && !library->loaded) {
+		rc = library->load(library, cuda_major, err);
+		library->loaded = rc == 0;
+	}
+	if (rc == 0)
+		*out = library->injected ? library->injected : library->table;
+	pthread_mutex_unlock(&library->lock);
+	return rc;
+}
+
+void vac_library_inject(struct vac_library *library, const void *table)
+{
+	pthread_mutex_lock(&library->lock);
+	library->injected = table;
+	pthread_mutex_unlock(&library->lock);
+}
+
+const char *vac_library_path(const struct vac_library *library)
+{
+	return library->loaded && !library->injected ? library->found.path : NULL;
+}

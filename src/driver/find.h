@@ -9,6 +9,8 @@
 #define VAC_DRIVER_FIND_H
 
 #include <limits.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -36,5 +38,23 @@ struct vac_symbol {
 /* Fills a table of functions. VAC_E_UNSUPPORTED names the first that is not there. */
 int vac_find_symbols(const struct vac_found_library *library, const struct vac_symbol *symbols,
 		     size_t count, void *table, struct vac_error *err) VAC_MUST_CHECK;
+
+/* A library that is loaded once, by whoever asks first, and its table of functions. */
+struct vac_library {
+	pthread_mutex_t lock;
+	/* Finds it and fills table; cuda_major: the driver's. Called with the lock held. */
+	int (*load)(struct vac_library *library, int cuda_major, struct vac_error *err);
+	const void *injected; /* a test's table instead; NULL: none */
+	void *table;
+	bool loaded;
+	struct vac_found_library found;
+};
+
+/* *out is its table. What failed is tried again by the next call. */
+int vac_library_get(struct vac_library *library, int cuda_major, const void **out,
+		    struct vac_error *err) VAC_MUST_CHECK;
+void vac_library_inject(struct vac_library *library, const void *table);
+/* Where it was found; NULL: not loaded, or injected. */
+const char *vac_library_path(const struct vac_library *library);
 
 #endif

@@ -1,59 +1,48 @@
 /* nvml.c - see nvml.h. */
 #include "driver/nvml.h"
 
-#include <pthread.h>
-
 #include "driver/find.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static const struct vac_nvml *injected;
 static struct vac_nvml table;
-static bool loaded;
-static struct vac_found_library found;
 
-static int load(struct vac_error *err)
+static int load(struct vac_library *library, int cuda_major, struct vac_error *err)
 {
+	(void)cuda_major;
 	static const char *const names[] = {"libnvidia-ml.so.1"};
 	static const struct vac_symbol functions[] = {
 #define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvml, member)},
 		VAC_NVML_FUNCTIONS(ENTRY)
 #undef ENTRY
 	};
-	if (!found.handle && vac_find_library(names, 1, VAC_FIND_DRIVER, &found) < 0)
+	if (!library->found.handle &&
+	    vac_find_library(names, 1, VAC_FIND_DRIVER, &library->found) < 0)
 		return vac_fail(err, VAC_E_NOT_FOUND,
 				"there is no NVML here (libnvidia-ml.so.1 was not found; it comes "
 				"with the NVIDIA driver)%s%s",
-				*found.refused ? ": " : "", found.refused);
-	int rc = vac_find_symbols(&found, functions, sizeof(functions) / sizeof(functions[0]),
-				  &table, err);
-	if (rc < 0)
-		return rc;
-	loaded = true;
-	return 0;
+				*library->found.refused ? ": " : "", library->found.refused);
+	return vac_find_symbols(&library->found, functions,
+				sizeof(functions) / sizeof(functions[0]), &table, err);
 }
+
+static struct vac_library library = {
+	.lock = PTHREAD_MUTEX_INITIALIZER, .load = load, .table = &table};
 
 int vac_nvml_load(const struct vac_nvml **out, struct vac_error *err)
 {
-	int rc = 0;
-	pthread_mutex_lock(&lock);
-	if (!injected && !loaded)
-		rc = load(err);
-	if (rc == 0)
-		*out = injected ? injected : &table;
-	pthread_mutex_unlock(&lock);
+	const void *got = NULL;
+	int rc = vac_library_get(&library, 0, &got, err);
+	*out = got;
 	return rc;
 }
 
 void vac_nvml_inject(const struct vac_nvml *to)
 {
-	pthread_mutex_lock(&lock);
-	injected = to;
-	pthread_mutex_unlock(&lock);
+	vac_library_inject(&library, to);
 }
 
 const char *vac_nvml_path(void)
 {
-	return loaded && !injected ? found.path : NULL;
+	return vac_library_path(&library);
 }
 
 static int refused(struct vac_error *err, const char *what, int result)
