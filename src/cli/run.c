@@ -23,8 +23,11 @@
 #include "cli/worker_client.h"
 
 #define MODEL_ID UINT32_C(1)
-/* One task: enough for full batches, little enough for steady output. */
+/* One task: enough for full batches, little enough for steady output. The first
+ * one is small and the next ones double: long texts on a slow machine would
+ * otherwise show nothing for many seconds. */
 #define TASK_INPUTS    64
+#define FIRST_INPUTS   4
 #define TASK_BYTES     ((size_t)1 << 20)
 #define READ_BYTES     ((size_t)64 << 10)
 #define MAX_LINE_BYTES ((size_t)16 << 20)
@@ -48,6 +51,7 @@ struct run {
 	struct vac_task_options options;
 	struct source source;
 	uint64_t next_task, next_answer; /* frame ids count up */
+	uint32_t task_inputs;            /* of the next task, at most */
 	uint64_t texts_done, tokens;
 	/* The answer that came before its turn, if its id is next_answer or more. */
 	struct vac_wire_header early;
@@ -211,7 +215,7 @@ static int send_task(struct run *r, bool wait, struct vac_error *err)
 	size_t bytes = 0;
 	int rc = 1;
 
-	while (rc == 1 && !interrupted && task.input_count < TASK_INPUTS && bytes < TASK_BYTES) {
+	while (rc == 1 && !interrupted && task.input_count < r->task_inputs && bytes < TASK_BYTES) {
 		struct vac_input *input = &inputs[task.input_count];
 		const char *text;
 
@@ -229,6 +233,8 @@ static int send_task(struct run *r, bool wait, struct vac_error *err)
 		task.input_count++;
 	}
 	if (rc >= 0 && task.input_count > 0) {
+		if (task.input_count == r->task_inputs && r->task_inputs < TASK_INPUTS)
+			r->task_inputs *= 2;
 		vac_wire_put_task(&r->worker.out, r->next_task++, &task);
 		rc = vac_client_send(&r->worker, err);
 		rc = rc < 0 ? rc : 1;
@@ -563,7 +569,7 @@ static int run_command(const struct vac_command *command, int argc, char **argv)
 {
 	const char **values = calloc((size_t)argc + 1, sizeof(*values));
 	struct vac_arguments arguments = {.values = values, .least = 1, .most = (size_t)argc};
-	struct run r = {.command = command};
+	struct run r = {.command = command, .task_inputs = FIRST_INPUTS};
 	struct vac_spawn_options spawn = {0};
 	struct settings settings = {0};
 	struct vac_error err = {0};
