@@ -264,16 +264,23 @@ static void look_again(const struct vac_command *command, const struct vac_wire_
 	vac_client_stop(&gpud);
 }
 
-static bool any_not_found(const struct vac_wire_held *held)
+/* One that was named, and is not there now. */
+static bool any_gone(const struct vac_wire_hold *hold)
 {
-	for (uint32_t i = 0; i < held->count; i++)
-		if (held->targets[i].error.code == VAC_E_NOT_FOUND)
+	for (uint32_t i = 0; i < hold->count; i++) {
+		struct vac_target target;
+
+		if (vac_target_open((pid_t)hold->targets[i].pid, &target, NULL) < 0)
 			return true;
+		vac_target_close(&target);
+		if (target.start_ticks != hold->targets[i].start_ticks)
+			return true;
+	}
 	return false;
 }
 
 /* NOT_FOUND is also what a machine without a driver says. */
-static int exit_code(const struct vac_wire_held *held, const struct vac_error *err)
+static int exit_code(const struct vac_wire_hold *hold, const struct vac_error *err)
 {
 	if (err->code == VAC_OK)
 		return VAC_EXIT_OK;
@@ -281,7 +288,7 @@ static int exit_code(const struct vac_wire_held *held, const struct vac_error *e
 		return 128 + interrupted;
 	if (err->code == VAC_E_NO_ROOM)
 		return VAC_EXIT_NO_ROOM;
-	if (err->code == VAC_E_NOT_FOUND && any_not_found(held))
+	if (err->code == VAC_E_NOT_FOUND && any_gone(hold))
 		return VAC_EXIT_NOT_FOUND;
 	return VAC_EXIT_FAILED;
 }
@@ -295,7 +302,7 @@ static int print_receipts(enum vac_wire_hold_operation operation, const struct v
 	if (json) {
 		json_t *whole = vac_held_json(operation, held);
 
-		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2)) : -1;
+		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
 		fputc('\n', stdout);
 		json_decref(whole);
 		return rc;
@@ -335,7 +342,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 	vac_complain(command, "%s", held->error.message);
 	for (uint32_t i = 0; i < held->count; i++)
 		print_state(command, &held->targets[i]);
-	return exit_code(held, &held->error);
+	return exit_code(hold, &held->error);
 }
 
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,

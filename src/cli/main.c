@@ -33,7 +33,7 @@ static void print_help(FILE *file)
 		      "  NO_COLOR        no colours\n"
 		      "  COLUMNS         width of tables where output is not a terminal\n\n"
 		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
-		      "4 no such model, 5 no room for it now.\n");
+		      "4 no such model or process, 5 no room for it now.\n");
 }
 
 static int run_command(int argc, char **argv)

@@ -13,7 +13,7 @@ import harness
 import measure
 import pytest
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 UUIDS = [f"GPU-0000000{i}-0000-0000-0000-00000000000{i}" for i in range(8)]
 PATIENCE_S = 120    # of waits that only guard against hanging
 
@@ -38,7 +38,7 @@ class FakeGpus:
         (self.folder / "log").chmod(0o666)
         self.write("lock", "")
         (self.folder / "lock").chmod(0o666)
-        self.set_devices(*(devices or [(80 * GIB, 0)]))
+        self.set_devices(*(devices or [(8 * GIB, 0)]))
         self.targets = []
 
     def write(self, name, text):
@@ -90,7 +90,7 @@ class FakeGpus:
     def broken(self, pid):
         return self.words(pid)[2] == "1"
 
-    def target(self, sizes=5 * GIB, command=("sleep", "3600"), **keywords):
+    def target(self, sizes=500 * MIB, command=("sleep", "3600"), **keywords):
         """A process that sleeps, and holds that much."""
         process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, **keywords)
         self.targets.append(process)
