@@ -2,12 +2,15 @@
 #include "fake_hold.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -43,20 +46,70 @@ struct fake_process *fake_hold_find(pid_t pid)
 	return NULL;
 }
 
-static bool is_alive(pid_t pid)
+/* As /proc has it: R, S, T, Z, ...; 0: there is none. */
+static char proc_state(pid_t pid)
 {
 	char path[64], text[512], *at;
 	FILE *file;
-	bool alive = false;
+	char state = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	file = fopen(path, "r");
 	if (!file)
-		return false;
+		return 0;
 	if (fgets(text, sizeof(text), file) && (at = strrchr(text, ')')))
-		alive = at[2] != 'Z';
+		state = at[2];
 	fclose(file);
-	return alive;
+	return state;
+}
+
+static bool is_alive(pid_t pid)
+{
+	char state = proc_state(pid);
+
+	return state != 0 && state != 'Z';
+}
+
+pid_t fake_hold_child(uid_t uid)
+{
+	int ready[2];
+	char byte = 0;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (uid != 0 && setuid(uid) != 0)
+			_exit(1);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (write(ready[1], &byte, 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+void fake_hold_kill(pid_t pid, bool reap)
+{
+	siginfo_t info;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	if (reap)
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+void fake_hold_stop(pid_t pid, bool stop)
+{
+	assert_int_equal(kill(pid, stop ? SIGSTOP : SIGCONT), 0);
+	for (int i = 0; i < 60000 && (proc_state(pid) == 'T') != stop; i++)
+		usleep(1000);
+	assert_true((proc_state(pid) == 'T') == stop);
 }
 
 /* A process that ended, or is checkpointed, has nothing there. */
