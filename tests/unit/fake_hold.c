@@ -19,13 +19,14 @@
 #include "driver/nvml.h"
 
 struct fake_hold fake_hold;
+static pid_t owner; /* who installed it: children of a test have the same devices */
 
 const char *fake_hold_uuid(uint32_t device)
 {
 	static char text[FAKE_MOST_DEVICES][48];
 
 	snprintf(text[device], sizeof(text[device]), "GPU-%08x-0000-0000-0000-%012x", device + 1,
-		 (unsigned)getpid());
+		 (unsigned)owner);
 	return text[device];
 }
 
@@ -392,6 +393,7 @@ void fake_hold_install(void)
 		.processes = nvml_processes,
 	};
 
+	owner = getpid();
 	fake_hold = (struct fake_hold){.driver = 13000,
 				       .driver_text = "580.159.03",
 				       .devices = 1,
