@@ -387,7 +387,7 @@ static void test_locks(void **state)
 		VAC_E_IO, &err, "no plain file", NULL);
 	hold_world_expect(
 		vac_lock_take(&lock, temp_path("nowhere"), "x", 0, NULL, NULL, &holder, &err),
-		VAC_E_NOT_FOUND, &err, "nowhere/x", NULL);
+		VAC_E_IO, &err, "nowhere/x", NULL);
 }
 
 /* As another user (only root can become one): a lock that root made. */
