@@ -1,6 +1,7 @@
 /* fake_hold.c - see fake_hold.h. */
 #include "fake_hold.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -130,6 +131,24 @@ uint64_t fake_hold_free(uint32_t device)
 	return used < fake_hold.total_bytes ? fake_hold.total_bytes - used : 0;
 }
 
+/* The tables may be used by several threads; the tests' own functions by one. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int lock(void)
+{
+	return pthread_mutex_lock(&mutex);
+}
+
+static void unlock(int *guard)
+{
+	(void)guard;
+	pthread_mutex_unlock(&mutex);
+}
+
+#define GUARD()                                                                                    \
+	__attribute__((cleanup(unlock))) int guard = lock();                                       \
+	(void)guard
+
 /* Counts a call; 0, or what it answers without doing anything. */
 static int enter(enum fake_call call, int pid, struct fake_process **out)
 {
@@ -164,6 +183,7 @@ static int enter(enum fake_call call, int pid, struct fake_process **out)
 
 static int process_state(int pid, int *state)
 {
+	GUARD();
 	struct fake_process *process;
 	int result = enter(FAKE_STATE, pid, &process);
 
@@ -174,6 +194,7 @@ static int process_state(int pid, int *state)
 
 static int move(enum fake_call call, int pid, int from, int to)
 {
+	GUARD();
 	struct fake_process *process;
 	int result = enter(call, pid, &process);
 
@@ -220,6 +241,7 @@ static uint32_t find_device(const char *uuid)
 
 static int process_restore(int pid, struct vac_cu_restore *args)
 {
+	GUARD();
 	struct fake_process *process;
 	uint64_t wanted[FAKE_MOST_DEVICES];
 	int result = enter(FAKE_RESTORE, pid, &process);
@@ -264,6 +286,7 @@ static int process_unlock(int pid, void *args)
 
 static int init(unsigned flags)
 {
+	GUARD();
 	assert_int_equal(flags, 0);
 	fake_hold.inits++;
 	return fake_hold.init_result;
@@ -291,12 +314,14 @@ static int error_string(int result, const char **text)
 
 static int nvml_init(void)
 {
+	GUARD();
 	fake_hold.nvml_depth++;
 	return VAC_NVML_OK;
 }
 
 static int nvml_shutdown(void)
 {
+	GUARD();
 	assert_true(fake_hold.nvml_depth > 0);
 	fake_hold.nvml_depth--;
 	return VAC_NVML_OK;
@@ -310,6 +335,7 @@ static int nvml_driver_version(char *text, unsigned bytes)
 
 static int nvml_count(unsigned *count)
 {
+	GUARD();
 	assert_true(fake_hold.nvml_depth > 0);
 	*count = fake_hold.devices;
 	return VAC_NVML_OK;
@@ -346,6 +372,7 @@ static int nvml_uuid(struct nvmlDevice_st *device, char *text, unsigned bytes)
 
 static int nvml_memory(struct nvmlDevice_st *device, struct vac_nvml_memory *out)
 {
+	GUARD();
 	out->total = fake_hold.total_bytes;
 	out->free = fake_hold_free(number_of(device));
 	out->used = out->total - out->free;
@@ -355,6 +382,7 @@ static int nvml_memory(struct nvmlDevice_st *device, struct vac_nvml_memory *out
 static int nvml_processes(struct nvmlDevice_st *device, unsigned *count,
 			  struct vac_nvml_process *out)
 {
+	GUARD();
 	unsigned capacity = *count;
 
 	*count = 0;
