@@ -5,7 +5,8 @@
 #
 #   scripts/carry.sh [FOLDER]      default: build/carry
 #
-# Everything in it finds the rest relative to itself.
+# Everything in it finds the rest relative to itself. With VACATE_CARRY_WHEELS=3.12 the
+# wheels of ipykernel for that Python of x86-64 come along (tests/gpu/hold kinds).
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$root" || exit 1
 to=${1:-build/carry}
@@ -17,7 +18,7 @@ from=build-carry
 	meson setup "$from" -Dtests=false '-Dc_link_args=-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib:$ORIGIN' >/dev/null ||
 	die "meson does not set $from up"
 ninja -C "$from" vacate vacate-worker vacate-gpud libvacate-cpu.so libvacate-cuda.so \
-	bench/engine_bench tests/gpu/gpu_probe >"$from/carry.log" || {
+	bench/engine_bench tests/gpu/gpu_probe tests/gpu/libpause_cuda.so >"$from/carry.log" || {
 	tail -n 30 "$from/carry.log" >&2
 	exit 1
 }
@@ -25,9 +26,9 @@ ninja -C "$from" vacate vacate-worker vacate-gpud libvacate-cpu.so libvacate-cud
 rm -rf "$to"
 mkdir -p "$to/lib" "$to/tests/gpu" "$to/bench" || exit 1
 cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so} \
-	"$from"/bench/engine_bench "$from"/tests/gpu/gpu_probe "$to/"
+	"$from"/bench/engine_bench "$from"/tests/gpu/{gpu_probe,libpause_cuda.so} "$to/"
 cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
-cp tests/gpu/run tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
+cp tests/gpu/run tests/gpu/hold tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # What they need beside the C library, which every system has.
 for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
@@ -37,4 +38,10 @@ done | sort -u | grep -Ev '/(libc|libm|libdl|libpthread|librt|libvacate)\.' |
 		[ -e "$to/lib/$(basename "$library")" ] || cp -L "$library" "$to/lib/"
 	done
 strip --strip-debug "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*
+if [ -n "${VACATE_CARRY_WHEELS:-}" ]; then
+	python3 -m pip download -q --only-binary=:all: --python-version "$VACATE_CARRY_WHEELS" \
+		--implementation cp --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 \
+		--platform manylinux_2_28_x86_64 -d "$to/wheels" ipykernel ||
+		die "the wheels of ipykernel cannot be had"
+fi
 du -sh "$to"

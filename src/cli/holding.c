@@ -61,8 +61,11 @@ int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, str
 	errno = 0;
 	pid = strtoul(name, &end, 10);
 	if (*name < '0' || *name > '9' || *end || errno || pid == 0 || pid > INT32_MAX)
-		return vac_fail(err, VAC_E_INVALID, "%s is not the number of a process",
-				vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
+		return vac_fail(
+			err, VAC_E_INVALID,
+			"%s is not the number of a process; a server's model leaves its GPU "
+			"with `vacate unload`",
+			vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
 	if (tree)
 		rc = vac_target_tree((pid_t)pid, targets, VAC_WIRE_MAX_TARGETS, &count, err);
 	else
@@ -302,7 +305,8 @@ static int print_receipts(enum vac_wire_hold_operation operation, const struct v
 	if (json) {
 		json_t *whole = vac_held_json(operation, held);
 
-		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
+		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10))
+			   : -1;
 		fputc('\n', stdout);
 		json_decref(whole);
 		return rc;

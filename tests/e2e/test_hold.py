@@ -3,6 +3,7 @@ said, what is left, and what each interruption leaves. tests/gpu/hold does the s
 on real GPUs."""
 import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -262,6 +263,39 @@ def test_host_ram_is_short(gpus):
     err = refused(gpus, 5, "park", target.pid)
     assert re.search(r"needs 524288(\.0)? GiB of host RAM .* are free", err)
     assert gpus.state(target.pid) == "running"
+    assert gpus.called(PARK_CALLS[0]) == 0
+
+
+@pytest.fixture
+def group():
+    """A control group with a limit of 100 MiB."""
+    for place, limit in (("/sys/fs/cgroup", "memory.max"),
+                         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
+        made = pathlib.Path(place, f"vacate-{os.getpid()}")
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        try:
+            if (made / limit).exists():
+                (made / limit).write_text(str(100 * MIB))
+                yield made
+                return
+        except PermissionError:
+            pass
+        finally:
+            made.rmdir()
+    pytest.skip("no control group can be made here")
+
+
+def test_ram_of_its_control_group_is_short(gpus, group):
+    gpus = gpus()
+    target = gpus.target(500 * MIB)
+    (group / "cgroup.procs").write_text(str(target.pid))
+    err = refused(gpus, 5, "park", target.pid)
+    target.kill()
+    target.wait()
+    assert "needs 500 MiB of host RAM" in err and "control group" in err
     assert gpus.called(PARK_CALLS[0]) == 0
 
 

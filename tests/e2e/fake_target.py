@@ -1,0 +1,64 @@
+"""tests/gpu/hold_target.py without a GPU: speaks as that does, and stands in
+$FAKE_GPU_DIR as a process that holds memory (fake_gpus.py). For a dry run of
+tests/gpu/hold; it computes nothing and knows so when it is parked."""
+import fcntl
+import os
+import pathlib
+import sys
+import time
+
+folder = pathlib.Path(os.environ["FAKE_GPU_DIR"])
+place = folder / "processes" / str(os.getpid())
+
+
+def locked():
+    file = open(folder / "lock", "r+")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def put(size, busy):
+    with locked():
+        place.write_text(f"running {busy} 0 0 {size}\n")
+
+
+def runs():
+    with locked():
+        return place.read_text().startswith("running ")
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def compute(kind, size):
+    if kind == "busy":
+        put(size, 1)
+        say("at", 1)
+        time.sleep(4)
+        put(size, 0)
+    for step in range(300 if kind != "busy" else 0):
+        while not runs():
+            time.sleep(0.002)
+        say("at", step)
+        time.sleep(0.003)
+
+
+def main():
+    kind, size = sys.argv[1], 64 << 20
+    if kind == "plain":
+        size = int(sys.argv[2]) << 20
+    put(size, 0)
+    say("ready")
+    for line in sys.stdin:
+        while not runs():
+            time.sleep(0.002)
+        if line.strip() == "digest":
+            say("digest", "of nothing")
+        else:
+            compute(kind, size)
+            say("done", "of nothing")
+
+
+if __name__ == "__main__":
+    main()

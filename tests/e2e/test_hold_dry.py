@@ -1,0 +1,83 @@
+"""A dry run of tests/gpu/hold: its parts, on GPUs that are files and processes that
+compute nothing. What it prints are no figures of anything."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import harness
+import pytest
+from fake_gpus import GIB, MIB, FakeGpus
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FAKE_TARGET = pathlib.Path(__file__).resolve().parent / "fake_target.py"
+
+
+def pause_library():
+    """Built on demand, as scripts/carry.sh does."""
+    build = harness.build_dir()
+    done = subprocess.run(["ninja", "-C", str(build), "tests/gpu/libpause_cuda.so"],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"cannot be built here: {done.stdout[-300:]}")
+
+
+def dry(gpus, *parts, **more):
+    environment = gpus.environment(
+        VACATE_BUILD=str(harness.build_dir()), VACATE_GPU_TARGET=str(FAKE_TARGET),
+        VACATE_GPU_CYCLES="3", VACATE_GPU_SHARE_GIB="0.6", **more)
+    return subprocess.run([sys.executable, str(ROOT / "tests/gpu/hold"), *parts],
+                          env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=400)
+
+
+@pytest.fixture
+def gpus():
+    made = []
+
+    def make(*devices):
+        made.append(FakeGpus(*devices))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_without_a_gpu(gpus):
+    one = gpus()
+    done = dry(one, "cycles", LD_LIBRARY_PATH="")
+    if done.returncode != 77:
+        pytest.skip("there is a GPU here")
+    assert done.stdout.startswith("skipped: no NVML here")
+    one.set_devices()
+    done = dry(one, "cycles")
+    assert done.returncode == 77 and done.stdout == "skipped: no GPU here\n"
+
+
+@pytest.mark.measured
+def test_cycles(gpus):
+    done = dry(gpus((8 * GIB, 100 * MIB)), "cycles")
+    # the files' driver is quick, and our own cost on a busy machine is not what is tested
+    failed = [line for line in done.stdout.splitlines()
+              if line.startswith("FAILED") and "our cost is" not in line]
+    assert not failed and "3 cycles" in done.stdout, done.stdout + done.stderr
+
+
+def test_share(gpus):
+    done = dry(gpus((1000 * MIB, 0)), "share")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 turns" in done.stdout
+
+
+def test_faults(gpus):
+    pause_library()
+    done = dry(gpus((7 * GIB, 0)), "faults")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("killed in") == 12 and done.stdout.count("Ctrl-C in") == 4
+
+
+def test_kinds(gpus):
+    done = dry(gpus((7 * GIB, 0)), "kinds")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("equal, parked 2 times") == 5
