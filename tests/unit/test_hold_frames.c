@@ -68,10 +68,9 @@ static void a_wrong_question_is_refused(void **state)
 		uint8_t value;
 		const char *field;
 	} wrong[] = {
-		{0, 0, "operation"},     {0, 4, "operation"}, {1, 2, "risk"},
-		{2, 0xff, "pageout"},    {15, 0, "count"},    {15, 65, "count"},
-		{15, 2, "pid"},  {19, 0, "pid"},      {22, 0x80, "pid"},
-		{11, 48, "device_uuid"}, {31, 1, "HOLD"},
+		{0, 0, "operation"}, {0, 4, "operation"},     {1, 2, "risk"},  {2, 0xff, "pageout"},
+		{15, 0, "count"},    {15, 65, "count"},       {15, 2, "pid"},  {19, 0, "pid"},
+		{22, 0x80, "pid"},   {11, 48, "device_uuid"}, {31, 1, "HOLD"},
 	};
 	struct vac_wire_hold back;
 	struct vac_error err;
