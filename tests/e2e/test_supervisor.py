@@ -385,6 +385,8 @@ def test_worker_killed_while_idle(fake):
     assert not measure.alive(worker)
     (receipt,) = server.receipts()
     assert receipt["reason"] == "worker_died" and receipt["worker"]["after"]["uss_bytes"] == 0
+    # Nobody measured it before: that is no loss.
+    assert receipt["unaccounted_bytes"] is None and "not measured, worker ended" in server.stderr()
     works(server)
 
 
