@@ -176,7 +176,7 @@ enum vacate_process_state {
 
 /* Zero-initialise, then set what is wanted. */
 struct vacate_park_options {
-	int tree; /* 1: the process and all that descend from it; parking: all or none */
+	int tree; /* 1: the process and all that descend from it and use CUDA; parking: all or none */
 	/* 1: go on although the driver is none that this was tried with, or it is not known
 	 * what the process has on a GPU */
 	int risk;
@@ -191,7 +191,7 @@ struct vacate_park_options {
 /* What a call came to, over all processes that it was about. */
 struct vacate_park_receipt {
 	uint32_t processes;
-	enum vacate_process_state before, after; /* of the one that was named */
+	enum vacate_process_state before, after; /* of the first of them */
 	int device_measured;                     /* 0: NVML did not tell; the next two are 0 */
 	uint64_t device_before_bytes;            /* of VRAM, on all GPUs */
 	uint64_t device_after_bytes;

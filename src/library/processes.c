@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hold/hold.h"
 #include "memory/meter.h"
@@ -133,6 +134,31 @@ static int begin(int64_t pid, const struct vacate_park_options *options, struct 
 	return 0;
 }
 
+/* Of a tree only those that use CUDA are meant: a shell in it is not. If none does, one
+ * stays, for the reason to be said. */
+static int keep_cuda(struct call *call, struct vac_error *err)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < call->count; i++) {
+		struct vac_target *target = &call->targets[i];
+		enum vac_hold_state state = VAC_HOLD_UNKNOWN;
+		int rc = vac_hold_state(&call->hold, target, &state, err);
+		bool ours = geteuid() == 0 || geteuid() == target->uid;
+
+		if (rc < 0 && vac_target_alive(target))
+			return rc;
+		if (state == VAC_HOLD_UNKNOWN && ours && (kept > 0 || i + 1 < call->count)) {
+			vac_target_close(target);
+		} else if (kept++ != i) {
+			call->targets[kept - 1] = *target;
+			target->pidfd = -1; /* it has another owner */
+		}
+	}
+	call->count = kept;
+	return 0;
+}
+
 static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *options,
 		   struct vacate_park_receipt *receipt, struct vac_error *err)
 {
@@ -148,6 +174,8 @@ static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *o
 	if (rc < 0)
 		return rc;
 	rc = vac_hold_open(&call->hold, err);
+	if (rc == 0 && call->count > 1)
+		rc = keep_cuda(call, err);
 	if (rc == 0) {
 		rc = fn(&call->hold, call->targets, call->count, &hold_options, call->receipts,
 			err);

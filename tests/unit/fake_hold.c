@@ -289,6 +289,7 @@ static int init(unsigned flags)
 	GUARD();
 	assert_int_equal(flags, 0);
 	fake_hold.inits++;
+	usleep(fake_hold.init_us);
 	return fake_hold.init_result;
 }
 

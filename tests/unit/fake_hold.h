@@ -38,6 +38,7 @@ struct fake_hold {
 	int driver;              /* 13000 */
 	const char *driver_text; /* "580.159.03" */
 	int init_result;
+	unsigned init_us; /* cuInit takes so long */
 	uint32_t devices;
 	uint64_t total_bytes, reserved_bytes; /* of each; the latter nobody's */
 	struct fake_process processes[FAKE_MOST_PROCESSES];

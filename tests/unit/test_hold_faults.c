@@ -251,8 +251,8 @@ static void test_racer(void **state)
 	assert_int_equal(hold_world_state(0), VAC_HOLD_FAILED);
 }
 
-/* Another process holds the lock: it is a child of ours that ends on demand. */
-static pid_t start_lock_holder(const char *path)
+/* Another process holds the lock: a child of ours, that ends after that time. */
+static pid_t start_lock_holder(const char *path, unsigned seconds)
 {
 	int ready[2];
 	char byte;
@@ -266,7 +266,8 @@ static pid_t start_lock_holder(const char *path)
 
 		if (fd < 0 || flock(fd, LOCK_EX) != 0 || write(ready[1], "x", 1) != 1)
 			_exit(1);
-		sleep(600);
+		alarm(seconds);
+		pause();
 		_exit(0);
 	}
 	close(ready[1]);
@@ -284,7 +285,7 @@ static void test_second_vacate(void **state)
 	hold_world_add(GIB);
 	snprintf(path, sizeof(path), "records/vacate-process-%d-%llu.lock",
 		 (int)world.targets[0].pid, (unsigned long long)world.targets[0].start_ticks);
-	pid = start_lock_holder(temp_path(path));
+	pid = start_lock_holder(temp_path(path), 600);
 	snprintf(holder, sizeof(holder), "process %d holds", (int)pid);
 	hold_world_expect(hold_world_park(), VAC_E_BUSY, &world.err, "another vacate is at it",
 			  holder, NULL);
@@ -320,7 +321,7 @@ static void test_device_lock(void **state)
 	hold_world_add(GIB);
 	assert_int_equal(hold_world_park(), 0);
 	snprintf(path, sizeof(path), "records/vacate-%s.lock", fake_hold_uuid(0));
-	lock_holder = start_lock_holder(temp_path(path));
+	lock_holder = start_lock_holder(temp_path(path), 600);
 	snprintf(holder, sizeof(holder), "process %d holds", (int)lock_holder);
 	hold_world_expect(hold_world_resume(), VAC_E_BUSY, &world.err, "waited 100 ms for the GPU",
 			  holder, NULL);
@@ -334,7 +335,7 @@ static void test_device_lock(void **state)
 	assert_int_equal(hold_world_resume(), 0);
 	/* parking makes room and waits for nobody */
 	world.options.progress = NULL;
-	lock_holder = start_lock_holder(temp_path(path));
+	lock_holder = start_lock_holder(temp_path(path), 600);
 	assert_int_equal(hold_world_park(), 0);
 	fake_hold_kill(lock_holder, true);
 }
@@ -634,6 +635,27 @@ static void test_cancelled(void **state)
 	assert_int_equal(hold_world_state(0), VAC_HOLD_PARKED);
 }
 
+/* Who wants to stop still wants what was begun to be put back, and waited for. */
+static void test_cancelled_and_waiting(void **state)
+{
+	char path[256];
+
+	(void)state;
+	hold_world_add(GIB);
+	hold_world_add(GIB);
+	snprintf(path, sizeof(path), "records/vacate-%s.lock", fake_hold_uuid(0));
+	lock_holder = start_lock_holder(temp_path(path), 1);
+	world.hold.device_lock_ms = 600000;
+	world.options.cancelled = cancel_later;
+	stop_at = 3; /* before the second checkpoint */
+	asked = 0;
+	hold_world_expect(hold_world_park(), VAC_E_CANCELLED, &world.err, "cancelled", NULL);
+	hold_world_expect_calls("lock 0, lock 1, checkpoint 0, unlock 1, restore 0, unlock 0");
+	assert_int_equal(hold_world_state(0), VAC_HOLD_RUNNING);
+	assert_int_equal(hold_world_state(1), VAC_HOLD_RUNNING);
+	assert_int_equal(waitpid(lock_holder, NULL, 0), lock_holder);
+}
+
 /* vacate itself is killed in the middle: another one finds out and puts it right. */
 static void kill_vacate(pid_t pid)
 {
@@ -730,6 +752,7 @@ int main(void)
 		TEST(test_no_way_back),
 		TEST(test_looked_at_again),
 		TEST(test_cancelled),
+		TEST(test_cancelled_and_waiting),
 		TEST(test_killed),
 		TEST(test_no_record),
 	};

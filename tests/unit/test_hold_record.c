@@ -364,6 +364,13 @@ static void test_users(void **state)
 		record.state = VAC_HOLD_FAILED;
 		if (vac_record_save(hold.directory, &record, NULL) != 0)
 			_exit(2);
+		/* or that it is his */
+		if (vac_target_open(1, &of_root, NULL) != 0)
+			_exit(3);
+		vac_record_init(&record, &of_root);
+		record.uid = 65531;
+		if (vac_record_save(hold.directory, &record, NULL) != 0)
+			_exit(4);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -160,8 +160,18 @@ static void test_tree(void **state)
 	assert_int_equal(read(ready[0], &child, sizeof(child)), sizeof(child));
 	close(ready[0]);
 	close(ready[1]);
-	fake_hold_add(top, GIB);
+	/* none of them uses CUDA */
+	hold_world_expect(vacate_park(top, &options, &receipt, &err), VAC_E_UNSUPPORTED, &err,
+			  "uses no CUDA", NULL);
+	assert_int_equal(receipt.processes, 1);
+	/* the child alone does, as below a shell */
 	fake_hold_add(child, 2 * GIB);
+	assert_int_equal(vacate_park(top, &options, &receipt, &err), 0);
+	assert_int_equal(receipt.processes, 1);
+	assert_int_equal(receipt.before, VACATE_PROCESS_RUNNING);
+	assert_int_equal(receipt.after, VACATE_PROCESS_PARKED);
+	assert_int_equal(vacate_resume(top, &options, &receipt, &err), 0);
+	fake_hold_add(top, GIB);
 	assert_int_equal(vacate_park(top, &options, &receipt, &err), 0);
 	assert_int_equal(receipt.processes, 2);
 	assert_int_equal(receipt.device_before_bytes, 3 * GIB);
