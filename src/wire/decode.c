@@ -3,114 +3,10 @@
  * against what is left of the payload before it is used. A payload must be
  * used up to its last byte. No state; any thread.
  */
-#include "wire/wire.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-/* A cursor that fails once and stays failed; field names the first failure. */
-struct reader {
-	const uint8_t *data;
-	size_t bytes, at;
-	const char *bad; /* name of the field that did not fit, NULL: none yet */
-};
-
-static const uint8_t *take(struct reader *r, size_t bytes, const char *field)
-{
-	const uint8_t *from = r->data + r->at;
-
-	if (r->bad)
-		return NULL;
-	if (bytes > r->bytes - r->at) {
-		r->bad = field;
-		return NULL;
-	}
-	r->at += bytes;
-	return from;
-}
-
-static uint64_t get_uint(struct reader *r, size_t width, const char *field)
-{
-	const uint8_t *b = take(r, width, field);
-	uint64_t value = 0;
-
-	if (!b)
-		return 0;
-	for (size_t i = 0; i < width; i++)
-		value |= (uint64_t)b[i] << (8 * i);
-	return value;
-}
-
-static uint32_t get_u32(struct reader *r, const char *field)
-{
-	return (uint32_t)get_uint(r, 4, field);
-}
-
-static uint64_t get_u64(struct reader *r, const char *field)
-{
-	return get_uint(r, 8, field);
-}
-
-/* A duration or time: negative ones do not exist here. */
-static int64_t get_ns(struct reader *r, const char *field)
-{
-	uint64_t value = get_u64(r, field);
-
-	if (value > INT64_MAX && !r->bad)
-		r->bad = field;
-	return r->bad ? 0 : (int64_t)value;
-}
-
-static bool get_bool(struct reader *r, const char *field)
-{
-	uint64_t value = get_uint(r, 1, field);
-
-	if (value > 1 && !r->bad)
-		r->bad = field;
-	return value == 1;
-}
-
-static uint32_t get_enum(struct reader *r, uint32_t least, uint32_t most, const char *field)
-{
-	uint32_t value = (uint32_t)get_uint(r, 1, field);
-
-	if ((value < least || value > most) && !r->bad)
-		r->bad = field;
-	return r->bad ? least : value;
-}
-
-static struct vac_wire_string get_string(struct reader *r, size_t most, const char *field)
-{
-	struct vac_wire_string s = {"", 0};
-	uint32_t bytes = get_u32(r, field);
-	const uint8_t *text;
-
-	if (!r->bad && bytes > most)
-		r->bad = field;
-	text = take(r, bytes, field);
-	if (text) {
-		s.text = (const char *)text;
-		s.bytes = bytes;
-	}
-	return s;
-}
-
-static int finish(struct reader *r, const char *frame, struct vac_error *err)
-{
-	if (r->bad)
-		return vac_fail(err, VAC_E_INVALID,
-				"wire: %s frame of %zu bytes: field '%s' near byte %zu is cut "
-				"short or out of range",
-				frame, r->bytes, r->bad, r->at);
-	/* Zero bytes up to the alignment close every payload. */
-	while (r->at < r->bytes && r->bytes - r->at < VAC_WIRE_ALIGN && r->data[r->at] == 0)
-		r->at++;
-	if (r->at != r->bytes)
-		return vac_fail(err, VAC_E_INVALID,
-				"wire: %s frame has %zu bytes where its fields end at byte %zu",
-				frame, r->bytes, r->at);
-	return 0;
-}
+#include "wire/fields.h"
 
 int vac_wire_peek(const void *data, size_t bytes, struct vac_wire_header *header,
 		  struct vac_error *err)
@@ -456,29 +352,13 @@ int vac_wire_get_gpus(const void *payload, size_t bytes, struct vac_wire_gpus *o
 	return finish(&r, "GPUS_READ", err);
 }
 
-static void copy_text(char *to, size_t capacity, struct vac_wire_string s)
-{
-	size_t n = s.bytes < capacity - 1 ? s.bytes : capacity - 1;
-
-	memcpy(to, s.text, n);
-	to[n] = '\0';
-}
-
 int vac_wire_get_error(const void *payload, size_t bytes, struct vac_error *out,
 		       struct vac_error *err)
 {
 	struct reader r = {.data = payload, .bytes = bytes};
-	struct vac_wire_string message, detail;
-	uint32_t code = get_u32(&r, "code");
 
-	memset(out, 0, sizeof(*out));
-	/* A code of a later version is still an error, of a kind not known here. */
-	if (code == VAC_OK || code > VAC_E_INTERNAL)
-		code = VAC_E_INTERNAL;
-	out->code = (enum vac_error_code)code;
-	message = get_string(&r, VAC_WIRE_MAX_PAYLOAD_BYTES, "message");
-	detail = get_string(&r, VAC_WIRE_MAX_PAYLOAD_BYTES, "detail");
-	copy_text(out->message, sizeof(out->message), message);
-	copy_text(out->detail, sizeof(out->detail), detail);
+	get_error(&r, out);
+	if (out->code == VAC_OK)
+		out->code = VAC_E_INTERNAL;
 	return finish(&r, "ERROR", err);
 }

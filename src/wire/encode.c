@@ -2,81 +2,10 @@
  * encode.c - writing wire frames. Appends to a buffer; a failure to grow shows
  * in vac_buf_ok(). No state; any thread.
  */
-#include "wire/wire.h"
-
 #include <assert.h>
 #include <string.h>
 
-static void put_u8(struct vac_buf *buf, uint8_t value)
-{
-	vac_buf_put(buf, &value, 1);
-}
-
-static void put_u16(struct vac_buf *buf, uint16_t value)
-{
-	uint8_t b[2] = {(uint8_t)value, (uint8_t)(value >> 8)};
-
-	vac_buf_put(buf, b, sizeof(b));
-}
-
-static void put_u32(struct vac_buf *buf, uint32_t value)
-{
-	uint8_t b[4];
-
-	for (int i = 0; i < 4; i++)
-		b[i] = (uint8_t)(value >> (8 * i));
-	vac_buf_put(buf, b, sizeof(b));
-}
-
-static void put_u64(struct vac_buf *buf, uint64_t value)
-{
-	put_u32(buf, (uint32_t)value);
-	put_u32(buf, (uint32_t)(value >> 32));
-}
-
-static void put_string(struct vac_buf *buf, struct vac_wire_string s)
-{
-	put_u32(buf, s.bytes);
-	vac_buf_put(buf, s.text, s.bytes);
-}
-
-static void put_text(struct vac_buf *buf, const char *text)
-{
-	put_string(buf, (struct vac_wire_string){text, (uint32_t)strlen(text)});
-}
-
-/* A frame's length is known only when its payload is written: begin leaves
- * room for it, end fills it in. */
-static size_t begin(struct vac_buf *buf, enum vac_wire_type type, uint64_t id)
-{
-	size_t at = buf->bytes;
-
-	put_u32(buf, 0);
-	put_u16(buf, (uint16_t)type);
-	put_u16(buf, 0);
-	put_u64(buf, id);
-	return at;
-}
-
-static void end(struct vac_buf *buf, size_t at)
-{
-	size_t payload;
-
-	if (!vac_buf_ok(buf))
-		return;
-	assert(buf->bytes >= at + VAC_WIRE_HEADER_BYTES);
-	while (vac_buf_ok(buf) && (buf->bytes - at) % VAC_WIRE_ALIGN != 0)
-		put_u8(buf, 0);
-	if (!vac_buf_ok(buf))
-		return;
-	payload = buf->bytes - at - VAC_WIRE_HEADER_BYTES;
-	if (payload > VAC_WIRE_MAX_PAYLOAD_BYTES) {
-		buf->failed = true;
-		return;
-	}
-	for (int i = 0; i < 4; i++)
-		buf->data[at + (size_t)i] = (uint8_t)(payload >> (8 * i));
-}
+#include "wire/fields.h"
 
 void vac_wire_put_hello(struct vac_buf *buf, const struct vac_wire_hello *hello)
 {
@@ -282,9 +211,7 @@ void vac_wire_put_error(struct vac_buf *buf, uint64_t id, const struct vac_error
 {
 	size_t at = begin(buf, VAC_WIRE_ERROR, id);
 
-	put_u32(buf, (uint32_t)error->code);
-	put_text(buf, error->message);
-	put_text(buf, error->detail);
+	put_error(buf, error);
 	end(buf, at);
 }
 

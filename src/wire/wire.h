@@ -42,6 +42,7 @@ enum vac_wire_type {
 	VAC_WIRE_PING = 8,     /* _PONG */
 	VAC_WIRE_SHUTDOWN = 9, /* worker ends its work and exits; no answer */
 	VAC_WIRE_GPUS = 10,    /* to vacate-gpud: _GPUS_READ or _ERROR */
+	VAC_WIRE_HOLD = 11,    /* to vacate-gpud: _HOLD_PHASE ..., then _HELD or _ERROR */
 
 	VAC_WIRE_PLANNED = 0x82,
 	VAC_WIRE_LOADED = 0x83,
@@ -50,8 +51,10 @@ enum vac_wire_type {
 	VAC_WIRE_MEASURED = 0x87,
 	VAC_WIRE_PONG = 0x88,
 	VAC_WIRE_GPUS_READ = 0x8a,
+	VAC_WIRE_HELD = 0x8b,
 	VAC_WIRE_PROGRESS = 0x90,
 	VAC_WIRE_WORKING = 0x91, /* what it is at; id: of a PLAN, LOAD or TASK */
+	VAC_WIRE_HOLD_PHASE = 0x92,
 	VAC_WIRE_ERROR = 0xff,
 };
 

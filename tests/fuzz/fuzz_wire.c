@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/wire.h"
+#include "wire/hold_frames.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -40,6 +40,9 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	static struct vac_wire_measured measured;
 	struct vac_wire_file file;
 	static struct vac_wire_gpus gpus;
+	static struct vac_wire_held held;
+	struct vac_wire_hold hold;
+	struct vac_wire_hold_phase phase;
 	uint32_t id;
 
 	switch (what) {
@@ -87,6 +90,17 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	case VAC_WIRE_GPUS_READ:
 		if (vac_wire_get_gpus(payload, bytes, &gpus, &err) == 0 && gpus.count > 0)
 			touch(gpus.gpus[0].name.text, gpus.gpus[0].name.bytes);
+		break;
+	case VAC_WIRE_HOLD:
+		if (vac_wire_get_hold(payload, bytes, &hold, &err) == 0)
+			touch(hold.device_uuid.text, hold.device_uuid.bytes);
+		break;
+	case VAC_WIRE_HOLD_PHASE:
+		sink += (uint64_t)vac_wire_get_hold_phase(payload, bytes, &phase, &err);
+		break;
+	case VAC_WIRE_HELD:
+		if (vac_wire_get_held(payload, bytes, &held, &err) == 0 && held.count > 0)
+			touch(held.targets, held.count * sizeof(held.targets[0]));
 		break;
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, bytes, &told, &err) == 0)
