@@ -57,9 +57,11 @@ struct vac_hold_device {
 struct vac_hold {
 	const struct vac_cuda *cuda; /* NULL: not started so far */
 	const struct vac_nvml *nvml;
-	char directory[256]; /* of the records */
-	int driver_version;  /* cuDriverGetVersion: 13000 */
-	char driver_text[80];
+	char directory[256];  /* of the records */
+	int driver_version;   /* cuDriverGetVersion: 13000 */
+	char driver_text[80]; /* by NVML: "580.159"; "": NVML does not say */
+	bool nvml_started;    /* kept until the end, so that readings are quick */
+	int64_t init_ns;      /* of cuInit; 0 once it stands in a receipt */
 };
 
 /* Where the records are: $VACATE_HOLD_DIR, or /tmp/vacate-hold-UID. No driver is
