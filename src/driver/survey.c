@@ -303,25 +303,6 @@ int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct 
 	return 0;
 }
 
-int vac_survey_once(struct vac_survey *out, struct vac_error *err)
-{
-	const struct vac_nvml *nvml;
-	char said[80];
-	int result, rc;
-
-	memset(out, 0, sizeof(*out));
-	rc = vac_nvml_load(&nvml, err);
-	if (rc < 0)
-		return rc;
-	result = nvml->init();
-	if (result != VAC_NVML_OK)
-		return vac_fail(err, VAC_E_IO, "NVML does not start: %s",
-				vac_nvml_says(result, said));
-	rc = vac_survey_read(nvml, out, err);
-	nvml->shutdown();
-	return rc;
-}
-
 void vac_survey_free(struct vac_survey *survey)
 {
 	for (uint32_t i = 0; i < VAC_SURVEY_MOST_DEVICES; i++)

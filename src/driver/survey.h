@@ -55,8 +55,6 @@ struct vac_survey {
  * not answer only result is set, which is no error. */
 int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out,
 		    struct vac_error *err) VAC_MUST_CHECK;
-/* Loads NVML, initialises it, reads, and shuts it down again. */
-int vac_survey_once(struct vac_survey *out, struct vac_error *err) VAC_MUST_CHECK;
 void vac_survey_free(struct vac_survey *survey);
 
 /* A sentence for a result of NVML: "the GPU is lost (NVML error 15)". */

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "driver/cuda.h"
 #include "driver/nvml.h"
+#include "gpud/who.h"
 #include "wire/spawn.h"
 #include "wire/wire.h"
 
@@ -146,6 +147,9 @@ static bool handle(struct gpud *g, const struct vac_wire_header *header)
 		else
 			vac_wire_put_gpus(&g->out, header->id, &g->answer);
 		return true;
+	case VAC_WIRE_WHO:
+		vac_gpud_who(&g->out, header->id);
+		return true;
 	case VAC_WIRE_PING:
 		vac_wire_put_empty(&g->out, VAC_WIRE_PONG, header->id);
 		return true;
@@ -246,6 +250,7 @@ int main(int argc, char **argv)
 	rc = gpud.measured ? serve(&gpud, &err) : vac_fail_nomem(&err, "what NVML says", 0);
 	if (gpud.cuda)
 		gpud.nvml->shutdown();
+	vac_gpud_who_end();
 	free(gpud.measured);
 	vac_buf_free(&gpud.in);
 	vac_buf_free(&gpud.out);
