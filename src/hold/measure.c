@@ -119,6 +119,8 @@ void vac_holders_measure(struct vac_holders *holders, int64_t deadline_ns)
 		;
 	for (uint32_t i = 0; i < reading->done; i++)
 		holders->list[reading->entries[i].at].usage = reading->entries[i].usage;
+	for (uint32_t i = reading->done; i < reading->count; i++)
+		holders->list[reading->entries[i].at].usage_late = true;
 	over = reading->over;
 	reading->left = true;
 	pthread_mutex_unlock(&reading->lock);

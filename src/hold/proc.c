@@ -256,8 +256,7 @@ static void name_python(const char *const *words, size_t count, char out[VAC_PRO
 		snprintf(out, VAC_PROC_NAME_BYTES, "%s", base_of(words[i]));
 }
 
-/* For a terminal, a table, JSON. */
-static void clean(char *text)
+void vac_proc_clean(char *text)
 {
 	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
@@ -290,7 +289,7 @@ void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
 		snprintf(out, VAC_PROC_NAME_BYTES, "%s", base_of(words[0]));
 	else
 		snprintf(out, VAC_PROC_NAME_BYTES, "%s", words[0]);
-	clean(out);
+	vac_proc_clean(out);
 }
 
 int vac_proc_read(const char *root, pid_t pid, struct vac_proc *out)

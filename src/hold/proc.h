@@ -43,6 +43,9 @@ bool vac_proc_parse_stat(const char *text, size_t bytes, struct vac_proc_stat *o
 void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
 		   char out[VAC_PROC_NAME_BYTES]);
 
+/* Makes a text fit for a terminal, a table and JSON, in the same way. */
+void vac_proc_clean(char *text);
+
 struct vac_proc {
 	pid_t pid;
 	struct vac_proc_status status;

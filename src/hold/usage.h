@@ -42,6 +42,7 @@ struct vac_holder {
 	bool rss_valid;
 	uint64_t rss_bytes;
 	struct vac_usage usage; /* of vac_holders_measure(); valid or not */
+	bool usage_late;        /* it was not measured in time */
 	enum vac_hold_state state;
 	bool parked_valid;
 	uint64_t parked_bytes; /* of VRAM, when it was parked */
@@ -89,8 +90,8 @@ struct vac_holders_options {
 int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_options *options,
 		     struct vac_holders *out, struct vac_error *err) VAC_MUST_CHECK;
 /* Fills usage (USS, PSS) of all that can be measured until deadline_ns
- * (vac_now_ns()), the small ones first; those that it was too late for, or that are
- * not ours, stay without. A reading that does not end in time ends in a thread of its
+ * (vac_now_ns()), the small ones first; those that it was too late for are marked, those
+ * that are not ours to measure stay without. A reading that does not end in time ends in a thread of its
  * own, which touches nothing of the caller's. */
 void vac_holders_measure(struct vac_holders *holders, int64_t deadline_ns);
 void vac_holders_free(struct vac_holders *holders);
