@@ -1,12 +1,17 @@
 /*
  * main.c - vacate-gpud: the process that asks NVML what is on the GPUs, and who
- * is. The server starts it with the first question and ends it a while after the
- * last, so that itself never maps a driver's library; it speaks the wire protocol
- * on descriptor 3 (docs/wire.md, GPUS). It starts the driver (cuInit), which a
+ * is, and that parks and resumes processes. The server starts it with the first
+ * question and ends it a while after the last, so that itself never maps a driver's
+ * library; commands start one of their own. It speaks the wire protocol on
+ * descriptor 3 (docs/wire.md, GPUS and HOLD). It starts the driver (cuInit), which a
  * worker then finds open, and makes no context: it takes no memory of a device.
- * One thread.
+ *
+ * This thread reads and answers frames; what HOLD asks runs on another (holding.c).
+ * Who started it may die: it dies with him, but not in the middle of a HOLD.
  */
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +23,7 @@
 #include "base/log.h"
 #include "driver/cuda.h"
 #include "driver/nvml.h"
+#include "gpud/holding.h"
 #include "gpud/who.h"
 #include "wire/spawn.h"
 #include "wire/wire.h"
@@ -37,7 +43,12 @@ struct gpud {
 	struct vac_nvml_device *measured; /* MOST_DEVICES of them */
 	struct vac_wire_gpus answer;
 	struct vac_buf in, out;
+	bool alone; /* the other end of the socket is gone */
+	struct vac_holding holding;
 };
+
+static struct gpud gpud;
+static volatile sig_atomic_t interrupted;
 
 /* As NVML writes it. */
 static void write_uuid(char to[UUID_TEXT_BYTES], const struct vac_cu_uuid *id)
@@ -135,8 +146,14 @@ static int measure(struct gpud *g, struct vac_error *err)
 	return 0;
 }
 
-/* false: it is to end. */
-static bool handle(struct gpud *g, const struct vac_wire_header *header)
+/* Nobody asks or reads any more: what is under way is put back, and then this ends. */
+static void be_alone(struct gpud *g)
+{
+	g->alone = true;
+	vac_holding_cancel_any(&g->holding);
+}
+
+static void handle(struct gpud *g, const struct vac_wire_header *header, const uint8_t *payload)
 {
 	struct vac_error err;
 
@@ -146,26 +163,33 @@ static bool handle(struct gpud *g, const struct vac_wire_header *header)
 			vac_wire_put_error(&g->out, header->id, &err);
 		else
 			vac_wire_put_gpus(&g->out, header->id, &g->answer);
-		return true;
+		break;
 	case VAC_WIRE_WHO:
 		vac_gpud_who(&g->out, header->id);
-		return true;
+		break;
 	case VAC_WIRE_PING:
 		vac_wire_put_empty(&g->out, VAC_WIRE_PONG, header->id);
-		return true;
-	case VAC_WIRE_CANCEL: /* what was asked has been answered */
-		return true;
+		break;
+	case VAC_WIRE_HOLD:
+		if (vac_holding_begin(&g->holding, header->id, payload, header->payload_bytes,
+				      &err) < 0)
+			vac_wire_put_error(&g->out, header->id, &err);
+		break;
+	case VAC_WIRE_CANCEL: /* of anything else: it has been answered */
+		vac_holding_cancel(&g->holding, header->id);
+		break;
 	case VAC_WIRE_SHUTDOWN:
-		return false;
+		be_alone(g);
+		break;
 	default:
 		vac_fail(&err, VAC_E_UNSUPPORTED, "vacate-gpud does not know frame type %u",
 			 header->type);
 		vac_wire_put_error(&g->out, header->id, &err);
-		return true;
+		break;
 	}
 }
 
-/* 1: go on; 0: the end; negative: the stream is broken. */
+/* 1: go on; negative: the stream is broken. */
 static int handle_all(struct gpud *g, struct vac_error *err)
 {
 	struct vac_wire_header header;
@@ -173,9 +197,10 @@ static int handle_all(struct gpud *g, struct vac_error *err)
 	int rc;
 
 	while ((rc = vac_wire_peek(g->in.data + used, g->in.bytes - used, &header, err)) > 0) {
+		const uint8_t *payload = g->in.data + used + VAC_WIRE_HEADER_BYTES;
+
 		used += VAC_WIRE_HEADER_BYTES + header.payload_bytes;
-		if (!handle(g, &header))
-			return 0;
+		handle(g, &header, payload);
 	}
 	vac_buf_consume(&g->in, used);
 	return rc < 0 ? rc : 1;
@@ -187,10 +212,54 @@ static int flush(struct gpud *g, struct vac_error *err)
 
 	if (!vac_buf_ok(&g->out))
 		return vac_fail_nomem(err, "an answer", 0);
-	if (g->out.bytes)
+	if (g->out.bytes && !g->alone)
 		rc = vac_write_full(VAC_WORKER_FD, g->out.data, g->out.bytes);
 	vac_buf_reset(&g->out);
+	if (rc == -EPIPE || rc == -ECONNRESET) {
+		be_alone(g);
+		rc = 0;
+	}
 	return rc < 0 ? vac_fail_errno(err, -rc, "the socket to the server") : 0;
+}
+
+static int receive(struct gpud *g, struct vac_error *err)
+{
+	uint8_t *to = vac_buf_reserve(&g->in, READ_BYTES);
+	ssize_t n;
+
+	if (!to)
+		return vac_fail_nomem(err, "a question", READ_BYTES);
+	n = recv(VAC_WORKER_FD, to, READ_BYTES, MSG_DONTWAIT);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return 1;
+	if (n < 0 && errno != ECONNRESET)
+		return vac_fail_errno(err, errno, "the socket to the server");
+	if (n <= 0) {
+		be_alone(g);
+		return 1;
+	}
+	vac_buf_advance(&g->in, (size_t)n);
+	return handle_all(g, err);
+}
+
+/* Waits until there is something to do, and does it. 1: go on; 0: the end. */
+static int turn(struct gpud *g, struct vac_error *err)
+{
+	struct pollfd fds[] = {{.fd = g->holding.event_fd, .events = POLLIN},
+			       {.fd = g->alone ? -1 : VAC_WORKER_FD, .events = POLLIN}};
+	int rc = flush(g, err);
+
+	if (rc < 0)
+		return rc;
+	if (interrupted)
+		vac_holding_cancel_any(&g->holding);
+	if ((g->alone || interrupted) && !g->holding.running)
+		return 0;
+	if (poll(fds, 2, -1) < 0)
+		return errno == EINTR ? 1 : vac_fail_errno(err, errno, "waiting for questions");
+	if (fds[0].revents)
+		vac_holding_take(&g->holding, &g->out);
+	return fds[1].revents ? receive(g, err) : 1;
 }
 
 static int serve(struct gpud *g, struct vac_error *err)
@@ -200,38 +269,37 @@ static int serve(struct gpud *g, struct vac_error *err)
 		.pid = (uint32_t)getpid(),
 		.program = vac_wire_text("vacate-gpud " VAC_VERSION),
 		.device = vac_wire_text(VAC_SPAWN_GPUS),
-		.description = vac_wire_text("measures GPUs"),
+		.description = vac_wire_text("measures GPUs, parks and resumes processes"),
 	};
 	int rc;
 
 	vac_wire_put_hello(&g->out, &hello);
-	for (;;) {
-		uint8_t *to;
-		ssize_t n;
+	while ((rc = turn(g, err)) > 0)
+		;
+	return rc;
+}
 
-		rc = flush(g, err);
-		if (rc < 0)
-			return rc;
-		to = vac_buf_reserve(&g->in, READ_BYTES);
-		if (!to)
-			return vac_fail_nomem(err, "a question", READ_BYTES);
-		n = recv(VAC_WORKER_FD, to, READ_BYTES, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return vac_fail_errno(err, errno, "the socket to the server");
-		if (n == 0)
-			return 0;
-		vac_buf_advance(&g->in, (size_t)n);
-		rc = handle_all(g, err);
-		if (rc <= 0)
-			return rc;
-	}
+static void on_signal(int number)
+{
+	const uint64_t one = 1;
+
+	interrupted = number;
+	(void)!write(gpud.holding.event_fd, &one, sizeof(one));
+}
+
+/* They end it as ever, but not in the middle of a HOLD. */
+static void catch_signals(void)
+{
+	const struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
 }
 
 int main(int argc, char **argv)
 {
-	static struct gpud gpud;
 	struct vac_error err;
 	struct stat st;
 	int rc;
@@ -247,7 +315,14 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	gpud.measured = calloc(MOST_DEVICES, sizeof(*gpud.measured));
-	rc = gpud.measured ? serve(&gpud, &err) : vac_fail_nomem(&err, "what NVML says", 0);
+	rc = gpud.measured ? vac_holding_open(&gpud.holding, &err)
+			   : vac_fail_nomem(&err, "what NVML says", 0);
+	if (rc == 0) {
+		catch_signals();
+		rc = serve(&gpud, &err);
+		vac_holding_cancel_any(&gpud.holding);
+		vac_holding_close(&gpud.holding);
+	}
 	if (gpud.cuda)
 		gpud.nvml->shutdown();
 	vac_gpud_who_end();
