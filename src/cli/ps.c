@@ -5,6 +5,7 @@
 #include "cli/ps.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +58,12 @@ static int ask_server(const struct vac_command *command, struct options *options
 		options->client.unreachable = unreachable;
 	rc = vac_client_ask(command, &options->client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S,
 			    reply);
-	if (rc == VAC_EXIT_UNREACHABLE && unreachable->code != VAC_OK)
+	if (rc == VAC_EXIT_UNREACHABLE && unreachable->code != VAC_OK) {
+		/* Nobody asked for one: that there is none is enough to know. */
+		vac_fail(unreachable, unreachable->code, "no vacate server answers at %s",
+			 VAC_HTTP_DEFAULT_SERVER);
 		return VAC_CONTINUE;
+	}
 	if (rc == VAC_CONTINUE && !vac_reply_list(command, *reply, "models")) {
 		json_decref(*reply);
 		*reply = NULL;
@@ -67,14 +72,56 @@ static int ask_server(const struct vac_command *command, struct options *options
 	return rc;
 }
 
+/* What a server would tell of the machine's RAM. */
+static json_t *make_host(void)
+{
+	struct vac_host_memory host;
+	json_t *object = json_object();
+	int rc = object ? 0 : -1;
+
+	vac_meter_host("", &host);
+	const struct {
+		const char *name;
+		bool valid;
+		uint64_t bytes;
+	} members[] = {
+		{"total_bytes", host.total_valid, host.total_bytes},
+		{"available_bytes", host.available_valid, host.available_bytes},
+		{"cgroup_limit_bytes", host.cgroup_limit_valid, host.cgroup_limit_bytes},
+		{"cgroup_used_bytes", host.cgroup_used_valid, host.cgroup_used_bytes},
+	};
+
+	for (size_t i = 0; rc == 0 && i < sizeof(members) / sizeof(members[0]); i++)
+		rc = json_object_set_new(object, members[i].name,
+					 members[i].valid
+						 ? json_integer((json_int_t)members[i].bytes)
+						 : json_null());
+	if (rc == 0)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
+static int print_without_server(const struct vac_terminal *terminal,
+				const struct vac_error *unreachable)
+{
+	json_t *host = make_host();
+	int rc = vac_print_line(terminal, "%s", unreachable->message);
+
+	if (rc == 0)
+		rc = host ? vac_ps_print_host(terminal, host) : -ENOMEM;
+	json_decref(host);
+	return rc;
+}
+
 /* The server's reply with more in it; without one, the same members with nothing in
  * them. */
 static int print_document(const struct vac_command *command, json_t *reply,
 			  const struct vac_ps_machine *machine, const struct vac_error *unreachable)
 {
-	json_t *document =
-		reply ? json_incref(reply)
-		      : json_pack("{s:[], s:[], s:n, s:n}", "models", "workers", "server", "host");
+	json_t *document = reply ? json_incref(reply)
+				 : json_pack("{s:[], s:[], s:n, s:o}", "models", "workers",
+					     "server", "host", make_host());
 	int rc = -1;
 
 	if (document) {
@@ -103,7 +150,7 @@ static int print_all(const struct vac_command *command, json_t *reply,
 		rc = vac_ps_print_server(&terminal, reply, json_object_get(reply, "models"),
 					 !machine || !machine->surveyed);
 	else
-		rc = vac_print_line(&terminal, "%s", unreachable->message);
+		rc = print_without_server(&terminal, unreachable);
 	if (rc == 0 && machine) {
 		fputc('\n', stdout);
 		rc = vac_ps_print_machine(&terminal, machine, reply, uss);

@@ -21,6 +21,8 @@ struct vac_ps_machine {
 /* Of a server's reply (ps_models.c); gpus: with its lines about GPUs. 0, or -ENOMEM. */
 int vac_ps_print_server(const struct vac_terminal *terminal, const json_t *reply,
 			const json_t *models, bool gpus);
+/* The machine's RAM: "host" of a reply. The same. */
+int vac_ps_print_host(const struct vac_terminal *terminal, const json_t *host);
 /* The model that this process of the server holds, or "3 models"; NULL: none, or the
  * process is not the server's. The caller frees it. */
 char *vac_ps_worker_models(const json_t *reply, pid_t pid);

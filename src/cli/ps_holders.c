@@ -265,8 +265,8 @@ static int print_notes(const struct vac_terminal *terminal, const struct vac_ps_
 			 device->unaccounted_bytes >= WORTH_A_LINE_BYTES)
 			rc = vac_print_line(
 				terminal,
-				"%s: %s belong to nobody that NVML lists: the driver, or "
-				"another container",
+				"%s: %s are used by nobody listed: the driver, or another "
+				"container",
 				name, vac_format_bytes(bytes, device->unaccounted_bytes));
 	}
 	for (uint32_t i = 0; i < holders->count; i++)
@@ -287,6 +287,8 @@ int vac_ps_print_machine(const struct vac_terminal *terminal, const struct vac_p
 		rc = print_holders(terminal, machine, reply, uss);
 	else if (machine->surveyed)
 		rc = vac_print_line(terminal, "no process is on a GPU");
+	if (rc == 0 && !machine->surveyed && machine->why.code == VAC_E_NOT_FOUND)
+		return vac_print_line(terminal, "no GPU: NVML (libnvidia-ml.so.1) is not here");
 	if (rc == 0 && !machine->surveyed)
 		return vac_print_line(terminal, "no GPU: %s", machine->why.message);
 	if (rc == 0 && holders->device_count == 0)

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* 15 digits: 29.9 stays 29.9. */
+#define DUMP_FLAGS (JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15))
+
 /* Where memory ends on the way, the whole is given up. */
 struct writer {
 	bool failed;
@@ -142,7 +145,7 @@ int vac_ps_add_machine(json_t *document, const struct vac_ps_machine *machine)
 
 int vac_ps_print_json(const struct vac_command *command, json_t *document)
 {
-	int rc = document ? json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) : -1;
+	int rc = document ? json_dumpf(document, stdout, DUMP_FLAGS) : -1;
 
 	json_decref(document);
 	if (rc != 0) {

@@ -258,7 +258,7 @@ static int print_gpus(const struct vac_terminal *terminal, const json_t *gpus)
 	return 0;
 }
 
-static int print_host(const struct vac_terminal *terminal, const json_t *host)
+int vac_ps_print_host(const struct vac_terminal *terminal, const json_t *host)
 {
 	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
 	char limit[VAC_TEXT_BYTES];
@@ -290,7 +290,7 @@ int vac_ps_print_server(const struct vac_terminal *terminal, const json_t *reply
 	if (rc == 0)
 		rc = print_unconfined(terminal, json_object_get(reply, "workers"));
 	if (rc == 0)
-		rc = print_host(terminal, json_object_get(reply, "host"));
+		rc = vac_ps_print_host(terminal, json_object_get(reply, "host"));
 	if (rc == 0 && gpus)
 		rc = print_gpus(terminal, json_object_get(reply, "gpus"));
 	return rc;

@@ -146,6 +146,9 @@ static int print_vram(const struct vac_terminal *terminal, const struct process 
 	char idle[VAC_TEXT_BYTES];
 	int rc = 0;
 
+	if (!process->machine->surveyed && process->machine->why.code == VAC_E_NOT_FOUND)
+		return vac_print_line(terminal,
+				      "VRAM       none: NVML (libnvidia-ml.so.1) is not here");
 	if (!process->machine->surveyed)
 		return vac_print_line(terminal, "VRAM       not known: %s",
 				      process->machine->why.message);
@@ -160,11 +163,14 @@ static int print_vram(const struct vac_terminal *terminal, const struct process 
 		const struct vac_survey_device *from =
 			process->machine->holders.devices[part->device].survey;
 
-		rc = vac_print_line(
-			terminal, "VRAM       %s on %s (%s), use %s, idle %s",
-			part->bytes_valid ? vac_format_bytes(bytes, part->bytes) : "not told",
-			vac_device_name(from, device), from->name,
-			vac_gauge_percent(&part->sm_percent, gpu), vac_part_idle(part, idle));
+		bool busy = part->sm_percent.valid && part->sm_percent.value > 0;
+
+		rc = vac_print_line(terminal, "VRAM       %s on %s (%s), use %s%s%s",
+				    part->bytes_valid ? vac_format_bytes(bytes, part->bytes)
+						      : "not told",
+				    vac_device_name(from, device), from->name,
+				    vac_gauge_percent(&part->sm_percent, gpu),
+				    busy ? "" : ", idle ", busy ? "" : vac_part_idle(part, idle));
 		if (rc == 0)
 			rc = print_context(terminal, from, part);
 	}
