@@ -45,6 +45,9 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 	int n;
 
 	memset(hold, 0, sizeof(*hold));
+	hold->host_root = "";
+	hold->device_lock_ms = VAC_HOLD_DEVICE_LOCK_MS;
+	strcpy(hold->lock_directory, "/tmp");
 	if (named && *named)
 		n = snprintf(hold->directory, sizeof(hold->directory), "%s", named);
 	else
@@ -53,6 +56,8 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 	if (n < 0 || (size_t)n >= sizeof(hold->directory))
 		return vac_fail(err, VAC_E_INVALID, "VACATE_HOLD_DIR is longer than %zu bytes",
 				sizeof(hold->directory) - 1);
+	if (named && *named)
+		memcpy(hold->lock_directory, hold->directory, sizeof(hold->directory));
 	return 0;
 }
 
@@ -96,43 +101,18 @@ int vac_hold_start(struct vac_hold *hold, struct vac_error *err)
 int vac_hold_state(struct vac_hold *hold, const struct vac_target *target, enum vac_hold_state *out,
 		   struct vac_error *err)
 {
-	static const enum vac_hold_state states[] = {
-		[VAC_CU_PROCESS_RUNNING] = VAC_HOLD_RUNNING,
-		[VAC_CU_PROCESS_LOCKED] = VAC_HOLD_LOCKED,
-		[VAC_CU_PROCESS_CHECKPOINTED] = VAC_HOLD_PARKED,
-		[VAC_CU_PROCESS_FAILED] = VAC_HOLD_FAILED,
-	};
-	int rc = vac_hold_start(hold, err), state = -1;
+	struct vac_record record;
+	int rc = vac_hold_start(hold, err);
 
 	if (rc < 0)
 		return rc;
 	*out = VAC_HOLD_UNKNOWN;
 	if (!vac_target_alive(target))
 		return vac_fail(err, VAC_E_NOT_FOUND, "process %d has ended", (int)target->pid);
-	if (!vac_cuda_has_checkpoint(hold->cuda) ||
-	    hold->cuda->process_state(target->pid, &state) != VAC_CU_OK || state < 0 ||
-	    (size_t)state >= sizeof(states) / sizeof(states[0]))
-		return 0;
-	*out = states[state];
+	*out = vac_driver_state(hold, target);
+	/* The driver goes on calling checkpointed what it could not restore. */
+	if (*out == VAC_HOLD_PARKED && vac_record_find(hold, target, &record) &&
+	    record.state == VAC_HOLD_FAILED)
+		*out = VAC_HOLD_FAILED;
 	return 0;
-}
-
-int vac_hold_park(struct vac_hold *hold, const struct vac_target *targets, size_t count,
-		  const struct vac_hold_options *options, struct vac_hold_receipt *receipts,
-		  struct vac_error *err)
-{
-	(void)targets, (void)count, (void)options, (void)receipts;
-	int rc = vac_hold_start(hold, err);
-
-	return rc < 0 ? rc : vac_fail(err, VAC_E_UNSUPPORTED, "processes cannot be parked");
-}
-
-int vac_hold_resume(struct vac_hold *hold, const struct vac_target *targets, size_t count,
-		    const struct vac_hold_options *options, struct vac_hold_receipt *receipts,
-		    struct vac_error *err)
-{
-	(void)targets, (void)count, (void)options, (void)receipts;
-	int rc = vac_hold_start(hold, err);
-
-	return rc < 0 ? rc : vac_fail(err, VAC_E_UNSUPPORTED, "processes cannot be resumed");
 }
