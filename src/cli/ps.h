@@ -15,7 +15,6 @@ struct vac_ps_machine {
 	struct vac_survey survey;
 	struct vac_error why; /* else: why not, in one sentence */
 	struct vac_holders holders;
-	uint32_t record_count; /* of parked processes and the like */
 };
 
 /* Of a server's reply (ps_models.c); gpus: with its lines about GPUs. 0, or -ENOMEM. */

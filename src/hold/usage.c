@@ -236,15 +236,41 @@ static void find_processes(const struct look *look, struct vac_holders *out)
 		describe(look->root, &out->list[i]);
 }
 
-/* A record knows what NVML does not say: that a process is locked, that a restore of
- * it failed, or, where NVML lists it no more, that it is parked. */
+/* A record says what was done last, NVML whether the process is on a device now: a
+ * parked one is not. Where they differ, somebody was interrupted, or another program
+ * has parked or resumed it. VAC_HOLD_UNKNOWN: the record is of no use. */
+static enum vac_hold_state state_now(const struct vac_holder_record *record, bool surveyed,
+				     bool listed)
+{
+	if (!surveyed)
+		return record->state == VAC_HOLD_RUNNING ? VAC_HOLD_UNKNOWN : record->state;
+	switch (record->state) {
+	case VAC_HOLD_FAILED:
+		return VAC_HOLD_FAILED;
+	case VAC_HOLD_PARKED:
+		if (!listed)
+			return VAC_HOLD_PARKED;
+		/* Restored, and not unlocked. */
+		return record->interrupted ? VAC_HOLD_LOCKED : VAC_HOLD_UNKNOWN;
+	case VAC_HOLD_LOCKED:
+		if (listed)
+			return VAC_HOLD_LOCKED;
+		return record->interrupted ? VAC_HOLD_PARKED : VAC_HOLD_UNKNOWN;
+	default:
+		return listed && record->interrupted ? VAC_HOLD_LOCKED : VAC_HOLD_UNKNOWN;
+	}
+}
+
 static bool apply_records(const struct vac_holders_options *options, const char *root,
-			  struct vac_holders *out)
+			  bool surveyed, struct vac_holders *out)
 {
 	for (size_t i = 0; i < options->record_count; i++) {
 		const struct vac_holder_record *record = &options->records[i];
 		struct vac_holder *holder = find_here(out, record->pid), fresh = {0};
+		enum vac_hold_state state = state_now(record, surveyed, holder != NULL);
 
+		if (state == VAC_HOLD_UNKNOWN)
+			continue;
 		if (!holder) {
 			fresh.pid = record->pid;
 			describe(root, &fresh);
@@ -254,11 +280,10 @@ static bool apply_records(const struct vac_holders_options *options, const char 
 			if (!holder)
 				return false;
 			*holder = fresh;
-		} else if (holder->start_ticks != record->start_ticks ||
-			   (record->state == VAC_HOLD_PARKED && holder->nvml_pid)) {
-			continue; /* another process, or somebody else has resumed it */
+		} else if (holder->start_ticks != record->start_ticks) {
+			continue; /* another process */
 		}
-		holder->state = record->state;
+		holder->state = state;
 		holder->parked_valid = record->bytes_valid;
 		holder->parked_bytes = record->bytes;
 	}
@@ -342,7 +367,8 @@ int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_o
 	good = good && !look.failed;
 	if (good) {
 		find_processes(&look, out);
-		good = apply_records(options, look.root, out) && add_openers(&look, out);
+		good = apply_records(options, look.root, survey != NULL, out) &&
+		       add_openers(&look, out);
 	}
 	free(look.openers);
 	if (!good) {

@@ -71,6 +71,7 @@ struct vac_holder_record {
 	pid_t pid;
 	uint64_t start_ticks; /* another process has another */
 	enum vac_hold_state state;
+	bool interrupted; /* what was to change that state did not come to an end */
 	bool bytes_valid;
 	uint64_t bytes; /* of VRAM, when it was parked */
 };
