@@ -223,29 +223,33 @@ typedef int codec_fn(struct nvmlDevice_st *device, unsigned *value, unsigned *pe
 
 static void read_gauge(gauge_fn *ask, struct nvmlDevice_st *device, struct vac_gauge *out)
 {
-	out->valid = ask && ask(device, &out->value) == VAC_NVML_OK;
+	unsigned value;
+
+	if (ask && ask(device, &value) == VAC_NVML_OK)
+		*out = (struct vac_gauge){true, value};
 }
 
 static void read_codec(codec_fn *ask, struct nvmlDevice_st *device, struct vac_gauge *out)
 {
-	unsigned period;
+	unsigned value, period;
 
-	out->valid = ask && ask(device, &out->value, &period) == VAC_NVML_OK;
+	if (ask && ask(device, &value, &period) == VAC_NVML_OK)
+		*out = (struct vac_gauge){true, value};
 }
 
 static void read_gauges(const struct vac_nvml *nvml, struct nvmlDevice_st *device,
 			struct vac_survey_device *out)
 {
 	struct vac_nvml_utilization use;
-	unsigned current = 0, pending = 0;
+	unsigned current = 0, pending = 0, celsius;
 
 	if (nvml->utilization && nvml->utilization(device, &use) == VAC_NVML_OK) {
 		out->gpu_percent = (struct vac_gauge){true, use.gpu};
 		out->memory_percent = (struct vac_gauge){true, use.memory};
 	}
-	if (nvml->temperature)
-		out->celsius.valid = nvml->temperature(device, VAC_NVML_TEMPERATURE_GPU,
-						       &out->celsius.value) == VAC_NVML_OK;
+	if (nvml->temperature &&
+	    nvml->temperature(device, VAC_NVML_TEMPERATURE_GPU, &celsius) == VAC_NVML_OK)
+		out->celsius = (struct vac_gauge){true, celsius};
 	read_gauge(nvml->fan, device, &out->fan_percent);
 	read_gauge(nvml->power, device, &out->milliwatts);
 	read_gauge(nvml->power_limit, device, &out->limit_milliwatts);

@@ -168,6 +168,9 @@ bool vac_proc_parse_stat(const char *text, size_t bytes, struct vac_proc_stat *o
 		if (field == 15)
 			system = value;
 	}
+	/* More fields follow: a number that ends the text may be cut. */
+	if (c.at == c.end)
+		return false;
 	out->cpu_ticks = user + system;
 	out->start_ticks = value;
 	return true;
@@ -256,6 +259,27 @@ static void name_python(const char *const *words, size_t count, char out[VAC_PRO
 		snprintf(out, VAC_PROC_NAME_BYTES, "%s", base_of(words[i]));
 }
 
+/* "/usr/bin/x" and "./x" are x. One word with blanks in it is a title that the process
+ * has given itself: "ray::f with g", "/usr/sbin/sshd -D [listener]". */
+static void name_program(const char *word, size_t count, char out[VAC_PROC_NAME_BYTES])
+{
+	size_t length = strlen(word), blank = strcspn(word, " ");
+	const char *slash;
+
+	if (blank < length && count == 1 && word[0] != '/') {
+		snprintf(out, VAC_PROC_NAME_BYTES, "%s", word);
+		return;
+	}
+	if (blank < length && count == 1)
+		length = blank;
+	slash = memrchr(word, '/', length);
+	if (slash && slash + 1 < word + length) {
+		length -= (size_t)(slash + 1 - word);
+		word = slash + 1;
+	}
+	snprintf(out, VAC_PROC_NAME_BYTES, "%.*s", (int)length, word);
+}
+
 void vac_proc_clean(char *text)
 {
 	for (char *c = text; *c; c++)
@@ -284,11 +308,8 @@ void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
 		snprintf(out, VAC_PROC_NAME_BYTES, "%s", *comm ? comm : "?");
 	else if (is_python(words[0]))
 		name_python(words, count, out);
-	else if (words[0][0] == '/')
-		/* A title that begins with a path ends at a blank, a path need not. */
-		snprintf(out, VAC_PROC_NAME_BYTES, "%s", base_of(words[0]));
 	else
-		snprintf(out, VAC_PROC_NAME_BYTES, "%s", words[0]);
+		name_program(words[0], count, out);
 	vac_proc_clean(out);
 }
 
