@@ -93,6 +93,9 @@ _vacate()
 		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word")
 			$(compgen -d -- "$word"))
 		;;
+	park | resume)
+		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null)" -- "$word"))
+		;;
 	esac
 }
 

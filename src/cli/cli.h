@@ -43,6 +43,8 @@ extern const struct vac_command vac_command_ps;
 extern const struct vac_command vac_command_receipts;
 extern const struct vac_command vac_command_events;
 extern const struct vac_command vac_command_run;
+extern const struct vac_command vac_command_park;
+extern const struct vac_command vac_command_resume;
 extern const struct vac_command vac_command_serve;
 extern const struct vac_command vac_command_config;
 extern const struct vac_command vac_command_doctor;

@@ -13,7 +13,8 @@
 static const struct vac_command *const commands[] = {
 	&vac_command_run,    &vac_command_serve,  &vac_command_list,   &vac_command_plan,
 	&vac_command_load,   &vac_command_unload, &vac_command_ps,     &vac_command_receipts,
-	&vac_command_events, &vac_command_config, &vac_command_doctor,
+	&vac_command_events, &vac_command_park,   &vac_command_resume, &vac_command_config,
+	&vac_command_doctor,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -32,7 +33,7 @@ static void print_help(FILE *file)
 		      "  NO_COLOR        no colours\n"
 		      "  COLUMNS         width of tables where output is not a terminal\n\n"
 		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
-		      "4 no such model, 5 no room for it now.\n");
+		      "4 no such model or process, 5 no room for it now.\n");
 }
 
 static int run_command(int argc, char **argv)

@@ -1,0 +1,364 @@
+/* holding.c - see holding.h. */
+#include "cli/holding.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/quote.h"
+#include "hold/hold.h"
+
+#define QUESTION 1   /* one at a time */
+#define TICK_MS  100 /* so late is a signal seen, and the line drawn again */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	interrupted = number;
+}
+
+void vac_holding_catch_signals(void)
+{
+	const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
+
+int vac_holding_interrupted(void)
+{
+	return interrupted;
+}
+
+static int add(struct vac_wire_hold *hold, const struct vac_target *target, struct vac_error *err)
+{
+	for (uint32_t i = 0; i < hold->count; i++)
+		if (hold->targets[i].pid == (uint32_t)target->pid)
+			return 0;
+	if (hold->count == VAC_WIRE_MAX_TARGETS)
+		return vac_fail(err, VAC_E_TOO_LARGE, "more than %u processes at once",
+				VAC_WIRE_MAX_TARGETS);
+	hold->targets[hold->count++] = (struct vac_wire_hold_target){
+		.pid = (uint32_t)target->pid, .start_ticks = target->start_ticks};
+	return 0;
+}
+
+int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, struct vac_error *err)
+{
+	struct vac_target targets[VAC_WIRE_MAX_TARGETS];
+	unsigned long pid;
+	size_t count = 1;
+	char *end;
+	int rc;
+
+	errno = 0;
+	pid = strtoul(name, &end, 10);
+	if (*name < '0' || *name > '9' || *end || errno || pid == 0 || pid > INT32_MAX)
+		return vac_fail(err, VAC_E_INVALID, "%s is not the number of a process",
+				vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
+	if (tree)
+		rc = vac_target_tree((pid_t)pid, targets, VAC_WIRE_MAX_TARGETS, &count, err);
+	else
+		rc = vac_target_open((pid_t)pid, &targets[0], err);
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < count; i++) {
+		if (rc == 0)
+			rc = add(hold, &targets[i], err);
+		vac_target_close(&targets[i]);
+	}
+	return rc;
+}
+
+/* What the line on the terminal says. */
+struct watch {
+	const struct vac_wire_hold *hold;
+	struct vac_progress progress;
+	int64_t since_ns; /* of the phase */
+	struct vac_wire_hold_phase phase;
+	bool cancelled; /* CANCEL was sent */
+};
+
+static void draw(struct watch *w)
+{
+	const char *phase = vac_hold_phase_name((enum vac_hold_phase)w->phase.phase);
+	char text[128], place[32] = "";
+
+	if (w->phase.target >= w->hold->count || !vac_progress_due(&w->progress))
+		return;
+	if (w->hold->count > 1)
+		snprintf(place, sizeof(place), " (%u of %u)", w->phase.target + 1, w->hold->count);
+	snprintf(text, sizeof(text), "%s %u%s: %s%s, %.0f s", w->progress.what,
+		 w->hold->targets[w->phase.target].pid, place, phase,
+		 w->cancelled ? ", then it is put back" : "",
+		 (double)(vac_now_ns() - w->since_ns) / 1e9);
+	vac_progress_text(&w->progress, text);
+}
+
+/* Waits until a frame is there, draws meanwhile, and passes an interruption on. */
+static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct vac_error *err)
+{
+	struct pollfd fd = {.fd = gpud->process.fd, .events = POLLIN};
+	struct vac_wire_header header;
+
+	for (;;) {
+		int rc = vac_wire_peek(gpud->in.data + gpud->used, gpud->in.bytes - gpud->used,
+				       &header, err);
+
+		if (rc != 0)
+			return rc < 0 ? rc : 0;
+		if (interrupted && !w->cancelled) {
+			w->cancelled = true;
+			vac_wire_put_empty(&gpud->out, VAC_WIRE_CANCEL, QUESTION);
+			rc = vac_client_send(gpud, err);
+			if (rc < 0)
+				return rc;
+		}
+		draw(w);
+		if (poll(&fd, 1, TICK_MS) > 0)
+			return 0;
+	}
+}
+
+static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wire_held *out,
+		 struct vac_error *err)
+{
+	struct vac_wire_header header;
+	struct vac_error told;
+	const uint8_t *payload;
+	int rc;
+
+	for (;;) {
+		rc = wait_frame(gpud, w, err);
+		if (rc == 0)
+			rc = vac_client_receive(gpud, &header, &payload, err);
+		if (rc < 0)
+			return rc;
+		if (header.id != QUESTION)
+			continue;
+		switch (header.type) {
+		case VAC_WIRE_HOLD_PHASE:
+			rc = vac_wire_get_hold_phase(payload, header.payload_bytes, &w->phase, err);
+			if (rc < 0)
+				return rc;
+			w->since_ns = vac_now_ns();
+			break;
+		case VAC_WIRE_HELD:
+			return vac_wire_get_held(payload, header.payload_bytes, out, err);
+		case VAC_WIRE_ERROR:
+			rc = vac_wire_get_error(payload, header.payload_bytes, &told, err);
+			if (rc < 0)
+				return rc;
+			*err = told;
+			return vac_error_errno(told.code);
+		default:
+			return vac_fail(err, VAC_E_INTERNAL,
+					"vacate-gpud sent frame type %u where HELD was due",
+					header.type);
+		}
+	}
+}
+
+int vac_holding_ask(struct vac_worker_client *gpud, const struct vac_wire_hold *hold,
+		    struct vac_wire_held *out, struct vac_error *err)
+{
+	static const char *const doing[] = {[VAC_WIRE_HOLD_STATE] = "looking at",
+					    [VAC_WIRE_HOLD_PARK] = "parking",
+					    [VAC_WIRE_HOLD_RESUME] = "resuming"};
+	const struct vac_spawn_options options = {.device = VAC_SPAWN_GPUS};
+	struct watch w = {.hold = hold, .since_ns = vac_now_ns()};
+	int rc = 0;
+
+	if (gpud->process.pid == 0)
+		rc = vac_client_start(gpud, &options, err);
+	if (rc < 0)
+		return rc;
+	vac_progress_start(&w.progress, doing[hold->operation]);
+	vac_wire_put_hold(&gpud->out, QUESTION, hold);
+	rc = vac_client_send(gpud, err);
+	if (rc == 0)
+		rc = watch(gpud, &w, out, err);
+	vac_progress_end(&w.progress);
+	return rc;
+}
+
+int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *hold,
+			  struct vac_error *err)
+{
+	struct vac_wire_held *held = malloc(sizeof(*held));
+	struct vac_wire_hold look = *hold;
+	uint32_t kept = 0;
+	int rc;
+
+	if (!held)
+		return vac_fail_nomem(err, "what the processes are", sizeof(*held));
+	look.operation = VAC_WIRE_HOLD_STATE;
+	rc = vac_holding_ask(gpud, &look, held, err);
+	if (rc == 0 && held->error.code != VAC_OK) {
+		*err = held->error;
+		rc = vac_error_errno(err->code);
+	}
+	for (uint32_t i = 0; rc == 0 && i < hold->count && i < held->count; i++) {
+		const struct vac_wire_held_target *target = &held->targets[i];
+
+		/* Of another user's nobody knows: it is refused in words later. */
+		if (target->error.code == VAC_OK && target->before == VAC_WIRE_HELD_UNKNOWN &&
+		    (geteuid() == 0 || target->uid == geteuid()))
+			continue;
+		hold->targets[kept++] = hold->targets[i];
+	}
+	free(held);
+	if (rc < 0)
+		return rc;
+	hold->count = kept;
+	return kept ? 0 : vac_fail(err, VAC_E_UNSUPPORTED, "none of these processes uses CUDA");
+}
+
+/* Of what did not go as asked: how things are now, and what to do. */
+static void print_state(const struct vac_command *command,
+			const struct vac_wire_held_target *target)
+{
+	switch (target->after) {
+	case VAC_WIRE_HELD_LOCKED:
+		vac_complain(
+			command,
+			"process %u is locked: its CUDA calls wait; `vacate resume %u` lets it "
+			"run on",
+			target->pid, target->pid);
+		break;
+	case VAC_WIRE_HELD_PARKED:
+		vac_complain(command, "process %u is parked; `vacate resume %u` brings it back",
+			     target->pid, target->pid);
+		break;
+	case VAC_WIRE_HELD_FAILED:
+		vac_complain(command, "process %u is lost: it will not run on a GPU again",
+			     target->pid);
+		break;
+	case VAC_WIRE_HELD_RUNNING:
+		vac_complain(command, "process %u runs", target->pid);
+		break;
+	case VAC_WIRE_HELD_UNKNOWN:
+		break;
+	}
+}
+
+/* gpud died under it: another one says how the processes are. */
+static void look_again(const struct vac_command *command, const struct vac_wire_hold *hold,
+		       struct vac_wire_held *held)
+{
+	struct vac_worker_client gpud = {0};
+	struct vac_wire_hold look = *hold;
+	struct vac_error err;
+
+	look.operation = VAC_WIRE_HOLD_STATE;
+	if (vac_holding_ask(&gpud, &look, held, &err) == 0)
+		for (uint32_t i = 0; i < held->count; i++)
+			print_state(command, &held->targets[i]);
+	vac_client_stop(&gpud);
+}
+
+/* One that was named, and is not there now. */
+static bool any_gone(const struct vac_wire_hold *hold)
+{
+	for (uint32_t i = 0; i < hold->count; i++) {
+		struct vac_target target;
+
+		if (vac_target_open((pid_t)hold->targets[i].pid, &target, NULL) < 0)
+			return true;
+		vac_target_close(&target);
+		if (target.start_ticks != hold->targets[i].start_ticks)
+			return true;
+	}
+	return false;
+}
+
+/* NOT_FOUND is also what a machine without a driver says. */
+static int exit_code(const struct vac_wire_hold *hold, const struct vac_error *err)
+{
+	if (err->code == VAC_OK)
+		return VAC_EXIT_OK;
+	if (err->code == VAC_E_CANCELLED && interrupted)
+		return 128 + interrupted;
+	if (err->code == VAC_E_NO_ROOM)
+		return VAC_EXIT_NO_ROOM;
+	if (err->code == VAC_E_NOT_FOUND && any_gone(hold))
+		return VAC_EXIT_NOT_FOUND;
+	return VAC_EXIT_FAILED;
+}
+
+static int print_receipts(enum vac_wire_hold_operation operation, const struct vac_wire_held *held,
+			  bool json)
+{
+	struct vac_terminal terminal = vac_terminal_of(stdout);
+	int rc = 0, printed = 0;
+
+	if (json) {
+		json_t *whole = vac_held_json(operation, held);
+
+		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : -1;
+		fputc('\n', stdout);
+		json_decref(whole);
+		return rc;
+	}
+	for (uint32_t i = 0; rc == 0 && i < held->count; i++) {
+		const struct vac_wire_held_target *target = &held->targets[i];
+
+		if (target->error.code != VAC_OK || held->error.code == VAC_E_CANCELLED ||
+		    (held->error.code != VAC_OK && operation == VAC_WIRE_HOLD_PARK))
+			continue;
+		if (printed++)
+			fputc('\n', stdout);
+		rc = vac_print_held(&terminal, operation, target, held->driver);
+	}
+	return rc;
+}
+
+static int ask_and_print(const struct vac_command *command, struct vac_worker_client *gpud,
+			 struct vac_wire_hold *hold, struct vac_wire_held *held, bool tree,
+			 bool json)
+{
+	struct vac_error err = {0};
+	int rc = tree ? vac_holding_keep_cuda(gpud, hold, &err) : 0;
+
+	if (rc == 0)
+		rc = vac_holding_ask(gpud, hold, held, &err);
+	if (rc < 0) {
+		vac_complain(command, "%s", err.message);
+		if (err.code == VAC_E_GONE)
+			look_again(command, hold, held);
+		return VAC_EXIT_FAILED;
+	}
+	if (print_receipts(hold->operation, held, json) != 0)
+		vac_complain(command, "out of memory for the receipt");
+	if (held->error.code == VAC_OK)
+		return VAC_EXIT_OK;
+	vac_complain(command, "%s", held->error.message);
+	for (uint32_t i = 0; i < held->count; i++)
+		print_state(command, &held->targets[i]);
+	return exit_code(hold, &held->error);
+}
+
+int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,
+		    bool json)
+{
+	struct vac_wire_held *held = calloc(1, sizeof(*held));
+	struct vac_worker_client gpud = {0};
+	int code;
+
+	if (!held) {
+		vac_complain(command, "out of memory");
+		return VAC_EXIT_NO_ROOM;
+	}
+	vac_holding_catch_signals();
+	code = ask_and_print(command, &gpud, hold, held, tree, json);
+	vac_client_stop(&gpud);
+	free(held);
+	return code;
+}

@@ -1,0 +1,698 @@
+"""Processes parked and resumed by whole commands, on GPUs that are files: what is
+said, what is left, and what each interruption leaves. tests/gpu/hold does the same
+on real GPUs."""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import harness
+import measure
+import pytest
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus, children, eventually
+
+PARK_CALLS = ["cuCheckpointProcessLock", "cuCheckpointProcessCheckpoint"]
+RESUME_CALLS = ["cuCheckpointProcessRestore", "cuCheckpointProcessUnlock"]
+SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
+
+
+@pytest.fixture
+def gpus():
+    made = []
+
+    def make(*devices):
+        made.append(FakeGpus(*devices))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def start(gpus, *arguments, environment=None, **keywords):
+    return subprocess.Popen([harness.find_vacate(), *map(str, arguments)],
+                            env=gpus.environment(**(environment or {})),
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, **keywords)
+
+
+def finish(process):
+    process.out, process.err = process.communicate(timeout=PATIENCE_S)
+    for word in SANITIZERS:
+        assert word not in process.err, process.err
+    return process
+
+
+def vacate(gpus, *arguments, **keywords):
+    return finish(start(gpus, *arguments, **keywords))
+
+
+def ok(gpus, *arguments, **keywords):
+    done = vacate(gpus, *arguments, **keywords)
+    assert done.returncode == 0, done.out + done.err
+    return done
+
+
+def receipts(gpus, *arguments):
+    said = json.loads(ok(gpus, *arguments, "--json").out)
+    assert said["error"] is None
+    return said["receipts"]
+
+
+def wait_end(pid):
+    eventually(lambda: not measure.alive(pid))
+
+
+def comes_back(gpus, target):
+    """Whatever was left: resume makes it run again."""
+    ok(gpus, "resume", target.pid)
+    assert gpus.state(target.pid) == "running" and not gpus.broken(target.pid)
+    assert target.poll() is None
+
+
+# --- what it does ------------------------------------------------------------------
+
+def test_park_and_resume(gpus):
+    gpus = gpus((8 * GIB, 100 * MIB))
+    target = gpus.target(500 * MIB)
+    done = ok(gpus, "park", target.pid)
+    assert gpus.state(target.pid) == "parked" and target.poll() is None
+    lines = done.out.splitlines()
+    assert lines[0] == f"Parked {target.pid}: sleep 3600"
+    assert re.fullmatch(r"  VRAM +500 MiB -> 0 B \(-500 MiB\), not listed any more", lines[1])
+    assert re.fullmatch(r"  used of GPU +600 MiB -> 100 MiB \(-500 MiB\) of 8\.0 GiB", lines[2])
+    assert lines[3].split() == ["GPU", UUIDS[0]]
+    assert any(re.match(r"  time .*lock .*checkpoint ", line) for line in lines)
+    assert lines[-1].split() == ["driver", "580.159"]
+    assert all(len(line) <= 80 for line in lines + done.err.splitlines())
+    assert "it is lost (docs/hold.md)" in done.err     # said before it is parked
+
+    done = ok(gpus, "resume", target.pid)
+    assert gpus.state(target.pid) == "running"
+    lines = done.out.splitlines()
+    assert lines[0] == f"Resumed {target.pid}: sleep 3600"
+    assert re.fullmatch(r"  VRAM +0 B -> 500 MiB \(\+500 MiB\)", lines[1])
+    assert all(len(line) <= 80 for line in lines)
+    assert not done.err
+
+
+def test_receipts_in_json(gpus):
+    gpus = gpus((8 * GIB, 100 * MIB), (4 * GIB, 0))
+    target = gpus.target({0: 500 * MIB, 1: 700 * MIB})
+    (receipt,) = receipts(gpus, "park", target.pid)
+    assert receipt["pid"] == target.pid and receipt["uid"] == os.geteuid()
+    assert (receipt["before"], receipt["after"]) == ("running", "parked")
+    assert receipt["command"] == "sleep 3600" and receipt["error"] is None
+    devices = {device["uuid"]: device for device in receipt["devices"]}
+    assert devices[UUIDS[0]] == {
+        "uuid": UUIDS[0],
+        "before": {"listed": True, "process_bytes": 500 * MIB, "used_bytes": 600 * MIB,
+                   "total_bytes": 8 * GIB},
+        "after": {"listed": False, "process_bytes": 0, "used_bytes": 100 * MIB,
+                  "total_bytes": 8 * GIB}}
+    assert devices[UUIDS[1]]["before"]["process_bytes"] == 700 * MIB
+    assert devices[UUIDS[1]]["after"]["used_bytes"] == 0
+    assert receipt["rss_before_bytes"] > 0 and receipt["rss_after_bytes"] > 0
+    assert receipt["lock_ms"] > 0 and receipt["checkpoint_ms"] > 0
+    assert receipt["restore_ms"] == receipt["unlock_ms"] == 0
+    assert receipt["total_ms"] >= receipt["driver_ms"] > 0
+    (receipt,) = receipts(gpus, "resume", target.pid)
+    assert (receipt["before"], receipt["after"]) == ("parked", "running")
+    assert receipt["restore_ms"] > 0 and receipt["unlock_ms"] > 0
+
+
+def test_what_is_so_already(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    done = ok(gpus, "resume", target.pid)
+    assert done.out == f"{target.pid} was running already: sleep 3600\n"
+    ok(gpus, "park", target.pid)
+    done = ok(gpus, "park", target.pid)
+    assert done.out == f"{target.pid} was parked already: sleep 3600\n"
+    assert gpus.called("cuCheckpointProcessCheckpoint") == 1
+
+
+def test_a_locked_one(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpus.put(target.pid, 500 * MIB, state="locked")
+    ok(gpus, "resume", target.pid)
+    assert gpus.state(target.pid) == "running"
+    assert gpus.called("cuCheckpointProcessRestore") == 0
+    gpus.put(target.pid, 500 * MIB, state="locked")
+    ok(gpus, "park", target.pid)
+    assert gpus.state(target.pid) == "parked"
+
+
+def test_fifty_cycles(gpus):
+    gpus = gpus((8 * GIB, 100 * MIB))
+    target = gpus.target(500 * MIB)
+    for _ in range(50):
+        (receipt,) = receipts(gpus, "park", target.pid)
+        assert receipt["devices"][0]["after"]["used_bytes"] == 100 * MIB
+        (receipt,) = receipts(gpus, "resume", target.pid)
+        assert receipt["devices"][0]["after"]["used_bytes"] == 600 * MIB
+    assert gpus.words(target.pid) == ["running", "0", "0", "0", str(500 * MIB)]
+    # nothing piles up
+    assert sum(path.stat().st_size for path in (gpus.folder / "hold").iterdir()) < 100_000
+
+
+def test_on_another_gpu(gpus):
+    gpus = gpus((8 * GIB, 0), (8 * GIB, 0))
+    target = gpus.target(500 * MIB)
+    ok(gpus, "park", target.pid)
+    ok(gpus, "resume", target.pid, "--device", UUIDS[1])
+    assert gpus.words(target.pid) == ["running", "0", "0", "1", str(500 * MIB)]
+
+
+def test_a_line_on_a_terminal(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpus.on(PARK_CALLS[1], "sleep 2500")
+    master, slave = pty.openpty()
+    process = subprocess.Popen([harness.find_vacate(), "park", str(target.pid)],
+                               env=gpus.environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    seen = b""
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                seen += os.read(master, 4096)
+            except OSError:
+                break
+    os.close(master)
+    assert process.wait() == 0
+    process.stdout.close()
+    assert f"parking {target.pid}: checkpointing, 1 s".encode() in seen
+    assert seen.rstrip().endswith(b"\x1b[K")     # and is wiped
+
+
+# --- refused before anything is done ------------------------------------------------
+
+def refused(gpus, code, *arguments, **keywords):
+    done = vacate(gpus, *arguments, **keywords)
+    assert done.returncode == code, (done.returncode, done.out, done.err)
+    assert not done.out
+    return done.err
+
+
+def test_wrong_usage(gpus):
+    gpus = gpus()
+    for arguments in (["park"], ["park", "0"], ["park", "4x"], ["park", "-1"],
+                      ["park", "99999999999"], ["resume"], ["park", "1", "--timeout", "soon"],
+                      ["resume", "1", "--wait", "-1"], ["resume", "1", "--device", "0"],
+                      ["resume", "1", "--device", "GPU-" + "0" * 60]):
+        refused(gpus, 2, *arguments)
+    assert gpus.calls() == []
+
+
+def test_no_such_process(gpus):
+    gpus = gpus()
+    process = subprocess.Popen(["true"])
+    process.wait()
+    for command in ("park", "resume"):
+        assert str(process.pid) in refused(gpus, 4, command, process.pid)
+
+
+def test_no_cuda_process(gpus):
+    gpus = gpus()
+    target = gpus.target(None)
+    assert "CUDA" in refused(gpus, 1, "park", target.pid)
+    assert gpus.called(PARK_CALLS[0]) == 0
+
+
+def test_no_driver(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    err = refused(gpus, 1, "park", target.pid, environment={"LD_LIBRARY_PATH": ""})
+    if "there is no NVIDIA driver here" not in err:
+        pytest.skip("there is a real driver here")
+
+
+def test_a_driver_without_checkpoints(gpus):
+    gpus = gpus()
+    gpus.set_driver(12040, "550.54")
+    target = gpus.target()
+    err = refused(gpus, 1, "park", target.pid, "--risk")
+    assert "570" in err and gpus.state(target.pid) == "running"
+
+
+def test_an_untried_driver(gpus):
+    gpus = gpus()
+    gpus.set_driver(19000, "999.1")
+    target = gpus.target()
+    err = refused(gpus, 1, "park", target.pid)
+    assert "--risk" in err and "999.1" in err
+    assert gpus.state(target.pid) == "running"
+    ok(gpus, "park", target.pid, "--risk")
+    assert gpus.state(target.pid) == "parked"
+
+
+def test_host_ram_is_short(gpus):
+    gpus = gpus((1 << 50, 0))
+    target = gpus.target(1 << 49)
+    err = refused(gpus, 5, "park", target.pid)
+    assert re.search(r"needs 524288(\.0)? GiB of host RAM .* are free", err)
+    assert gpus.state(target.pid) == "running"
+    assert gpus.called(PARK_CALLS[0]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_not_the_callers_process(gpus):
+    gpus = gpus()
+    target = gpus.target()                   # root's
+    own = gpus.target(user=65534, group=65534, extra_groups=[])
+    if subprocess.run([harness.find_vacate(), "--version"], user=65534, group=65534,
+                      extra_groups=[], capture_output=True).returncode != 0:
+        pytest.skip("others may not run what was built here")
+    hold = gpus.folder / "theirs"
+    hold.mkdir()
+    os.chown(hold, 65534, 65534)
+    as_nobody = {"environment": {"VACATE_HOLD_DIR": str(hold)}, "user": 65534, "group": 65534,
+                 "extra_groups": []}
+    err = refused(gpus, 1, "park", target.pid, **as_nobody)
+    assert "root" in err or "user" in err
+    assert gpus.state(target.pid) == "running"
+    ok(gpus, "park", own.pid, **as_nobody)
+    assert gpus.state(own.pid) == "parked"
+    # root may; what it needs stands in the other's records
+    assert "--risk" in refused(gpus, 1, "resume", own.pid)
+    ok(gpus, "resume", own.pid, "--risk")
+    assert gpus.state(own.pid) == "running"
+
+
+def test_a_stopped_target(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    os.kill(target.pid, signal.SIGSTOP)
+    eventually(lambda: "T" in open(f"/proc/{target.pid}/stat").read().rpartition(")")[2][:3])
+    err = refused(gpus, 1, "park", target.pid, "--timeout", "500ms")
+    assert "stopped" in err or "in time" in err or "500" in err
+    assert gpus.state(target.pid) == "running"
+    os.kill(target.pid, signal.SIGCONT)
+    ok(gpus, "park", target.pid)
+    comes_back(gpus, target)
+
+
+def test_calls_that_do_not_end(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpus.put(target.pid, 500 * MIB, busy=1)
+    err = refused(gpus, 1, "park", target.pid, "--timeout", "300ms")
+    assert f"process {target.pid} runs" in err
+    assert gpus.state(target.pid) == "running"
+    gpus.put(target.pid, 500 * MIB)
+    ok(gpus, "park", target.pid)
+
+
+# --- room for the way back -------------------------------------------------------------
+
+def parked(gpus, size=600 * MIB):
+    """Of the two thirds of a small GPU."""
+    gpus.set_devices((1000 * MIB, 0))
+    target = gpus.target(size)
+    ok(gpus, "park", target.pid)
+    return target
+
+
+def test_no_room_names_the_holder(gpus):
+    gpus = gpus()
+    target = parked(gpus)
+    other = gpus.target(500 * MIB)
+    err = refused(gpus, 5, "resume", target.pid)
+    assert f"process {other.pid} (sleep) holds 500 MiB" in err
+    assert f"process {target.pid} is parked" in err
+    assert gpus.called(RESUME_CALLS[0]) == 0
+    gpus.remove(other.pid)
+    comes_back(gpus, target)
+
+
+def test_waits_for_room(gpus):
+    gpus = gpus()
+    target = parked(gpus)
+    other = gpus.target(500 * MIB)
+    err = refused(gpus, 5, "resume", target.pid, "--wait", "300ms")
+    assert str(other.pid) in err
+    process = start(gpus, "resume", target.pid, "--wait", "10m")
+    reads = gpus.called("nvmlDeviceGetComputeRunningProcesses_v3")
+    eventually(lambda: gpus.called("nvmlDeviceGetComputeRunningProcesses_v3") > reads + 3)
+    assert process.poll() is None and gpus.state(target.pid) == "parked"
+    other.kill()
+    other.wait()
+    assert finish(process).returncode == 0, process.err
+    assert gpus.state(target.pid) == "running"
+
+
+def test_waiting_is_interrupted(gpus):
+    gpus = gpus()
+    target = parked(gpus)
+    gpus.target(500 * MIB)
+    process = start(gpus, "resume", target.pid, "--wait", "10m")
+    reads = gpus.called("nvmlDeviceGetComputeRunningProcesses_v3")
+    eventually(lambda: gpus.called("nvmlDeviceGetComputeRunningProcesses_v3") > reads + 1)
+    process.send_signal(signal.SIGINT)
+    assert finish(process).returncode == 130
+    assert gpus.state(target.pid) == "parked" and gpus.called(RESUME_CALLS[0]) == 0
+
+
+def test_a_racer_in_the_window(gpus):
+    """Between the reading and the restore another process takes the room: the driver
+    calls the process checkpointed for ever, and the record knows better."""
+    gpus = gpus()
+    target = parked(gpus)
+    other = gpus.target(10 * MIB)
+    gpus.on(RESUME_CALLS[0], f"write processes/{other.pid} running 0 0 0 {500 * MIB}")
+    done = vacate(gpus, "resume", target.pid)
+    assert done.returncode == 1, done.err
+    assert f"process {target.pid} is lost" in done.err
+    assert gpus.broken(target.pid) and gpus.state(target.pid) == "parked"
+    gpus.remove(other.pid)
+    for command in ("resume", "park"):
+        err = refused(gpus, 1, command, target.pid)
+        assert f"process {target.pid} is lost" in err
+    assert gpus.called(RESUME_CALLS[0]) == 1      # it is not tried again
+    # another process with its number is not taken for it: its own record alone counts
+    fresh = gpus.target()
+    ok(gpus, "park", fresh.pid)
+    comes_back(gpus, fresh)
+
+
+# --- interrupted ---------------------------------------------------------------------
+
+def under_way(gpus, target, call):
+    """A command that stands inside of that call; and its gpud."""
+    gpus.on(call, "touch here", "wait go")
+    if call in RESUME_CALLS:
+        ok(gpus, "park", target.pid)
+    process = start(gpus, "park" if call in PARK_CALLS else "resume", target.pid)
+    gpus.wait("here")
+    (gpud,) = children(process.pid)
+    return process, gpud
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_vacate_is_killed(gpus, call):
+    gpus = gpus()
+    target = gpus.target()
+    process, gpud = under_way(gpus, target, call)
+    process.kill()
+    process.wait()
+    time.sleep(0.2)
+    assert measure.alive(gpud)       # it finishes what it has begun
+    gpus.touch("go")
+    wait_end(gpud)
+    assert gpus.state(target.pid) in ("running", "parked")
+    assert not gpus.broken(target.pid)
+    comes_back(gpus, target)
+    process.communicate()
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_gpud_is_killed(gpus, call):
+    gpus = gpus()
+    target = gpus.target()
+    if call in RESUME_CALLS:
+        ok(gpus, "park", target.pid)
+    gpus.on(call, "kill caller 9")
+    done = vacate(gpus, "park" if call in PARK_CALLS else "resume", target.pid)
+    assert done.returncode == 1 and "killed by signal 9" in done.err
+    state = gpus.state(target.pid)
+    words = {"running": "runs", "locked": "is locked", "parked": "is parked"}[state]
+    assert f"process {target.pid} {words}" in done.err     # by another gpud
+    comes_back(gpus, target)
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_interrupted(gpus, call):
+    gpus = gpus()
+    target = gpus.target()
+    process, gpud = under_way(gpus, target, call)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None    # it waits until things are in order
+    gpus.touch("go")
+    finish(process)
+    wait_end(gpud)
+    state = gpus.state(target.pid)
+    if process.returncode == 130:    # put back
+        assert state == ("running" if call in PARK_CALLS else "parked")
+        assert not process.out
+    else:                            # it was too late for that
+        assert process.returncode == 0, process.err
+        assert state == ("parked" if call in PARK_CALLS else "running")
+    comes_back(gpus, target)
+
+
+def test_interrupted_twice(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    process, gpud = under_way(gpus, target, PARK_CALLS[1])
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == -signal.SIGINT
+    assert measure.alive(gpud)
+    gpus.touch("go")
+    wait_end(gpud)
+    process.communicate()
+    assert gpus.state(target.pid) in ("running", "parked")
+    comes_back(gpus, target)
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_target_dies(gpus, call):
+    gpus = gpus()
+    target = gpus.target()
+    if call in RESUME_CALLS:
+        ok(gpus, "park", target.pid)
+    gpus.on(call, "kill target 9")
+    done = vacate(gpus, "park" if call in PARK_CALLS else "resume", target.pid)
+    assert done.returncode in (1, 4), done.err
+    assert str(target.pid) in done.err
+    assert target.wait() == -signal.SIGKILL
+    # nothing of it stands in anybody's way
+    other = gpus.target()
+    ok(gpus, "park", other.pid)
+    comes_back(gpus, other)
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_the_driver_refuses(gpus, call):
+    gpus = gpus()
+    target = gpus.target()
+    if call in RESUME_CALLS:
+        ok(gpus, "park", target.pid)
+    gpus.on(call, "return 800")
+    done = vacate(gpus, "park" if call in PARK_CALLS else "resume", target.pid)
+    assert done.returncode == 1, done.err
+    assert target.poll() is None
+
+
+def test_two_at_once(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    process, _ = under_way(gpus, target, PARK_CALLS[1])
+    for command in ("park", "resume"):
+        err = refused(gpus, 1, command, target.pid)
+        assert "another" in err
+    gpus.touch("go")
+    assert finish(process).returncode == 0
+    comes_back(gpus, target)
+
+
+# --- several -------------------------------------------------------------------------
+
+def family(gpus, sizes):
+    """A shell, and its children that hold so much (None: no CUDA); their pids."""
+    count = len(sizes)
+    shell = gpus.target(None, command=(
+        "sh", "-c", f"for i in $(seq {count}); do sleep 3600 & done; wait"))
+    eventually(lambda: len(children(shell.pid)) == count)
+    pids = sorted(children(shell.pid))
+    for pid, size in zip(pids, sizes):
+        if size is not None:
+            gpus.put(pid, size)
+    return shell, pids
+
+
+def end_family(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_tree(gpus):
+    gpus = gpus()
+    shell, pids = family(gpus, [10 * MIB, None, 20 * MIB])
+    ok(gpus, "park", shell.pid, "--tree")
+    assert [gpus.state(pids[0]), gpus.state(pids[2])] == ["parked", "parked"]
+    done = ok(gpus, "resume", shell.pid, "--tree")
+    assert [gpus.state(pids[0]), gpus.state(pids[2])] == ["running", "running"]
+    assert done.out.count("Resumed") == 2
+    end_family(pids)
+
+
+def test_a_tree_all_or_none(gpus):
+    gpus = gpus()
+    shell, pids = family(gpus, [10 * MIB, 20 * MIB, 30 * MIB])
+    gpus.put(pids[2], 30 * MIB, busy=1)
+    err = refused(gpus, 1, "park", shell.pid, "--tree", "--timeout", "300ms")
+    assert str(pids[2]) in err
+    assert [gpus.state(pid) for pid in pids] == ["running"] * 3
+    end_family(pids)
+
+
+def test_a_tree_without_cuda(gpus):
+    gpus = gpus()
+    shell, pids = family(gpus, [None])
+    assert "none of these processes uses CUDA" in refused(gpus, 1, "park", shell.pid, "--tree")
+    end_family(pids)
+
+
+def test_several_by_number(gpus):
+    gpus = gpus()
+    a, b = gpus.target(10 * MIB), gpus.target(20 * MIB)
+    ok(gpus, "park", a.pid, b.pid, a.pid)
+    assert gpus.state(a.pid) == gpus.state(b.pid) == "parked"
+    b.kill()
+    b.wait()
+    assert vacate(gpus, "resume", a.pid, b.pid).returncode == 4
+    comes_back(gpus, a)
+
+
+# --- gpud by itself --------------------------------------------------------------------
+
+HOLD, PING, CANCEL, GPUS = 11, 8, 5, 10
+HOLD_PHASE, HELD, PONG, GPUS_READ, ERROR = 0x92, 0x8b, 0x88, 0x8a, 0xff
+
+
+class Gpud:
+    """vacate-gpud, spoken to as docs/wire.md has it."""
+
+    def __init__(self, gpus):
+        ours, theirs = socket.socketpair()
+        ours.settimeout(PATIENCE_S)
+        self.socket, self.data = ours, b""
+        program = harness.find_vacate().parent / "vacate-gpud"
+        begin = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", begin, str(theirs.fileno()), str(program)],
+            env=gpus.environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        theirs.close()
+        assert self.receive()[0] == 1
+
+    def send(self, kind, identity, payload=b""):
+        payload += b"\0" * (-len(payload) % 8)
+        self.socket.sendall(struct.pack("<IHHQ", len(payload), kind, 0, identity) + payload)
+
+    def receive(self):
+        while True:
+            if len(self.data) >= 16:
+                length, kind, _, identity = struct.unpack_from("<IHHQ", self.data)
+                if len(self.data) >= 16 + length:
+                    payload = self.data[16:16 + length]
+                    self.data = self.data[16 + length:]
+                    return kind, identity, payload
+            chunk = self.socket.recv(1 << 16)
+            assert chunk, self.process.stderr.read()
+            self.data += chunk
+
+    def answer(self, identity):
+        """The next frame of that id that is no phase."""
+        while True:
+            kind, got, payload = self.receive()
+            if got == identity and kind != HOLD_PHASE:
+                return kind, payload
+
+    def hold(self, identity, operation, pid, start_ticks=None):
+        if start_ticks is None:
+            start_ticks = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19])
+        self.send(HOLD, identity, struct.pack("<BBBIII", operation, 0, 0, 0, 0, 0)
+                  + struct.pack("<IIQ", 1, pid, start_ticks))
+
+    def close(self):
+        self.socket.close()
+        _, err = self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == 0, err
+
+
+def code_of(payload):
+    return struct.unpack_from("<I", payload)[0]
+
+
+def test_gpud_answers_meanwhile(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpud = Gpud(gpus)
+    gpus.on(PARK_CALLS[1], "touch here", "wait go")
+    gpud.hold(7, 2, target.pid)
+    gpus.wait("here")
+    gpud.send(PING, 8)
+    assert gpud.answer(8)[0] == PONG
+    gpud.send(GPUS, 9)
+    assert gpud.answer(9)[0] == GPUS_READ
+    gpud.hold(10, 1, target.pid)
+    kind, payload = gpud.answer(10)
+    assert kind == ERROR and code_of(payload) == 6          # busy
+    gpud.send(CANCEL, 99)                                   # of nothing
+    gpus.touch("go")
+    kind, payload = gpud.answer(7)
+    assert kind == HELD and code_of(payload) == 0
+    gpud.hold(11, 1, target.pid)
+    kind, payload = gpud.answer(11)
+    assert kind == HELD and code_of(payload) == 0
+    gpud.hold(12, 3, target.pid)
+    assert code_of(gpud.answer(12)[1]) == 0
+    assert gpus.state(target.pid) == "running"
+    gpud.close()
+
+
+def test_gpud_knows_who_is_meant(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpud = Gpud(gpus)
+    for operation in (1, 2, 3):
+        gpud.hold(operation, operation, target.pid, start_ticks=1)
+        kind, payload = gpud.answer(operation)
+        assert kind == HELD
+        assert code_of(payload) == (0 if operation == 1 else 2)
+        assert b"another one has its number" in payload
+    assert gpus.state(target.pid) == "running"
+    gpud.close()
+
+
+def test_gpud_refuses_nonsense(gpus):
+    gpus = gpus()
+    gpud = Gpud(gpus)
+    for identity, payload in enumerate([b"", b"\4" + b"\0" * 31, b"\2" * 64], 1):
+        gpud.send(HOLD, identity, payload)
+        kind, answer = gpud.answer(identity)
+        assert kind == ERROR and code_of(answer) == 1
+    gpud.send(PING, 50)
+    assert gpud.answer(50)[0] == PONG
+    gpud.close()
+
+
+def test_gpud_is_told_to_end(gpus):
+    gpus = gpus()
+    target = gpus.target()
+    gpud = Gpud(gpus)
+    gpus.on(PARK_CALLS[1], "touch here", "wait go")
+    gpud.hold(7, 2, target.pid)
+    gpus.wait("here")
+    gpud.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert gpud.process.poll() is None
+    gpus.touch("go")
+    assert gpud.process.wait(PATIENCE_S) == 0
+    assert gpus.state(target.pid) in ("running", "parked")
+    gpud.close()
+    comes_back(gpus, target)
