@@ -151,6 +151,7 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 	char pid[VAC_TEXT_BYTES], user[VAC_TEXT_BYTES], device[VAC_TEXT_BYTES];
 	char vram[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], gpu[VAC_TEXT_BYTES];
 	char idle[VAC_TEXT_BYTES], own[VAC_TEXT_BYTES], share[VAC_TEXT_BYTES];
+	char state[VAC_TEXT_BYTES];
 	const char *texts[HOLDER_COUNT] = {NULL};
 	bool first = !part || part == holder->parts;
 
@@ -160,6 +161,11 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 	texts[HOLDER_USER] = holder->uid_valid ? vac_user_name(holder->uid, user) : NULL;
 	texts[HOLDER_WHAT] = models ? models : vac_holder_what(holder);
 	texts[HOLDER_STATE] = vac_holder_state_text(holder);
+	if (holder->state == VAC_HOLD_PARKED && holder->parked_valid) {
+		vac_format_bytes(vram, holder->parked_bytes);
+		snprintf(state, sizeof(state), "parked %.20s", vram);
+		texts[HOLDER_STATE] = state;
+	}
 	if (part) {
 		texts[HOLDER_DEVICE] =
 			vac_device_name(machine->holders.devices[part->device].survey, device);
