@@ -100,6 +100,8 @@ run_sanitize() {
 	export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:intercept_tls_get_addr=0
 	export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 	export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1
+	# Limits that only guard against hanging wait longer; see measure.patience.
+	export VACATE_TEST_PATIENCE=5
 	# The measured tests compare memory, which a sanitizer multiplies.
 	if CC=clang build build-asan -Dbuildtype=debugoptimized -Db_lundef=false \
 		-Db_sanitize=address,undefined; then

@@ -102,7 +102,7 @@ class Server:
         self.port = None if self.url.startswith("unix:") else int(self.url.rsplit(":", 1)[1])
 
     def _wait_ready(self, fd, timeout_s):
-        deadline, line = time.monotonic() + timeout_s, b""
+        deadline, line = time.monotonic() + measure.patience(timeout_s), b""
         while b"\n" not in line:
             if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
                 raise StartError("vacate serve was not ready in time", None, self.stderr())
@@ -128,9 +128,11 @@ class Server:
     def request(self, method, path, body=None, headers=None, timeout_s=120):
         """One request on a connection of its own. body: bytes, or a JSON value."""
         if self.port is None:
-            connection = UnixConnection(self.url.removeprefix("unix:"), timeout_s)
+            connection = UnixConnection(self.url.removeprefix("unix:"),
+                                        measure.patience(timeout_s))
         else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port,
+                                                    timeout=measure.patience(timeout_s))
         with contextlib.closing(connection):
             headers = dict(headers or {})
             if body is not None and not isinstance(body, bytes):
@@ -177,7 +179,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=timeout_s)
+            return self.process.wait(timeout=measure.patience(timeout_s))
         except subprocess.TimeoutExpired:
             self.kill()
             raise

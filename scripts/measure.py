@@ -88,8 +88,15 @@ def open_files(pid):
     return out
 
 
+def patience(timeout_s):
+    """A limit that only guards against hanging: longer where a sanitizer makes
+    everything slow (VACATE_TEST_PATIENCE, a factor)."""
+    return timeout_s * float(os.environ.get("VACATE_TEST_PATIENCE", "1"))
+
+
 def wait_until(condition, timeout_s, what):
     """Polls until condition() is true and returns its value."""
+    timeout_s = patience(timeout_s)
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()

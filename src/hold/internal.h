@@ -146,6 +146,9 @@ int vac_pageout(const struct vac_target *target, uint64_t *bytes,
 
 /* It was stopped (SIGSTOP, a debugger): no call of the driver to it would end. */
 bool vac_target_stopped(const struct vac_target *target);
+/* For a failed system call on a file of ours: vac_fail_errno(), whose VAC_E_NOT_FOUND
+ * would mean the process here, and becomes VAC_E_IO. */
+int vac_hold_fail_file(struct vac_error *err, int errnum, const char *path, const char *what);
 /* "512 MiB", "4.5 GiB" */
 const char *vac_hold_size_text(uint64_t bytes, char out[VAC_HOLD_SIZE_TEXT_BYTES]);
 

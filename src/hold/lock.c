@@ -20,11 +20,13 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "hold/internal.h"
 
 #define POLL_US 10000
 /* Between the making of a file and its becoming readable, and when files are removed
  * just then: tried so often. */
-#define TRIES 64
+#define TRIES  64
+#define CANNOT "this lock cannot be used"
 
 /* A descriptor, or a negative errno. */
 static int open_lock(const char *path)
@@ -114,7 +116,7 @@ int vac_lock_take(struct vac_lock *lock, const char *directory, const char *name
 	for (;;) {
 		fd = open_lock(lock->path);
 		if (fd < 0)
-			return vac_fail_errno(err, -fd, "%s: this lock cannot be used", lock->path);
+			return vac_hold_fail_file(err, -fd, lock->path, CANNOT);
 		if (vac_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 			close(fd);
 			return vac_fail(err, VAC_E_IO,
@@ -127,7 +129,7 @@ int vac_lock_take(struct vac_lock *lock, const char *directory, const char *name
 		}
 		if (rc < 0 && rc != -EWOULDBLOCK && rc != -EINTR) {
 			close(fd);
-			return vac_fail_errno(err, -rc, "%s: this lock cannot be used", lock->path);
+			return vac_hold_fail_file(err, -rc, lock->path, CANNOT);
 		}
 		if (rc == -EWOULDBLOCK && vac_now_ns() >= deadline_ns) {
 			*holder = find_holder(fd);

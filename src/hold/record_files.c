@@ -52,12 +52,12 @@ static int open_own(const char *directory, struct vac_error *err)
 	int fd, made = mkdir(directory, 0755);
 
 	if (made != 0 && errno != EEXIST)
-		return vac_fail_errno(err, errno, "%s: the directory of records cannot be made",
-				      directory);
+		return vac_hold_fail_file(err, errno, directory,
+					  "the directory of records cannot be made");
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || vac_fstat(fd, &st) < 0) {
-		int rc = vac_fail_errno(err, errno, "%s: the directory of records cannot be used",
-					directory);
+		int rc = vac_hold_fail_file(err, errno, directory,
+					    "the directory of records cannot be used");
 
 		if (fd >= 0)
 			close(fd);
@@ -104,8 +104,8 @@ int vac_record_save(const char *directory, struct vac_record *record, struct vac
 		rc = -errno;
 	if (rc < 0) {
 		(void)unlinkat(dir, temporary, 0);
-		rc = vac_fail_errno(err, -rc, "%s/%s: the record of process %d cannot be written",
-				    directory, name, (int)record->pid);
+		rc = vac_hold_fail_file(err, -rc, directory,
+					"the record of the process cannot be written there");
 	}
 out:
 	if (fd >= 0)

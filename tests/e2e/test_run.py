@@ -50,7 +50,7 @@ def run(begin):
     """run(*words, lines=None) -> (exit status, vectors, standard error)."""
     def whole(*words, lines=None):
         process = begin(*words, stdin=subprocess.DEVNULL if lines is None else subprocess.PIPE)
-        out, err = process.communicate(lines, timeout=60)
+        out, err = process.communicate(lines, timeout=measure.patience(60))
         return process.returncode, vectors_of(out), err
 
     return whole
@@ -88,7 +88,7 @@ def worker_of(process):
 
 def read_line(process, timeout_s=20):
     """A line of standard output that has to come without further input."""
-    assert select.select([process.stdout], [], [], timeout_s)[0], "no answer"
+    assert select.select([process.stdout], [], [], measure.patience(timeout_s))[0], "no answer"
     return process.stdout.readline()
 
 
@@ -139,7 +139,7 @@ def test_an_answer_comes_before_the_next_line_is_there(begin):
     for number, text in enumerate(TEXTS):
         process.stdin.write(text + "\n")
         assert json.loads(read_line(process))["index"] == number
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=measure.patience(20))
     assert (process.returncode, out) == (OK, "")
     assert receipt_of(err)["requests"] == 3
 
@@ -167,17 +167,27 @@ def test_text_like_an_option(run):
 def test_progress_on_a_terminal(begin):
     """After half a second, and only there; it is gone when the receipt comes."""
     ours, theirs = pty.openpty()
-    process = begin("big/a", *[LONG] * 400, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=theirs)
+    process = begin("big/a", stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
+    end = time.monotonic() + measure.patience(60)
     shown = b""
     try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
+        while True:
+            # It is given lines for as long as there is nothing to be seen.
+            if not process.stdin.closed and b"embedding: " in shown:
+                process.stdin.close()
+            elif not process.stdin.closed:
+                assert time.monotonic() < end, shown
+                process.stdin.write(LONG + "\n")
+            if process.stdin.closed or select.select([ours], [], [], 0.01)[0]:
+                chunk = os.read(ours, 65536)
+                shown += chunk
+                if not chunk:
+                    break
     except OSError:    # the terminal's way to say that nobody writes any more
         pass
     os.close(ours)
-    assert process.wait(20) == OK
+    assert process.wait(measure.patience(20)) == OK
     text = shown.decode()
     before, receipt = text.split("Receipt 1: big/a on cpu")
     assert "\r\033[Kembedding: " in before and before.count("\n") == 0
@@ -235,7 +245,7 @@ def test_broken_text_after_many(begin):
     """It is refused while the ones before it are computed: they are answered."""
     process = begin("tiny/a", stdin=subprocess.PIPE)
     process.stdin.buffer.write(b"a line\n" * 100 + b"bro\xffken\n" + b"a line\n" * 10)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=measure.patience(30))
     assert process.returncode == FAILED
     answered = len(vectors_of(out))
     assert answered <= 100
@@ -264,7 +274,7 @@ def test_interrupted_while_it_waits_for_a_line(begin, number):
     read_line(process)
     worker = worker_of(process)
     process.send_signal(number)
-    assert process.wait(20) == 128 + number
+    assert process.wait(measure.patience(20)) == 128 + number
     assert receipt_of(process.stderr.read())["requests"] == 1
     assert not measure.alive(worker)
 
@@ -277,7 +287,7 @@ def test_interrupted_at_work(begin, tmp_path):
     read_line(process)
     worker = worker_of(process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=measure.patience(60))
     assert process.returncode == 130
     assert len(out.splitlines()) < 2000
     assert receipt_of(err)["worker"]["pid"] == worker
@@ -295,7 +305,7 @@ def test_second_signal_ends_at_once(begin):
     measure.wait_until(lambda: not caught(process.pid, signal.SIGINT), 5, "the first signal")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == -signal.SIGINT
+    assert process.wait(measure.patience(10)) == -signal.SIGINT
     measure.wait_until(lambda: not measure.alive(worker), 5, "the worker's end")
 
 
@@ -347,7 +357,7 @@ def test_reader_that_leaves(begin):
     except BrokenPipeError:
         pass
     process.stdin = None
-    assert process.wait(20) == FAILED
+    assert process.wait(measure.patience(20)) == FAILED
     first, receipt = process.stderr.read().splitlines()
     assert first == "vacate run: standard output: Broken pipe"
     assert json.loads(receipt)["worker"]["exited"] is True

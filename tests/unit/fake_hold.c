@@ -1,13 +1,17 @@
 /* fake_hold.c - see fake_hold.h. */
 #include "fake_hold.h"
 
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,13 +20,14 @@
 #include "driver/nvml.h"
 
 struct fake_hold fake_hold;
+static pid_t owner; /* who installed it: children of a test have the same devices */
 
 const char *fake_hold_uuid(uint32_t device)
 {
 	static char text[FAKE_MOST_DEVICES][48];
 
 	snprintf(text[device], sizeof(text[device]), "GPU-%08x-0000-0000-0000-%012x", device + 1,
-		 (unsigned)getpid());
+		 (unsigned)owner);
 	return text[device];
 }
 
@@ -43,20 +48,70 @@ struct fake_process *fake_hold_find(pid_t pid)
 	return NULL;
 }
 
-static bool is_alive(pid_t pid)
+/* As /proc has it: R, S, T, Z, ...; 0: there is none. */
+static char proc_state(pid_t pid)
 {
 	char path[64], text[512], *at;
 	FILE *file;
-	bool alive = false;
+	char state = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	file = fopen(path, "r");
 	if (!file)
-		return false;
+		return 0;
 	if (fgets(text, sizeof(text), file) && (at = strrchr(text, ')')))
-		alive = at[2] != 'Z';
+		state = at[2];
 	fclose(file);
-	return alive;
+	return state;
+}
+
+static bool is_alive(pid_t pid)
+{
+	char state = proc_state(pid);
+
+	return state != 0 && state != 'Z';
+}
+
+pid_t fake_hold_child(uid_t uid)
+{
+	int ready[2];
+	char byte = 0;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (uid != 0 && setuid(uid) != 0)
+			_exit(1);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (write(ready[1], &byte, 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+void fake_hold_kill(pid_t pid, bool reap)
+{
+	siginfo_t info;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	if (reap)
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+void fake_hold_stop(pid_t pid, bool stop)
+{
+	assert_int_equal(kill(pid, stop ? SIGSTOP : SIGCONT), 0);
+	for (int i = 0; i < 60000 && (proc_state(pid) == 'T') != stop; i++)
+		usleep(1000);
+	assert_true((proc_state(pid) == 'T') == stop);
 }
 
 /* A process that ended, or is checkpointed, has nothing there. */
@@ -75,6 +130,24 @@ uint64_t fake_hold_free(uint32_t device)
 			used += fake_hold.processes[i].bytes[device];
 	return used < fake_hold.total_bytes ? fake_hold.total_bytes - used : 0;
 }
+
+/* The tables may be used by several threads; the tests' own functions by one. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int lock(void)
+{
+	return pthread_mutex_lock(&mutex);
+}
+
+static void unlock(int *guard)
+{
+	(void)guard;
+	pthread_mutex_unlock(&mutex);
+}
+
+#define GUARD()                                                                                    \
+	__attribute__((cleanup(unlock))) int guard = lock();                                       \
+	(void)guard
 
 /* Counts a call; 0, or what it answers without doing anything. */
 static int enter(enum fake_call call, int pid, struct fake_process **out)
@@ -110,6 +183,7 @@ static int enter(enum fake_call call, int pid, struct fake_process **out)
 
 static int process_state(int pid, int *state)
 {
+	GUARD();
 	struct fake_process *process;
 	int result = enter(FAKE_STATE, pid, &process);
 
@@ -120,6 +194,7 @@ static int process_state(int pid, int *state)
 
 static int move(enum fake_call call, int pid, int from, int to)
 {
+	GUARD();
 	struct fake_process *process;
 	int result = enter(call, pid, &process);
 
@@ -166,6 +241,7 @@ static uint32_t find_device(const char *uuid)
 
 static int process_restore(int pid, struct vac_cu_restore *args)
 {
+	GUARD();
 	struct fake_process *process;
 	uint64_t wanted[FAKE_MOST_DEVICES];
 	int result = enter(FAKE_RESTORE, pid, &process);
@@ -210,6 +286,7 @@ static int process_unlock(int pid, void *args)
 
 static int init(unsigned flags)
 {
+	GUARD();
 	assert_int_equal(flags, 0);
 	fake_hold.inits++;
 	return fake_hold.init_result;
@@ -237,12 +314,14 @@ static int error_string(int result, const char **text)
 
 static int nvml_init(void)
 {
+	GUARD();
 	fake_hold.nvml_depth++;
 	return VAC_NVML_OK;
 }
 
 static int nvml_shutdown(void)
 {
+	GUARD();
 	assert_true(fake_hold.nvml_depth > 0);
 	fake_hold.nvml_depth--;
 	return VAC_NVML_OK;
@@ -256,6 +335,7 @@ static int nvml_driver_version(char *text, unsigned bytes)
 
 static int nvml_count(unsigned *count)
 {
+	GUARD();
 	assert_true(fake_hold.nvml_depth > 0);
 	*count = fake_hold.devices;
 	return VAC_NVML_OK;
@@ -292,6 +372,7 @@ static int nvml_uuid(struct nvmlDevice_st *device, char *text, unsigned bytes)
 
 static int nvml_memory(struct nvmlDevice_st *device, struct vac_nvml_memory *out)
 {
+	GUARD();
 	out->total = fake_hold.total_bytes;
 	out->free = fake_hold_free(number_of(device));
 	out->used = out->total - out->free;
@@ -301,6 +382,7 @@ static int nvml_memory(struct nvmlDevice_st *device, struct vac_nvml_memory *out
 static int nvml_processes(struct nvmlDevice_st *device, unsigned *count,
 			  struct vac_nvml_process *out)
 {
+	GUARD();
 	unsigned capacity = *count;
 
 	*count = 0;
@@ -339,6 +421,7 @@ void fake_hold_install(void)
 		.processes = nvml_processes,
 	};
 
+	owner = getpid();
 	fake_hold = (struct fake_hold){.driver = 13000,
 				       .driver_text = "580.159.03",
 				       .devices = 1,

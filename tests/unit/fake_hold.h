@@ -73,5 +73,11 @@ struct fake_process *fake_hold_find(pid_t pid);
 /* "GPU-0000000N-0000-..." of device n */
 const char *fake_hold_uuid(uint32_t device);
 uint64_t fake_hold_free(uint32_t device);
+/* A child that sleeps until it is killed, and ends with us; of this user (0: ours). */
+pid_t fake_hold_child(uid_t uid);
+/* Kills it; reap: and takes its number away. */
+void fake_hold_kill(pid_t pid, bool reap);
+/* SIGSTOP or SIGCONT, and waits until it is so. */
+void fake_hold_stop(pid_t pid, bool stop);
 
 #endif
