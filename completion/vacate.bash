@@ -93,7 +93,7 @@ _vacate()
 		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word")
 			$(compgen -d -- "$word"))
 		;;
-	park | resume)
+	park | resume | ps)
 		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null)" -- "$word"))
 		;;
 	esac

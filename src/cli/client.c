@@ -94,9 +94,10 @@ static int judge(const struct vac_command *command, const struct vac_client *cli
 	json_t *reply = json_loadb(response->body.data ? (const char *)response->body.data : "",
 				   response->body.bytes, JSON_REJECT_DUPLICATES, &problem);
 	bool good = response->status >= 200 && response->status < 300;
+	bool raw = client->json && !(good && client->compose);
 	int rc;
 
-	if (client->json && json_is_object(reply))
+	if (raw && json_is_object(reply))
 		print_raw(response);
 	if (!good) {
 		rc = refused(command, url, what, response, reply);
@@ -112,7 +113,7 @@ static int judge(const struct vac_command *command, const struct vac_client *cli
 			     "server?",
 			     url->text, what);
 		rc = VAC_EXIT_FAILED;
-	} else if (client->json) {
+	} else if (raw) {
 		rc = VAC_EXIT_OK;
 	} else {
 		*out = reply;
@@ -190,8 +191,11 @@ int vac_client_ask(const struct vac_command *command, const struct vac_client *c
 	}
 	if (vac_http_request(&server.url, method, target, text, timeout_ms, client->beside,
 			     &response, &err) != 0) {
-		vac_complain(command, "%s", err.message);
 		rc = vac_exit_of(err.code);
+		if (rc == VAC_EXIT_UNREACHABLE && client->unreachable)
+			*client->unreachable = err;
+		else
+			vac_complain(command, "%s", err.message);
 	} else {
 		snprintf(what, sizeof(what), "%s %.*s", method, (int)strcspn(target, "?"), target);
 		rc = judge(command, client, &server.url, what, &response, reply);

@@ -19,16 +19,23 @@ struct vac_client {
 	const char *timeout;            /* --timeout, else the command's own */
 	const char *keys;               /* --api-key-file: its first key is sent */
 	struct vac_http_beside *beside; /* done while the reply is waited for; NULL: nothing */
+	bool compose; /* with json: a good reply is the command's to print, with more */
+	/* Filled, and nothing is said, when nobody answers; NULL: complain. */
+	struct vac_error *unreachable;
 };
 
 /* Entries of a command's option table. */
-#define VAC_CLIENT_OPTIONS(client)                                                                 \
+#define VAC_CLIENT_ASK_OPTIONS(client)                                                             \
 	{"server", "URL", "to ask, or unix:/PATH (else VACATE_SERVER, 127.0.0.1:8321)", NULL,      \
 	 &(client).server},                                                                        \
 		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,      \
 		 &(client).keys},                                                                  \
-		{"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,       \
-		 &(client).timeout},                                                               \
+	{                                                                                          \
+		"timeout", "SECONDS", "how long to wait for the answer; 0: for ever", NULL,        \
+			&(client).timeout                                                          \
+	}
+#define VAC_CLIENT_OPTIONS(client)                                                                 \
+	VAC_CLIENT_ASK_OPTIONS(client),                                                            \
 	{                                                                                          \
 		"json", NULL, "print the server's reply as it is", &(client).json, NULL            \
 	}

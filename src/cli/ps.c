@@ -1,323 +1,256 @@
-/* ps.c - `vacate ps`: models in memory, and the processes that hold them. One thread. */
-#include "cli/client.h"
+/*
+ * ps.c - `vacate ps`: models in memory, the processes that hold them, and whoever
+ * else is on the GPUs. One thread.
+ */
+#include "cli/ps.h"
 
-#include <inttypes.h>
+#include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	COLUMN_NAME,
-	COLUMN_STATE,
-	COLUMN_DEVICE,
-	COLUMN_RAM,
-	COLUMN_VRAM,
-	COLUMN_WORKER,
-	COLUMN_REQUESTS,
-	COLUMN_IDLE,
-	COLUMN_UNTIL,
-	COLUMN_PRIORITY,
-	COLUMN_ALIASES,
-	COLUMN_COUNT
+#include "base/clock.h"
+#include "cli/who_client.h"
+
+/* For USS and PSS of all processes. */
+#define MEASURE_NS 2000000000
+
+struct options {
+	struct vac_client client;
+	bool gpustat, gputil, uss;
 };
 
-static const struct vac_column columns[COLUMN_COUNT] = {
-	[COLUMN_NAME] = {.header = "NAME", .shrink = true},
-	[COLUMN_STATE] = {.header = "STATE"},
-	[COLUMN_DEVICE] = {.header = "DEVICE", .rank = 3},
-	[COLUMN_RAM] = {.header = "RAM", .right = true},
-	[COLUMN_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
-	[COLUMN_WORKER] = {.header = "WORKER", .right = true, .rank = 2},
-	[COLUMN_REQUESTS] = {.header = "REQUESTS", .right = true, .rank = 1},
-	[COLUMN_IDLE] = {.header = "IDLE", .right = true, .rank = 4},
-	[COLUMN_UNTIL] = {.header = "UNTIL", .right = true},
-	[COLUMN_PRIORITY] = {.header = "PRIORITY", .right = true, .maybe = true, .rank = 5},
-	[COLUMN_ALIASES] = {.header = "ALIASES", .maybe = true, .rank = 6},
-};
-
-enum {
-	PROCESS_ROLE,
-	PROCESS_PID,
-	PROCESS_DEVICE,
-	PROCESS_MODELS,
-	PROCESS_USS,
-	PROCESS_PSS,
-	PROCESS_RSS,
-	PROCESS_VRAM,
-	PROCESS_COUNT
-};
-
-static const struct vac_column process_columns[PROCESS_COUNT] = {
-	[PROCESS_ROLE] = {.header = "PROCESS"},
-	[PROCESS_PID] = {.header = "PID", .right = true},
-	[PROCESS_DEVICE] = {.header = "DEVICE", .shrink = true},
-	[PROCESS_MODELS] = {.header = "MODELS", .right = true, .rank = 3},
-	[PROCESS_USS] = {.header = "USS", .right = true},
-	[PROCESS_PSS] = {.header = "PSS", .right = true, .rank = 1},
-	[PROCESS_RSS] = {.header = "RSS", .right = true, .rank = 2},
-	[PROCESS_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
-};
-
-/* "loading 45%", else the state as it is. */
-static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
+/* Somebody said which server; then it must be there. */
+static bool server_was_named(const struct vac_client *client)
 {
-	const char *state = vac_reply_text(model, "state");
-	const json_t *load = json_object_get(model, "load");
-	int64_t done, total;
+	const char *variable = getenv("VACATE_SERVER");
 
-	if (!state || strcmp(state, "loading") != 0 ||
-	    !vac_reply_number(load, "done_bytes", &done) ||
-	    !vac_reply_number(load, "total_bytes", &total) || total <= 0 || done < 0)
-		return state;
-	if (done > total)
-		done = total;
-	snprintf(to, VAC_TEXT_BYTES, "loading %d%%", (int)(100.0 * (double)done / (double)total));
-	return to;
+	return client->server || (variable && *variable);
 }
 
-static bool any_priority(const json_t *models)
+/* Is what the server tells about this machine? */
+static bool server_is_here(const struct vac_command *command, const struct vac_client *client)
 {
-	const json_t *model;
-	int64_t priority;
-	size_t i;
+	struct vac_client_server server;
+	struct in_addr address;
+	bool here;
 
-	json_array_foreach(models, i, model)
-	{
-		if (vac_reply_number(model, "priority", &priority) && priority != 0)
-			return true;
-	}
-	return false;
+	/* What is wrong is said by who asks. */
+	if (vac_client_find(command, client, &server) != VAC_CONTINUE)
+		return true;
+	here = server.url.path[0] || strcmp(server.url.host, "localhost") == 0 ||
+	       strcmp(server.url.host, "::1") == 0 ||
+	       (inet_pton(AF_INET, server.url.host, &address) == 1 &&
+		(ntohl(address.s_addr) >> 24 == 127 || address.s_addr == 0));
+	vac_client_forget(&server);
+	return here;
 }
 
-/* "4242", and of a worker that is the model's alone "4242 own". */
-static const char *worker_text(const json_t *model, char to[VAC_TEXT_BYTES])
+/* VAC_CONTINUE: *reply is the server's, or NULL where none answers and none need be. */
+static int ask_server(const struct vac_command *command, struct options *options, json_t **reply,
+		      struct vac_error *unreachable)
 {
-	const char *pid = vac_reply_count(model, "worker_pid", to);
-
-	if (pid && vac_reply_flag(model, "isolate"))
-		snprintf(to + strlen(to), VAC_TEXT_BYTES - strlen(to), " own");
-	return pid;
-}
-
-/* null says never, but only of a model that is there to stay. */
-static const char *until_text(const json_t *model, const char *state, char to[VAC_TEXT_BYTES])
-{
-	if (!state || strcmp(state, "resident") != 0 ||
-	    !json_is_null(json_object_get(model, "expires_ms")))
-		return vac_reply_ms(model, "expires_ms", to);
-	return vac_reply_flag(model, "pinned") ? "pinned" : "forever";
-}
-
-static void add_model(struct vac_table *table, const json_t *model, bool priorities)
-{
-	char state[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
-	char pid[VAC_TEXT_BYTES];
-	char requests[VAC_TEXT_BYTES], idle[VAC_TEXT_BYTES], until[VAC_TEXT_BYTES];
-	char priority[VAC_TEXT_BYTES];
-	const char *name = vac_reply_text(model, "state");
-	const char *texts[COLUMN_COUNT] = {NULL};
-	char *aliases = vac_reply_texts(model, "aliases");
-	int64_t number;
-
-	texts[COLUMN_NAME] = vac_reply_text(model, "name");
-	texts[COLUMN_STATE] = state_text(model, state);
-	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
-	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
-	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
-	texts[COLUMN_WORKER] = worker_text(model, pid);
-	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
-	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
-	texts[COLUMN_UNTIL] = until_text(model, name, until);
-	if (priorities && vac_reply_number(model, "priority", &number)) {
-		snprintf(priority, sizeof(priority), "%" PRId64, number);
-		texts[COLUMN_PRIORITY] = priority;
-	}
-	texts[COLUMN_ALIASES] = aliases;
-	vac_table_row(table, texts);
-	free(aliases);
-	vac_table_color(table, COLUMN_STATE, vac_state_color(name));
-}
-
-static void add_process(struct vac_table *table, const char *role, const json_t *process)
-{
-	const json_t *usage = json_object_get(process, "usage");
-	char pid[VAC_TEXT_BYTES], models[VAC_TEXT_BYTES], uss[VAC_TEXT_BYTES];
-	char pss[VAC_TEXT_BYTES], rss[VAC_TEXT_BYTES], vram[VAC_TEXT_BYTES];
-	int64_t bytes;
-	const char *texts[PROCESS_COUNT] = {NULL};
-
-	texts[PROCESS_ROLE] = role;
-	texts[PROCESS_PID] = vac_reply_count(process, "pid", pid);
-	texts[PROCESS_DEVICE] = vac_reply_text(process, "device");
-	texts[PROCESS_MODELS] = vac_reply_count(process, "models", models);
-	texts[PROCESS_USS] = vac_reply_bytes(usage, "uss_bytes", uss);
-	texts[PROCESS_PSS] = vac_reply_bytes(usage, "pss_bytes", pss);
-	texts[PROCESS_RSS] = vac_reply_bytes(usage, "rss_bytes", rss);
-	if (vac_reply_number(process, "vram_bytes", &bytes))
-		texts[PROCESS_VRAM] = vac_reply_bytes(process, "vram_bytes", vram);
-	vac_table_row(table, texts);
-}
-
-static int print_models(const struct vac_terminal *terminal, const json_t *models)
-{
-	bool priorities = any_priority(models);
-	struct vac_table table;
-	const json_t *model;
-	size_t i;
 	int rc;
 
-	if (json_array_size(models) == 0)
-		return vac_print_line(terminal, "no model is loaded");
-	vac_table_init(&table, columns, COLUMN_COUNT);
-	json_array_foreach(models, i, model) add_model(&table, model, priorities);
-	rc = vac_table_print(&table, terminal);
-	vac_table_free(&table);
+	options->client.compose = true;
+	if (!server_was_named(&options->client))
+		options->client.unreachable = unreachable;
+	rc = vac_client_ask(command, &options->client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S,
+			    reply);
+	if (rc == VAC_EXIT_UNREACHABLE && unreachable->code != VAC_OK) {
+		/* Nobody asked for one: that there is none is enough to know. */
+		vac_fail(unreachable, unreachable->code, "no vacate server answers at %s",
+			 VAC_HTTP_DEFAULT_SERVER);
+		return VAC_CONTINUE;
+	}
+	if (rc == VAC_CONTINUE && !vac_reply_list(command, *reply, "models")) {
+		json_decref(*reply);
+		*reply = NULL;
+		rc = VAC_EXIT_FAILED;
+	}
 	return rc;
 }
 
-/* Why a model cannot be had, in the server's words. */
-static int print_reasons(const struct vac_terminal *terminal, const json_t *models)
+/* What a server would tell of the machine's RAM. */
+static json_t *make_host(void)
 {
-	const json_t *model;
-	size_t i;
+	struct vac_host_memory host;
+	json_t *object = json_object();
+	int rc = object ? 0 : -1;
 
-	json_array_foreach(models, i, model)
-	{
-		const char *reason = vac_reply_text(model, "reason");
+	vac_meter_host("", &host);
+	const struct {
+		const char *name;
+		bool valid;
+		uint64_t bytes;
+	} members[] = {
+		{"total_bytes", host.total_valid, host.total_bytes},
+		{"available_bytes", host.available_valid, host.available_bytes},
+		{"cgroup_limit_bytes", host.cgroup_limit_valid, host.cgroup_limit_bytes},
+		{"cgroup_used_bytes", host.cgroup_used_valid, host.cgroup_used_bytes},
+	};
 
-		if (reason &&
-		    vac_print_line(terminal, "%s: %s", vac_reply_text(model, "name"), reason) != 0)
-			return -1;
-	}
-	return 0;
+	for (size_t i = 0; rc == 0 && i < sizeof(members) / sizeof(members[0]); i++)
+		rc = json_object_set_new(object, members[i].name,
+					 members[i].valid
+						 ? json_integer((json_int_t)members[i].bytes)
+						 : json_null());
+	if (rc == 0)
+		return object;
+	json_decref(object);
+	return NULL;
 }
 
-static int print_processes(const struct vac_terminal *terminal, const json_t *reply)
+static int print_without_server(const struct vac_terminal *terminal,
+				const struct vac_error *unreachable)
 {
-	const json_t *worker;
-	struct vac_table table;
-	size_t i;
-	int rc;
+	json_t *host = make_host();
+	int rc = vac_print_line(terminal, "%s", unreachable->message);
 
-	vac_table_init(&table, process_columns, PROCESS_COUNT);
-	json_array_foreach(json_object_get(reply, "workers"), i, worker)
-		add_process(&table, "worker", worker);
-	add_process(&table, "server", json_object_get(reply, "server"));
-	rc = vac_table_print(&table, terminal);
-	vac_table_free(&table);
+	if (rc == 0)
+		rc = host ? vac_ps_print_host(terminal, host) : -ENOMEM;
+	json_decref(host);
 	return rc;
 }
 
-/* Of workers that nothing confines. */
-static int print_unconfined(const struct vac_terminal *terminal, const json_t *workers)
+/* The server's reply with more in it; without one, the same members with nothing in
+ * them. */
+static int print_document(const struct vac_command *command, json_t *reply,
+			  const struct vac_ps_machine *machine, const struct vac_error *unreachable)
 {
-	const json_t *worker;
-	size_t i;
+	json_t *document = reply ? json_incref(reply)
+				 : json_pack("{s:[], s:[], s:n, s:o}", "models", "workers",
+					     "server", "host", make_host());
+	int rc = -1;
 
-	json_array_foreach(workers, i, worker)
-	{
-		const char *sandbox = vac_reply_text(worker, "sandbox");
-		char pid[VAC_TEXT_BYTES];
-		const char *number = vac_reply_count(worker, "pid", pid);
-
-		const char *description = vac_reply_text(worker, "description");
-
-		/* One that starts has not said anything yet. */
-		if (!json_object_get(worker, "sandbox") || !description || !*description ||
-		    (sandbox && strncmp(sandbox, "none", 4) != 0))
-			continue;
-		if (vac_print_line(terminal, "worker %s runs without a sandbox: %s",
-				   number ? number : "-",
-				   sandbox ? sandbox : "it says nothing about one") != 0)
-			return -1;
+	if (document) {
+		rc = json_object_set_new(document, "server_error",
+					 unreachable->code != VAC_OK
+						 ? json_string(unreachable->message)
+						 : json_null());
+		if (rc == 0 && machine)
+			rc = vac_ps_add_machine(document, machine);
 	}
-	return 0;
+	if (rc != 0) {
+		json_decref(document);
+		document = NULL;
+	}
+	return vac_ps_print_json(command, document);
 }
 
-/* "cuda:0: 2.1 GiB of 79.6 GiB used, 1 process, NVIDIA H100 80GB HBM3" */
-static int print_gpus(const struct vac_terminal *terminal, const json_t *gpus)
+static int print_all(const struct vac_command *command, json_t *reply,
+		     const struct vac_ps_machine *machine, const struct vac_error *unreachable,
+		     bool uss)
 {
-	char used[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES];
-	const json_t *gpu;
-	int64_t count;
-	size_t i;
-
-	json_array_foreach(gpus, i, gpu)
-	{
-		const char *device = vac_reply_text(gpu, "device");
-		const char *name = vac_reply_text(gpu, "name");
-
-		if (!vac_reply_number(gpu, "processes", &count))
-			count = 0;
-		if (vac_print_line(terminal, "%s: %s of %s used, %lld process%s, %s",
-				   device ? device : "-", vac_reply_bytes(gpu, "used_bytes", used),
-				   vac_reply_bytes(gpu, "total_bytes", total), (long long)count,
-				   count == 1 ? "" : "es", name ? name : "-") != 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int print_host(const struct vac_terminal *terminal, const json_t *host)
-{
-	char available[VAC_TEXT_BYTES], total[VAC_TEXT_BYTES], used[VAC_TEXT_BYTES];
-	char limit[VAC_TEXT_BYTES];
-	int64_t bytes;
+	struct vac_terminal terminal = vac_terminal_of(stdout);
 	int rc;
 
-	if (!json_is_object(host))
-		return 0;
-	rc = vac_print_line(terminal, "host: %s of %s available",
-			    vac_reply_bytes(host, "available_bytes", available),
-			    vac_reply_bytes(host, "total_bytes", total));
-	if (rc == 0 && vac_reply_number(host, "cgroup_limit_bytes", &bytes))
-		rc = vac_print_line(terminal, "cgroup: %s of %s used",
-				    vac_reply_bytes(host, "cgroup_used_bytes", used),
-				    vac_reply_bytes(host, "cgroup_limit_bytes", limit));
+	if (reply)
+		rc = vac_ps_print_server(&terminal, reply, json_object_get(reply, "models"),
+					 !machine || !machine->surveyed);
+	else
+		rc = print_without_server(&terminal, unreachable);
+	if (rc == 0 && machine) {
+		fputc('\n', stdout);
+		rc = vac_ps_print_machine(&terminal, machine, reply, uss);
+	}
+	if (rc == 0)
+		return VAC_EXIT_OK;
+	vac_complain(command, "out of memory for the table");
+	return VAC_EXIT_FAILED;
+}
+
+/* In another program's form, without a server. */
+static int print_like(const struct vac_command *command, const struct options *options,
+		      const struct vac_ps_machine *machine)
+{
+	int rc = VAC_EXIT_OK;
+
+	if (options->gputil)
+		rc = vac_ps_gputil(machine);
+	else if (machine->surveyed)
+		rc = vac_ps_gpustat(command, machine);
+	if (machine->surveyed)
+		return rc;
+	vac_complain(command, "%s", machine->why.message);
+	return VAC_EXIT_FAILED;
+}
+
+static int show(const struct vac_command *command, struct options *options)
+{
+	bool like = options->gpustat || options->gputil;
+	bool here = like || server_is_here(command, &options->client);
+	struct vac_ps_machine machine = {0};
+	struct vac_who_client who = {0};
+	struct vac_error unreachable = {0}, err;
+	json_t *reply = NULL;
+	int rc = VAC_CONTINUE;
+
+	/* NVML starts while the server is asked. */
+	if (here)
+		vac_ps_machine_ask(&who, &machine);
+	if (!like)
+		rc = ask_server(command, options, &reply, &unreachable);
+	if (rc == VAC_CONTINUE && here && vac_ps_machine_take(&who, &machine, &err) < 0) {
+		vac_complain(command, "%s", err.message);
+		rc = VAC_EXIT_FAILED;
+	}
+	if (rc == VAC_CONTINUE && options->uss)
+		vac_holders_measure(&machine.holders, vac_now_ns() + MEASURE_NS);
+	if (rc == VAC_CONTINUE && like)
+		rc = print_like(command, options, &machine);
+	else if (rc == VAC_CONTINUE && options->client.json)
+		rc = print_document(command, reply, here ? &machine : NULL, &unreachable);
+	else if (rc == VAC_CONTINUE)
+		rc = print_all(command, reply, here ? &machine : NULL, &unreachable, options->uss);
+	/* Before NVML is waited for, which takes its time to end. */
+	fflush(stdout);
+	vac_who_close(&who);
+	vac_ps_machine_free(&machine);
+	json_decref(reply);
 	return rc;
 }
 
 static int run(const struct vac_command *command, int argc, char **argv)
 {
-	struct vac_terminal terminal;
-	const json_t *models;
-	json_t *reply;
-	int rc = vac_client_get(command, argc, argv, "/models/ps", &reply);
+	struct options options = {0};
+	const struct vac_option table[] = {
+		VAC_CLIENT_ASK_OPTIONS(options.client),
+		{"json", NULL, "all of it as one JSON document", &options.client.json, NULL},
+		{"uss", NULL, "with USS and PSS of processes on GPUs, as far as 2 s suffice",
+		 &options.uss, NULL},
+		{"gpustat", NULL, "what `gpustat --json` prints", &options.gpustat, NULL},
+		{"gputil", NULL, "what GPUtil.showUtilization() prints", &options.gputil, NULL},
+	};
+	const char *values[1];
+	struct vac_arguments arguments = {.values = values, .most = 1};
+	int rc = vac_options_parse(command, table, sizeof(table) / sizeof(table[0]), &arguments,
+				   argc, argv);
 
 	if (rc != VAC_CONTINUE)
 		return rc;
-	models = vac_reply_list(command, reply, "models");
-	if (!models) {
-		json_decref(reply);
-		return VAC_EXIT_FAILED;
-	}
-	terminal = vac_terminal_of(stdout);
-	rc = print_models(&terminal, models);
-	if (rc == 0)
-		rc = print_reasons(&terminal, models);
-	fputc('\n', stdout);
-	if (rc == 0)
-		rc = print_processes(&terminal, reply);
-	if (rc == 0)
-		rc = print_unconfined(&terminal, json_object_get(reply, "workers"));
-	if (rc == 0)
-		rc = print_host(&terminal, json_object_get(reply, "host"));
-	if (rc == 0)
-		rc = print_gpus(&terminal, json_object_get(reply, "gpus"));
-	json_decref(reply);
-	if (rc != 0)
-		vac_complain(command, "out of memory for the table");
-	return rc == 0 ? VAC_EXIT_OK : VAC_EXIT_FAILED;
+	if (options.gpustat + options.gputil + options.client.json > 1)
+		return vac_usage_error(command,
+				       "--json, --gpustat and --gputil exclude each other");
+	if (arguments.count == 0)
+		return show(command, &options);
+	if (options.gpustat || options.gputil || options.uss)
+		return vac_usage_error(command, "a PID goes with --json alone");
+	return vac_ps_process(command, values[0], options.client.json);
 }
 
 const struct vac_command vac_command_ps = {
 	.name = "ps",
-	.arguments = "[options]",
-	.summary = "Shows the models in memory and the processes that hold them",
+	.arguments = "[PID] [options]",
+	.summary = "Shows the models in memory, the processes that hold them, and who is on GPUs",
 	.details =
 		"RAM and VRAM are the plan of a model. USS is what a process has for itself alone\n"
 		"and its VRAM what NVML says, both as measured now; UNTIL is the time to the\n"
 		"model's unload when no request comes; \"own\" behind a worker's number: no other\n"
-		"model is on it.",
+		"model is on it. Without a server that was named, its part is left out.\n"
+		"Below stands every process of this machine that is on a GPU, or is parked, and\n"
+		"each GPU: UNACCOUNTED is used and belongs to nobody that NVML lists. With PID:\n"
+		"that process in full, what its memory is made of and what could be had back.",
 	.run = run,
 };

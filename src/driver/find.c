@@ -174,6 +174,14 @@ int vac_find_symbols(const struct vac_found_library *library, const struct vac_s
 	return 0;
 }
 
+void vac_find_optional(const struct vac_found_library *library, const struct vac_symbol *symbols,
+		       size_t count, void *table)
+{
+	for (size_t i = 0; i < count; i++)
+		*(void **)((char *)table + symbols[i].offset) =
+			dlsym(library->handle, symbols[i].name);
+}
+
 int vac_library_get(struct vac_library *library, int cuda_major, const void **out,
 		    struct vac_error *err)
 {

@@ -38,6 +38,9 @@ struct vac_symbol {
 /* Fills a table of functions. VAC_E_UNSUPPORTED names the first that is not there. */
 int vac_find_symbols(const struct vac_found_library *library, const struct vac_symbol *symbols,
 		     size_t count, void *table, struct vac_error *err) VAC_MUST_CHECK;
+/* The same for functions that need not be there: those become NULL. */
+void vac_find_optional(const struct vac_found_library *library, const struct vac_symbol *symbols,
+		       size_t count, void *table);
 
 /* A library that is loaded once, by whoever asks first, and its table of functions. */
 struct vac_library {

@@ -11,15 +11,17 @@ static int load(struct vac_library *library, int cuda_major, struct vac_error *e
 	static const char *const names[] = {"libnvidia-ml.so.1"};
 	static const struct vac_symbol functions[] = {
 #define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvml, member)},
-		VAC_NVML_FUNCTIONS(ENTRY)
+		VAC_NVML_FUNCTIONS(ENTRY)};
+	static const struct vac_symbol optional[] = {VAC_NVML_OPTIONAL(ENTRY)};
 #undef ENTRY
-	};
 	if (!library->found.handle &&
 	    vac_find_library(names, 1, VAC_FIND_DRIVER, &library->found) < 0)
 		return vac_fail(err, VAC_E_NOT_FOUND,
 				"there is no NVML here (libnvidia-ml.so.1 was not found; it comes "
 				"with the NVIDIA driver)%s%s",
 				*library->found.refused ? ": " : "", library->found.refused);
+	vac_find_optional(&library->found, optional, sizeof(optional) / sizeof(optional[0]),
+			  &table);
 	return vac_find_symbols(&library->found, functions,
 				sizeof(functions) / sizeof(functions[0]), &table, err);
 }

@@ -26,7 +26,24 @@ struct vac_nvml_process { /* nvmlProcessInfo_t of version 3 */
 	unsigned gpu_instance, compute_instance;
 };
 
-enum { VAC_NVML_OK = 0, VAC_NVML_TOO_SMALL = 7 };
+struct vac_nvml_memory_v2 { /* nvmlMemory_v2_t */
+	unsigned version;   /* VAC_NVML_MEMORY_V2 */
+	unsigned long long total, reserved, free, used;
+};
+#define VAC_NVML_MEMORY_V2 ((unsigned)sizeof(struct vac_nvml_memory_v2) | 2u << 24)
+
+struct vac_nvml_utilization { /* nvmlUtilization_t; per cent */
+	unsigned gpu, memory;
+};
+
+struct vac_nvml_sample { /* nvmlProcessUtilizationSample_t */
+	unsigned pid;
+	unsigned long long at_us;              /* since 1970 */
+	unsigned sm, memory, encoder, decoder; /* per cent */
+};
+
+enum { VAC_NVML_OK = 0, VAC_NVML_NOT_FOUND = 6, VAC_NVML_TOO_SMALL = 7 };
+enum { VAC_NVML_TEMPERATURE_GPU = 0 };
 
 #define VAC_NVML_FUNCTIONS(X)                                                                      \
 	X(init, "nvmlInit_v2", (void))                                                             \
@@ -43,9 +60,34 @@ enum { VAC_NVML_OK = 0, VAC_NVML_TOO_SMALL = 7 };
 	X(processes, "nvmlDeviceGetComputeRunningProcesses_v3",                                    \
 	  (struct nvmlDevice_st * device, unsigned *count, struct vac_nvml_process *out))
 
+/* What an older NVML may lack; NULL in the table then. */
+#define VAC_NVML_OPTIONAL(X)                                                                       \
+	X(graphics, "nvmlDeviceGetGraphicsRunningProcesses_v3",                                    \
+	  (struct nvmlDevice_st * device, unsigned *count, struct vac_nvml_process *out))          \
+	X(memory_v2, "nvmlDeviceGetMemoryInfo_v2",                                                 \
+	  (struct nvmlDevice_st * device, struct vac_nvml_memory_v2 * out))                        \
+	X(utilization, "nvmlDeviceGetUtilizationRates",                                            \
+	  (struct nvmlDevice_st * device, struct vac_nvml_utilization * out))                      \
+	X(samples, "nvmlDeviceGetProcessUtilization",                                              \
+	  (struct nvmlDevice_st * device, struct vac_nvml_sample * out, unsigned *count,           \
+	   unsigned long long since_us))                                                           \
+	X(mig_mode, "nvmlDeviceGetMigMode",                                                        \
+	  (struct nvmlDevice_st * device, unsigned *current, unsigned *pending))                   \
+	X(temperature, "nvmlDeviceGetTemperature",                                                 \
+	  (struct nvmlDevice_st * device, int sensor, unsigned *celsius))                          \
+	X(fan, "nvmlDeviceGetFanSpeed", (struct nvmlDevice_st * device, unsigned *percent))        \
+	X(power, "nvmlDeviceGetPowerUsage", (struct nvmlDevice_st * device, unsigned *milliwatts)) \
+	X(power_limit, "nvmlDeviceGetEnforcedPowerLimit",                                          \
+	  (struct nvmlDevice_st * device, unsigned *milliwatts))                                   \
+	X(encoder, "nvmlDeviceGetEncoderUtilization",                                              \
+	  (struct nvmlDevice_st * device, unsigned *percent, unsigned *period_us))                 \
+	X(decoder, "nvmlDeviceGetDecoderUtilization",                                              \
+	  (struct nvmlDevice_st * device, unsigned *percent, unsigned *period_us))
+
 struct vac_nvml {
 #define VAC_NVML_MEMBER(member, symbol, parameters) int(*member) parameters;
 	VAC_NVML_FUNCTIONS(VAC_NVML_MEMBER)
+	VAC_NVML_OPTIONAL(VAC_NVML_MEMBER)
 #undef VAC_NVML_MEMBER
 };
 

@@ -24,6 +24,7 @@
 #include "driver/cuda.h"
 #include "driver/nvml.h"
 #include "gpud/holding.h"
+#include "gpud/who.h"
 #include "wire/spawn.h"
 #include "wire/wire.h"
 
@@ -162,6 +163,9 @@ static void handle(struct gpud *g, const struct vac_wire_header *header, const u
 			vac_wire_put_error(&g->out, header->id, &err);
 		else
 			vac_wire_put_gpus(&g->out, header->id, &g->answer);
+		break;
+	case VAC_WIRE_WHO:
+		vac_gpud_who(&g->out, header->id);
 		break;
 	case VAC_WIRE_PING:
 		vac_wire_put_empty(&g->out, VAC_WIRE_PONG, header->id);
@@ -321,6 +325,7 @@ int main(int argc, char **argv)
 	}
 	if (gpud.cuda)
 		gpud.nvml->shutdown();
+	vac_gpud_who_end();
 	free(gpud.measured);
 	vac_buf_free(&gpud.in);
 	vac_buf_free(&gpud.out);

@@ -43,6 +43,7 @@ enum vac_wire_type {
 	VAC_WIRE_SHUTDOWN = 9, /* worker ends its work and exits; no answer */
 	VAC_WIRE_GPUS = 10,    /* to vacate-gpud: _GPUS_READ or _ERROR */
 	VAC_WIRE_HOLD = 11,    /* to vacate-gpud: _HOLD_PHASE ..., then _HELD or _ERROR */
+	VAC_WIRE_WHO = 12,     /* to vacate-gpud: _WHO_READ or _ERROR */
 
 	VAC_WIRE_PLANNED = 0x82,
 	VAC_WIRE_LOADED = 0x83,
@@ -52,6 +53,7 @@ enum vac_wire_type {
 	VAC_WIRE_PONG = 0x88,
 	VAC_WIRE_GPUS_READ = 0x8a,
 	VAC_WIRE_HELD = 0x8b,
+	VAC_WIRE_WHO_READ = 0x8c,
 	VAC_WIRE_PROGRESS = 0x90,
 	VAC_WIRE_WORKING = 0x91, /* what it is at; id: of a PLAN, LOAD or TASK */
 	VAC_WIRE_HOLD_PHASE = 0x92,
@@ -201,7 +203,7 @@ void vac_wire_put_measured(struct vac_buf *buf, uint64_t id, const struct vac_le
 void vac_wire_put_gpus(struct vac_buf *buf, uint64_t id, const struct vac_wire_gpus *gpus);
 void vac_wire_put_working(struct vac_buf *buf, uint64_t id, uint32_t model);
 void vac_wire_put_error(struct vac_buf *buf, uint64_t id, const struct vac_error *error);
-/* CANCEL, MEASURE, PING, PONG, SHUTDOWN, GPUS: no payload. */
+/* CANCEL, MEASURE, PING, PONG, SHUTDOWN, GPUS, WHO: no payload. */
 void vac_wire_put_empty(struct vac_buf *buf, enum vac_wire_type type, uint64_t id);
 
 /* 1: a whole frame lies at data, header is filled and the payload follows it;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "wire/hold_frames.h"
+#include "wire/who.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -41,6 +42,7 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	struct vac_wire_file file;
 	static struct vac_wire_gpus gpus;
 	static struct vac_wire_held held;
+	static struct vac_survey survey;
 	struct vac_wire_hold hold;
 	struct vac_wire_hold_phase phase;
 	uint32_t id;
@@ -49,6 +51,15 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 	case VAC_WIRE_HELLO:
 		if (vac_wire_get_hello(payload, bytes, &hello, &err) == 0)
 			touch(hello.sandbox.text, hello.sandbox.bytes);
+		break;
+	case VAC_WIRE_WHO_READ:
+		if (vac_wire_get_who(payload, bytes, &survey, &err) == 0) {
+			for (uint32_t i = 0; i < survey.count; i++)
+				touch(survey.devices[i].processes,
+				      survey.devices[i].process_count *
+					      sizeof(struct vac_survey_process));
+			vac_survey_free(&survey);
+		}
 		break;
 	case VAC_WIRE_LOAD:
 		if (vac_wire_get_load(payload, bytes, &load, &err) == 0) {

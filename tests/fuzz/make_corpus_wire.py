@@ -25,6 +25,14 @@ HELD = (struct.pack("<I", 0) + string("") + string("") + string("580.159") + str
         + struct.pack("<BQQBQ", 1, 800, 900, 1, 100) + struct.pack("<6Q", *range(6))
         + struct.pack("<I", 0) + string("") + string("")
         + struct.pack("<I", 1) + string("GPU-7") + MEMORY + MEMORY)
+GAUGE = struct.pack("<BI", 1, 37)
+WHO = (string("580.159") + struct.pack("<QI", 10000000, 2)
+       + struct.pack("<II", 0, 0) + string("Some GPU") + string("GPU-7")
+       + struct.pack("<QQQBQB", 80 << 30, 70 << 30, 9 << 30, 1, 1 << 30, 0) + GAUGE * 8
+       + struct.pack("<BBQI", 1, 1, 5, 1)
+       + struct.pack("<IBBBQ", 42, 1, 0, 1, 5 << 30) + GAUGE + struct.pack("<Q", 7)
+       + struct.pack("<II", 1, 15) + string("") + string("") + struct.pack("<QQQBQB", 0, 0, 0, 0, 0, 0)
+       + bytes(40) + struct.pack("<BBQI", 0, 0, 0, 0))
 SEEDS = {
     1: struct.pack("<II", 1, 99) + string("worker") + string("cpu") + string("a line") + string("none (why)"),
     3: struct.pack("<I", 1) + string("/models/a") + struct.pack("<I", 512) + string("float32")
@@ -37,6 +45,7 @@ SEEDS = {
     0x84: struct.pack("<IIQQQQ", 1, 2, 3, 4, 5, 6) + struct.pack("<ff", 1.0, 2.0),
     0x86: struct.pack("<QI", 4096, 0),
     0x87: struct.pack("<QQI", 4096, 0, 1) + struct.pack("<IBBQ", 1, 1, 0, 4096),
+    0x8c: WHO,
     0x8b: HELD,
     0x90: struct.pack("<QQ", 1, 2),
     0x91: struct.pack("<I", 3),

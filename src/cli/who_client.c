@@ -1,0 +1,95 @@
+/* who_client.c - see who_client.h. */
+#include "cli/who_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "wire/who.h"
+
+#define NS_PER_MS 1000000
+
+int vac_who_ask(struct vac_who_client *who, struct vac_error *err)
+{
+	const struct vac_spawn_options options = {.device = VAC_SPAWN_GPUS};
+	int rc = 0;
+
+	if (who->gpud.process.pid == 0)
+		rc = vac_client_start(&who->gpud, &options, err);
+	if (rc < 0)
+		return rc;
+	vac_wire_put_empty(&who->gpud.out, VAC_WIRE_WHO, ++who->question);
+	rc = vac_client_send(&who->gpud, err);
+	if (rc < 0)
+		vac_who_close(who);
+	return rc;
+}
+
+/* One that hangs in the driver may not even be killed: it is not waited for. It ends
+ * with this process at the latest. */
+static void abandon(struct vac_who_client *who)
+{
+	kill(who->gpud.process.pid, SIGKILL);
+	close(who->gpud.process.fd);
+	if (who->gpud.process.pidfd >= 0)
+		close(who->gpud.process.pidfd);
+	vac_buf_free(&who->gpud.in);
+	vac_buf_free(&who->gpud.out);
+	memset(&who->gpud, 0, sizeof(who->gpud));
+}
+
+static int wait_for(int fd, int timeout_ms)
+{
+	int64_t deadline_ns = vac_now_ns() + (int64_t)timeout_ms * NS_PER_MS;
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	for (;;) {
+		int64_t left_ms = (deadline_ns - vac_now_ns()) / NS_PER_MS;
+		int rc = poll(&pfd, 1, left_ms > 0 ? (int)left_ms : 0);
+
+		if (rc > 0)
+			return 0;
+		if (rc == 0 || errno != EINTR)
+			return -ETIMEDOUT;
+	}
+}
+
+int vac_who_answer(struct vac_who_client *who, int timeout_ms, struct vac_survey *out,
+		   struct vac_error *err)
+{
+	struct vac_wire_header header;
+	const uint8_t *payload;
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if (wait_for(who->gpud.process.fd, timeout_ms) < 0) {
+		abandon(who);
+		return vac_fail(
+			err, VAC_E_TIMEOUT,
+			"NVML did not answer in %d s; dmesg may say what is wrong with a GPU",
+			timeout_ms / 1000);
+	}
+	rc = vac_client_wait(&who->gpud, VAC_WIRE_WHO_READ, who->question, NULL, NULL, &header,
+			     &payload, err);
+	if (rc == 0)
+		return vac_wire_get_who(payload, header.payload_bytes, out, err);
+	/* It died: say whose number that was. What it refused, it may answer later. */
+	if (who->gpud.exited) {
+		vac_error_prefix(err, "vacate-gpud");
+		vac_who_close(who);
+	}
+	return rc;
+}
+
+int vac_who_fd(const struct vac_who_client *who)
+{
+	return who->gpud.process.pid ? who->gpud.process.fd : -1;
+}
+
+void vac_who_close(struct vac_who_client *who)
+{
+	vac_client_stop(&who->gpud);
+}
