@@ -28,7 +28,7 @@ mkdir -p "$to/lib" "$to/tests/gpu" "$to/bench" || exit 1
 cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so} \
 	"$from"/bench/engine_bench "$from"/tests/gpu/{gpu_probe,libpause_cuda.so} "$to/"
 cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
-cp tests/gpu/run tests/gpu/hold tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
+cp tests/gpu/run tests/gpu/hold tests/gpu/see tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # What they need beside the C library, which every system has.
 for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
