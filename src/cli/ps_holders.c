@@ -94,7 +94,7 @@ const char *vac_holder_state_text(const struct vac_holder *holder)
 	return vac_hold_state_name(holder->state);
 }
 
-static enum vac_color state_color(enum vac_hold_state state)
+enum vac_color vac_holder_state_color(enum vac_hold_state state)
 {
 	switch (state) {
 	case VAC_HOLD_RUNNING:
@@ -183,7 +183,7 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 		texts[HOLDER_PSS] = private_text(holder, holder->usage.pss_bytes, share);
 	}
 	vac_table_row(table, texts);
-	vac_table_color(table, HOLDER_STATE, state_color(holder->state));
+	vac_table_color(table, HOLDER_STATE, vac_holder_state_color(holder->state));
 }
 
 static int print_holders(const struct vac_terminal *terminal, const struct vac_ps_machine *machine,
