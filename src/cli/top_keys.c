@@ -465,30 +465,32 @@ void vac_top_key(struct vac_top *top, int key)
 
 /* ---- children ---- */
 
-/* What it wrote as one line, without the "vacate park: " in front. */
-static void flatten(const struct vac_top *top, char *to, size_t room, bool last)
+/* A line that it wrote, the first or the last, without the "vacate park: " in front: the
+ * first says why it failed, the last what it is at. */
+static void take_line(const struct vac_top *top, char *to, size_t room, bool last)
 {
 	const struct vac_buf *out = &top->child.out;
-	size_t from = 0, end = out->bytes, prefix;
+	size_t from = 0, end = 0, prefix;
 	char start[32];
 
-	while (end > 0 && (out->data[end - 1] == '\n' || out->data[end - 1] == '\r'))
-		end--;
-	for (size_t i = 0; last && i < end; i++)
-		if (out->data[i] == '\n' || out->data[i] == '\r')
+	for (size_t i = 0; i < out->bytes; i++) {
+		if (out->data[i] != '\n' && out->data[i] != '\r')
+			end = i + 1;
+		else if (end > from && !last)
+			break;
+		else if (i + 1 < out->bytes)
 			from = i + 1;
+	}
 	snprintf(start, sizeof(start), "vacate %s: ", top->running.verb);
 	prefix = strlen(start);
-	if (end - from > prefix && memcmp(out->data + from, start, prefix) == 0)
+	if (end > from + prefix && memcmp(out->data + from, start, prefix) == 0)
 		from += prefix;
+	end = end > from ? end : from;
 	if (end - from >= room)
 		end = from + room - 1;
 	if (end > from)
 		memcpy(to, out->data + from, end - from);
 	to[end - from] = '\0';
-	for (char *c = to; *c; c++)
-		if (*c == '\n')
-			*c = ' ';
 }
 
 static void attend_action(struct vac_top *top)
@@ -499,13 +501,13 @@ static void attend_action(struct vac_top *top)
 	int status;
 
 	if (vac_top_child_read(&top->child) && top->mode == VAC_TOP_LIST) {
-		flatten(top, text, sizeof(text), true);
+		take_line(top, text, sizeof(text), true);
 		say(top, VAC_COLOR_NONE, "%s %.80s ... %s", top->running.verb, object, text);
 	}
 	if (!vac_top_child_ended(&top->child, &status))
 		return;
 	vac_format_ms(took, (vac_now_ns() - begun_ns) / NS_PER_MS);
-	flatten(top, text, sizeof(text), false);
+	take_line(top, text, sizeof(text), false);
 	/* A question on the line is more urgent, unless it asked whether to wait. */
 	if (top->mode == VAC_TOP_CONFIRM && strcmp(top->action.verb, "quit") == 0)
 		top->mode = VAC_TOP_LIST;

@@ -38,9 +38,11 @@ static bool value_at(const struct vac_top_history *history, enum vac_top_curve c
 void vac_top_spark(const struct vac_top_history *history, enum vac_top_curve curve, uint64_t most,
 		   uint32_t width, uint8_t *levels)
 {
+	bool own = most == 0;
 	uint64_t value;
 
-	for (uint32_t age = 0; most == 0 && age < width; age++)
+	/* Also of what is not shown, so that the scale does not change on the way out. */
+	for (uint32_t age = 0; own && age < history->count; age++)
 		if (value_at(history, curve, age, &value) && value > most)
 			most = value;
 	/* All of them are nothing. */

@@ -41,7 +41,7 @@ void vac_top_history_add(struct vac_top_history *history, const struct vac_top_s
 const struct vac_top_sample *vac_top_history_at(const struct vac_top_history *history,
 						uint32_t age);
 /* The newest samples as heights, the newest on the right: 0 not known, 1 (nothing) to
- * VAC_TOP_LEVELS (most). most 0: the largest of those shown. */
+ * VAC_TOP_LEVELS (most). most 0: the largest of the whole history. */
 void vac_top_spark(const struct vac_top_history *history, enum vac_top_curve curve, uint64_t most,
 		   uint32_t width, uint8_t *levels);
 

@@ -186,7 +186,11 @@ static bool fill_server(struct vac_top_server *server, const json_t *reply)
 	if (!server->models)
 		return false;
 	json_array_foreach(models, i, item)
-		fill_model(&server->models[server->model_count++], item);
+	{
+		/* Without a name it can be neither told nor asked about. */
+		if (vac_reply_text(item, "name"))
+			fill_model(&server->models[server->model_count++], item);
+	}
 	server->workers_valid = true;
 	json_array_foreach(workers, i, item)
 	{

@@ -327,8 +327,8 @@ static unsigned put_message(int y, chtype attribute, const char *text, bool draw
 static void draw_keys(const struct vac_top *top)
 {
 	static const char *const keys[] = {
-		[VAC_TOP_LIST] = "?help q:quit p:park r:resume l:load u:unload d:details "
-				 "order: v m g i n",
+		[VAC_TOP_LIST] = ("?help q:quit p:park r:resume l:load u:unload d:details "
+				  "order: v m g i n"),
 		[VAC_TOP_ASK_NAME] = "Enter: go on  Esc: back",
 		[VAC_TOP_CONFIRM] = "y: do it  any other key: not",
 		[VAC_TOP_TEXT] = "arrows, j k, space: scroll  any other key: back",

@@ -13,13 +13,41 @@ import pyte
 from fake_gpus import PATIENCE_S
 
 
+class Screen(pyte.Screen):
+    """With what terminfo says of xterm and pyte does not know."""
+
+    def scroll_up(self, count=None):
+        self.scroll(count, self.delete_lines)
+
+    def scroll_down(self, count=None):
+        self.scroll(count, self.insert_lines)
+
+    def scroll(self, count, move):
+        y, x = self.cursor.y, self.cursor.x
+        self.cursor.y = self.margins.top if self.margins else 0
+        move(count or 1)
+        self.cursor.y, self.cursor.x = y, x
+
+    def draw(self, data):
+        super().draw(data)
+        self.last = data[-1:]
+
+    def repeat(self, count=None):
+        self.draw(self.last * (count or 1))
+
+
+class Stream(pyte.ByteStream):
+    csi = {**pyte.ByteStream.csi, "S": "scroll_up", "T": "scroll_down", "b": "repeat"}
+    events = pyte.ByteStream.events | {"scroll_up", "scroll_down", "repeat"}
+
+
 class Terminal:
     """size: lines, columns."""
 
     def __init__(self, command, environment, size=(24, 80), term="xterm-256color", **keywords):
         self.ours, self.theirs = os.openpty()
-        self.screen = pyte.Screen(size[1], size[0])
-        self.stream = pyte.ByteStream(self.screen)
+        self.screen = Screen(size[1], size[0])
+        self.stream = Stream(self.screen)
         self.lock, self.raw = threading.Lock(), bytearray()
         self.set_size(*size)
         self.before = termios.tcgetattr(self.theirs)
@@ -41,7 +69,6 @@ class Terminal:
                 return
             with self.lock:
                 self.raw += data
-                # pyte knows no final byte of these: soft scrolling, the title's stack.
                 self.stream.feed(data)
 
     def set_size(self, lines, columns):
