@@ -605,7 +605,7 @@ def test_stopped_and_continued(gpus):
         screen.keys("?")
         screen.wait("^Keys")
         screen.keys("xq")
-        screen.wait(lambda: "running" not in screen.text())
+        screen.wait(r"^(.*\n)*.*prompt>\s*$")
         screen.keys("echo it was $?; stty -g | sed s/^/is:/\n")
         screen.wait("^it was 0$")
         screen.wait(lambda: len(settings()) == 3)
