@@ -494,8 +494,10 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 		at = &(*at)->next;
 	*at = model->next;
 	vac_jobs_orphan(model);
-	if (model->stage > VAC_LOAD_DEVICE)
+	if (model->stage > VAC_LOAD_DEVICE) {
 		vac_engine_enter(engine);
+		vac_engine_forget(engine, model);
+	}
 	struct vac_region *region = ledger->regions;
 	while (region) {
 		struct vac_region *next = region->next;

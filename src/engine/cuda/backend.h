@@ -27,6 +27,11 @@ struct vac_team;
 #define VAC_CUDA_OLDEST_ARCHITECTURE 80
 #define VAC_CUDA_LARGEST_HEAD        1024
 #define VAC_CUDA_FETCH_SLOTS         4
+/* Up to so many rows batches are small: as graphs, with algorithms of their own. */
+#define VAC_CUDA_SMALL_ROWS 512
+/* The graphs of all models together: how many, and of the driver's memory. */
+#define VAC_CUDA_MOST_GRAPHS  48
+#define VAC_CUDA_GRAPHS_BYTES ((uint64_t)32 << 20)
 
 /* X(name): the functions of kernels/ */
 #define VAC_CUDA_KERNELS(X)                                                                        \
@@ -78,6 +83,25 @@ struct vac_cuda_ring {
 	struct vac_team *team;
 };
 
+/* A class of small batches; owner NULL: none. */
+struct vac_cuda_graph {
+	const void *owner, *base;
+	struct vac_batch_shape shape;
+	uint32_t uses;               /* before it was recorded */
+	uint64_t used;               /* the last time, by the clock */
+	struct CUgraphExec_st *exec; /* NULL: not recorded */
+	bool played;
+	uint64_t bytes;   /* that it took of the device's memory */
+	const float *out; /* its results */
+};
+
+struct vac_cuda_graphs {
+	bool wanted; /* batches are computed in classes */
+	bool off;    /* something failed: no graphs until the device is started again */
+	uint64_t clock, bytes;
+	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
+};
+
 /* One thing that is brought up by a thread of its own. */
 struct vac_cuda_task {
 	pthread_t thread;
@@ -88,7 +112,9 @@ struct vac_cuda_task {
 
 struct vac_compute {
 	const struct vac_cuda *cuda;
-	const struct vac_blas *blas; /* from ready on */
+	const struct vac_blas *blas;               /* from ready on */
+	void (*warn)(void *ctx, const char *text); /* may be NULL */
+	void *warn_ctx;
 	uint32_t threads;
 	uint32_t ordinal;
 	int driver;                           /* its version */
@@ -107,6 +133,7 @@ struct vac_compute {
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
+	struct vac_cuda_graphs graphs;
 	void *workspace;
 	uint64_t workspace_bytes;
 	/* the first failure since the last synchronize */
@@ -159,6 +186,16 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		    const void *bias, uint32_t rows, const void *x, void *y,
 		    struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
+/* The upper end of the bucket that so many rows belong to. */
+uint32_t vac_cuda_bucket_rows(uint32_t rows);
+
+/* graphs.c: small batches, as compute.h has them. */
+bool vac_cuda_graphs_wanted(void); /* by the environment */
+bool vac_cuda_round_batch(const struct vac_compute *c, const struct vac_batch_shape *room,
+			  struct vac_batch_shape *shape);
+int vac_cuda_replay(struct vac_compute *c, const struct vac_replay *replay, const float **out,
+		    struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_forget(struct vac_compute *c, const void *owner);
 
 /* operations.c: kernels launched. */
 void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, uint64_t count,

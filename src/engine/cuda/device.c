@@ -267,6 +267,7 @@ void vac_cuda_stop(struct vac_compute *c)
 	end(&c->blas_task);
 	if (c->ctx) {
 		vac_cuda_enter(c);
+		vac_cuda_forget(c, NULL);
 		if (c->handle)
 			c->blas->destroy(c->handle);
 		for (size_t i = 0; i < VAC_MOST_DTYPES; i++)
@@ -282,7 +283,7 @@ void vac_cuda_stop(struct vac_compute *c)
 	c->stream = NULL;
 	c->workspace = NULL;
 	c->failure = 0;
-	c->started = c->up = false;
+	c->started = c->up = c->graphs.off = false;
 	memset(c->modules, 0, sizeof(c->modules));
 }
 

@@ -202,9 +202,8 @@ static int ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 	return status == 0 ? choices->state : status;
 }
 
-/* The upper end of the bucket that so many rows belong to: every multiple of 8
- * up to 64, then four for each doubling. */
-static uint32_t bucket_rows(uint32_t rows)
+/* Every multiple of 8 up to 64, then four for each doubling. */
+uint32_t vac_cuda_bucket_rows(uint32_t rows)
 {
 	uint32_t step = ROW_GRANULE;
 	while (rows > step * 8)
@@ -331,7 +330,7 @@ static int choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool measure,
 		       const struct bucket **out, struct vac_error *err)
 {
-	uint32_t most = bucket_rows(rows);
+	uint32_t most = vac_cuda_bucket_rows(rows);
 	struct bucket *bucket = &l->buckets[bucket_index(most)];
 	if (bucket->rows != most) {
 		struct vac_blas_choice choice = {0};

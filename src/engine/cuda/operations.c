@@ -87,9 +87,9 @@ void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
 {
 	struct vac_embed e = *embed;
 	struct vac_tokens t = *tokens;
-	void *parameters[] = {&t.rows,  &t.sequences, &e.hidden, &e.eps,      &t.ids,
-			      &t.types, &t.starts,    &e.word,   &e.position, &e.type,
-			      &e.gamma, &e.beta,      &y};
+	/* how many rows there are the kernel reads behind the last start */
+	void *parameters[] = {&t.sequences, &e.hidden,   &e.eps,  &t.ids,   &t.types, &t.starts,
+			      &e.word,      &e.position, &e.type, &e.gamma, &e.beta,  &y};
 	launch(c,
 	       fits_warp(e.hidden) ? c->module->functions.embed_warp
 				   : c->module->functions.embed_block,
