@@ -31,6 +31,7 @@ void fake_cuda_reset(void)
 		.room_bytes = (uint64_t)1 << 30,
 		.fail_at = -1,
 		.blas_fail_at = -1,
+		.blas_sleep_us = 500,
 	};
 }
 
@@ -512,6 +513,12 @@ static int free_object(vac_blas_object object)
 	return 0;
 }
 
+static int blas_property(int property, int *value)
+{
+	*value = property;
+	return 0;
+}
+
 static int blas_create(struct cublasLtContext **handle)
 {
 	BLAS_CALL();
@@ -615,9 +622,14 @@ static int matmul(struct cublasLtContext *handle, vac_blas_object desc, const vo
 	assert_int_equal(b_layout->cols, d_layout->cols);
 	assert_true(workspace && workspace_bytes > 0);
 	fake_cuda.blas_last = (int)algorithm->data[0];
+	fake_cuda.blas_used[fake_cuda.blas_last % 4]++;
+	if (fake_cuda.blas_refuses && product.rows == fake_cuda.blas_refuses &&
+	    fake_cuda.blas_last != 0)
+		return 15;
 	if (fake_cuda.blas_last < fake_cuda.blas_slow)
-		usleep(500);
-	fake_multiply(&product);
+		usleep(fake_cuda.blas_sleep_us);
+	if (!fake_cuda.blas_idle)
+		fake_multiply(&product);
 	return 0;
 }
 
@@ -706,6 +718,7 @@ void fake_cuda_install(void)
 		.error_string = fake_error_string,
 	};
 	static const struct vac_blas blas = {
+		.property = blas_property,
 		.create = blas_create,
 		.destroy = blas_destroy,
 		.desc_create = desc_create,

@@ -7,6 +7,7 @@
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fake_cuda {
@@ -30,6 +31,10 @@ struct fake_cuda {
 	/* The heuristic knows one more algorithm than so many, the last the only fast
 	 * one; which one was used last. */
 	int blas_slow, blas_last;
+	unsigned blas_sleep_us; /* what the others take */
+	long blas_used[4];      /* how often each was */
+	uint64_t blas_refuses;  /* rows that all but the first refuse; 0: none */
+	bool blas_idle;         /* products are asked for and not computed */
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;

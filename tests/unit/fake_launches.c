@@ -120,6 +120,11 @@ static void run_kernel(const char *name, unsigned grid_y, unsigned grid_z, void 
 	} else {
 		float *y = P(float *, 1);
 		assert_int_equal(strncmp(name, "activate_", 9), 0);
+		if (strcmp(name, "activate_relu") == 0) { /* of much, when algorithms are tried */
+			for (uint64_t i = 0; i < P(uint64_t, 0); i++)
+				y[i] = y[i] > 0 ? y[i] : 0;
+			return;
+		}
 		for (uint64_t i = 0; i < P(uint64_t, 0); i++)
 			y[i] = (float)activate(name + 9, y[i]);
 	}
