@@ -400,7 +400,7 @@ static int fake_launch(struct CUfunc_st *function, unsigned grid_x, unsigned gri
 	in_context();
 	assert_true(grid_x > 0 && block_x * block_y <= 1024);
 	fake_cuda.launches++;
-	fake_kernel((const char *)(uintptr_t)function, grid_y, grid_z, parameters);
+	fake_kernel((const char *)(uintptr_t)function, grid_x, grid_y, grid_z, parameters);
 	return VAC_CU_OK;
 }
 

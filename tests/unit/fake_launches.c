@@ -1,6 +1,7 @@
 /* fake_launches.c - see fake_launches.h. */
 #include "fake_launches.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/compute.h"
+#include "engine/cuda/backend.h"
 #include "fake_cuda.h"
 
 #define MOST_PARAMETERS 16
@@ -103,6 +105,39 @@ static double activate(const char *name, double x)
 	return 0;
 }
 
+static float half_value(uint16_t h)
+{
+	const int exponent = h >> 10 & 31, fraction = h & 1023;
+	float value = exponent ? ldexpf((float)(1024 + fraction), exponent - 25)
+			       : ldexpf((float)fraction, -24);
+	return h & 0x8000 ? -value : value;
+}
+
+/* As its blocks would: each element once, by the item whose block it is in. */
+static void run_convert(void **parameters, unsigned blocks)
+{
+	const struct vac_cuda_conversion *all = parameters[0];
+	uint32_t next = 0;
+	assert_in_range(all->count, 1, VAC_FETCH_ITEMS);
+	assert_int_equal(all->blocks, blocks);
+	for (uint32_t i = 0; i < all->count; i++) {
+		const struct vac_cuda_converted *item = &all->items[i];
+		const void *from = (const void *)(uintptr_t)item->from;
+		float *to = (float *)(uintptr_t)item->to;
+		assert_int_equal(item->first_block, next);
+		next += (uint32_t)((item->count + 2047) / 2048);
+		for (uint64_t k = 0; k < item->count; k++) {
+			uint16_t narrow = ((const uint16_t *)from)[k];
+			uint32_t wide = (uint32_t)narrow << 16;
+			if (item->type == 16)
+				to[k] = half_value(narrow);
+			else
+				memcpy(to + k, &wide, sizeof(wide));
+		}
+	}
+	assert_int_equal(next, blocks);
+}
+
 static void run_kernel(const char *name, unsigned grid_y, unsigned grid_z, void **parameters)
 {
 	if (strncmp(name, "embed_", 6) == 0) {
@@ -186,9 +221,15 @@ static struct node *add(void)
 	return node;
 }
 
-void fake_kernel(const char *name, unsigned grid_y, unsigned grid_z, void **parameters)
+void fake_kernel(const char *name, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+		 void **parameters)
 {
 	size_t k = 0;
+	if (strcmp(name, "convert") == 0) {
+		assert_null(recording);
+		run_convert(parameters, grid_x);
+		return;
+	}
 	if (!recording) {
 		run_kernel(name, grid_y, grid_z, parameters);
 		return;

@@ -19,7 +19,8 @@ struct fake_product {
 	bool adds, relu;
 };
 
-void fake_kernel(const char *name, unsigned grid_y, unsigned grid_z, void **parameters);
+void fake_kernel(const char *name, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+		 void **parameters);
 void fake_multiply(const struct fake_product *product);
 
 /* From record to recorded nothing is computed. Something failed meanwhile: there is no

@@ -128,6 +128,8 @@ static void test_vectors(void **state)
 		{.seed = 4, .hidden = 20, .heads = 4, .intermediate = 7, .dense_out = 13},
 		{.seed = 5, .hidden = 1000, .heads = 8, .pooling = "max_tokens"},
 		{.seed = 6, .hidden_act = "gelu_new", .pooling = "mean_sqrt_len_tokens"},
+		{.seed = 7, .dtype = TINY_F16, .hidden = 36, .heads = 4},
+		{.seed = 8, .dtype = TINY_BF16, .dense_out = 5},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		const char *dir = tiny_write("model", &all[i]);

@@ -46,9 +46,7 @@ struct vac_team;
 	X(activate_sigmoid)                                                                        \
 	X(attention_any)                                                                           \
 	X(pool)                                                                                    \
-	X(convert_f32)                                                                             \
-	X(convert_f16)                                                                             \
-	X(convert_bf16)                                                                            \
+	X(convert)                                                                                 \
 	X(to_floats)
 /* For elements of 16 bits only. */
 #define VAC_CUDA_KERNELS_16(X)                                                                     \
@@ -143,6 +141,19 @@ struct vac_compute {
 	struct vac_linear *linears;
 };
 
+/* What one launch of convert.cu takes, as its parameter. */
+struct vac_cuda_conversion {
+	uint32_t count, blocks; /* blocks: of all of them */
+	struct vac_cuda_converted {
+		uint64_t from, to, count; /* addresses on the device; elements */
+		uint32_t first_block;
+		uint32_t type; /* 32 float, 16 half, 17 bfloat16 */
+	} items[VAC_FETCH_ITEMS];
+};
+
+/* 32, 16 or 17, as the kernels name types. */
+int vac_cuda_element(enum vac_dtype dtype);
+
 /* Notes what failed in an operation that cannot say so itself. */
 void vac_cuda_note(struct vac_compute *c, int result, const char *what);
 
@@ -200,8 +211,9 @@ void vac_cuda_forget(struct vac_compute *c, const void *owner);
 /* operations.c: kernels launched. */
 void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, uint64_t count,
 		       void *y);
-void vac_cuda_convert(struct vac_compute *c, enum vac_dtype dtype, uint64_t count,
-		      vac_cu_address from, void *to);
+void vac_cuda_conversion_add(struct vac_cuda_conversion *all, enum vac_dtype dtype, uint64_t count,
+			     vac_cu_address from, void *to);
+void vac_cuda_convert(struct vac_compute *c, struct vac_cuda_conversion *all);
 void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
 		    const struct vac_tokens *tokens, void *y);
 void vac_cuda_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,
