@@ -6,6 +6,7 @@
 #define VAC_ENGINE_INTERNAL_H
 
 #include "base/buf.h"
+#include "engine/ahead.h"
 #include "engine/architecture.h"
 #include "engine/head.h"
 #include "text/tokenizer.h"
@@ -47,6 +48,7 @@ struct vac_model {
 	enum vac_dtype dtype;         /* of its elements */
 	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
+	struct vac_ahead *ahead;      /* of files, until they are read */
 	struct vac_tokenizer_parsed *parsed;
 	size_t tokenizer_json_bytes;
 	struct vac_weights weights; /* the list goes when resident */

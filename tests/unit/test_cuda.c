@@ -5,13 +5,17 @@
  * nothing left, and one sentence for each thing that is missing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,6 +23,7 @@
 #include "engine/compute.h"
 #include "engine/cuda/kernels.h"
 #include "fake_cuda.h"
+#include "memory/meter.h"
 #include "temp_dir.h"
 #include "tiny_model.h"
 
@@ -581,6 +586,39 @@ static void test_close_while_loading(void **state)
 	}
 }
 
+/* While the device comes up, a file that is not in the page cache comes into it. */
+static void test_read_ahead(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {
+		.seed = 1, .hidden = 512, .heads = 8, .intermediate = 2048};
+	char path[512];
+	struct vac_error err = {0};
+	struct vac_model *model;
+	uint64_t before = 0, now = 0;
+	struct stat st;
+	const char *dir = tiny_write("model", &options);
+	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && fsync(fd) == 0 && fstat(fd, &st) == 0);
+	close(fd);
+	assert_int_equal(vac_drop_page_cache(path, &err), 0);
+	if (vac_meter_page_cache(path, &before, &err) < 0 || before > (uint64_t)st.st_size / 4)
+		skip(); /* a file system in memory, or one that does not tell */
+	fake_cuda_reset();
+	struct vac_engine *engine = open_engine("float32");
+	assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
+	/* no step was taken; a minute only guards against hanging */
+	for (int i = 0; i < 60000 && now < (uint64_t)st.st_size; i++) {
+		usleep(1000);
+		assert_int_equal(vac_meter_page_cache(path, &now, &err), 0);
+	}
+	assert_true(now >= (uint64_t)st.st_size);
+	vac_model_close(model, NULL);
+	check_nothing_is_left(engine);
+	vac_engine_close(engine);
+}
+
 static void test_no_driver(void **state)
 {
 	(void)state;
@@ -629,6 +667,7 @@ int main(void)
 		cmocka_unit_test(test_small_products),
 		cmocka_unit_test(test_sticky_error),
 		cmocka_unit_test(test_close_while_loading),
+		cmocka_unit_test(test_read_ahead),
 		cmocka_unit_test(test_no_driver),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
