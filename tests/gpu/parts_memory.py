@@ -208,7 +208,7 @@ def load_rows(name, path, asked):
     answers = set()
     ways = [("float16", "", {}), ("float16", "", {}), ("float16", "", {})]
     if not DRY:
-        ways += [("float16", "map", {"VACATE_CUDA_READ": "map"})] * 3 + [("float32", "", {})] * 2
+        ways += [("float32", "", {})] * 2
     else:
         ways = [("float32", "", {})]
     rates = {}

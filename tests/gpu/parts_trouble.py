@@ -1,14 +1,10 @@
-"""parts_trouble.py - parts of tests/gpu/run: a GPU that refuses, several GPUs, races, and
-what the worker's sandbox refuses."""
-import contextlib
-import json
+"""parts_trouble.py - parts of tests/gpu/run: a GPU that refuses, several GPUs, races."""
 import os
 import shutil
-import subprocess
 import time
 
 from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, devices,
-                    expect, find, mib, minilm, random_bert, run, said, serving, texts)
+                    expect, find, mib, minilm, random_bert, run, serving)
 
 TEXT = "a lighthouse by the sea"
 
@@ -168,29 +164,3 @@ def part_racecheck():
                   f"({time.time() - start:.0f} s)", flush=True)
             expect(DRY or (done.returncode == 0 and summary),
                    f"{check}, {name}: status {done.returncode if done else None}, {output[-300:]}")
-
-
-# --- sandbox -----------------------------------------------------------------
-
-
-def part_sandbox():
-    """Every call and file that the worker's sandbox would refuse on a GPU, first only told,
-    then for good."""
-    bert_base(), minilm()
-    for mode in ("tell", "on"):
-        env = {"VACATE_CUDA_SANDBOX": mode}
-        with serving(f"sandbox-{mode}", env=env) as server:
-            with contextlib.suppress(Exception):
-                start = time.time()
-                server.embed("minilm", TEXT)
-                print(f"{mode}: first answer after {(time.time() - start) * 1e3:.0f} ms")
-            reply = server.post("/v1/embeddings", {"model": "bert-base", "input": texts(8)})
-            workers = server.ok("GET", "/models/ps")["workers"]
-            print(f"{mode}: status {reply.status}, sandbox "
-                  f"{workers[0].get('sandbox') if workers else 'no worker'}")
-            for name in ("minilm", "bert-base"):
-                server.post("/models/unload", {"model": name})
-            lines = sorted({line.partition("sandbox: ")[2] for line in
-                            server.stderr().splitlines() if "sandbox: " in line})
-            print("\n".join(f"  {line}" for line in lines) or "  nothing was refused")
-            expect(mode == "tell" or reply.status == 200, f"sandbox {mode}: {reply.body[:200]!r}")
