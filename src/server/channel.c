@@ -278,6 +278,13 @@ static void flush(struct vac_worker *worker)
 	}
 }
 
+void vac_worker_flush(struct vac_worker *worker)
+{
+	assert(!worker->files);
+	if (worker->dirty)
+		flush(worker);
+}
+
 void vac_supervisor_flush(struct vac_supervisor *supervisor)
 {
 	if (!supervisor->any_dirty)

@@ -138,6 +138,8 @@ void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const 
 	VAC_PRINTF(3, 4);
 /* Sends what waits. Once a turn. */
 void vac_supervisor_flush(struct vac_supervisor *supervisor);
+/* What one is asked goes out now. Not with files, which may be the end of it. */
+void vac_worker_flush(struct vac_worker *worker);
 /* SIGCHLD, for kernels without pidfds. */
 void vac_supervisor_reap(struct vac_supervisor *supervisor);
 
