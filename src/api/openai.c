@@ -147,7 +147,7 @@ static const char *code_name(const struct vac_api_failure *failure)
 		return "rate_limit_exceeded";
 	if (failure->error->code == VAC_E_TOO_LARGE && failure->stage == VAC_STAGE_OUTCOME)
 		return "context_length_exceeded";
-	return vac_error_name(failure->error->code);
+	return vac_failure_name(failure);
 }
 
 static void error(const struct vac_api_failure *failure, struct vac_buf *body)

@@ -87,6 +87,7 @@ struct vac_request {
 	struct vac_buf body;
 	size_t held_bytes; /* counted against max_pending_bytes */
 	bool suspended;
+	bool last; /* the connection ends with its reply */
 	enum vac_request_stage stage;
 	struct vac_reply reply;
 	int64_t arrived_ns; /* the body was complete */
