@@ -1,6 +1,6 @@
 /*
  * modelpath.h - where models lie on disk: a directory, an entry under one of
- * the --models directories, or a snapshot in the HuggingFace cache
+ * the --models directories (or such a directory itself, by its own name), or a snapshot in the HuggingFace cache
  * (HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub;
  * models--org--name/refs/main names snapshots/<commit>). Names only: no file
  * of a model is opened. Any thread.
