@@ -65,6 +65,7 @@ struct vac_call {
 	size_t input_count;
 	bool timeout_set; /* X-Request-Timeout */
 	int64_t timeout_ms;
+	bool names_only;       /* LIST of what models are called: no plans are needed */
 	bool no_autoload;      /* TASK on a model that is not loaded: refused, not loaded */
 	bool drop_cache;       /* UNLOAD */
 	size_t limit;          /* RECEIPTS; 0: all kept */

@@ -263,18 +263,37 @@ static bool same_key(const struct vac_plan_key *a, const struct vac_plan_key *b)
 	return a->dtype && b->dtype ? strcmp(a->dtype, b->dtype) == 0 : a->dtype == b->dtype;
 }
 
+/* A list of thousands of models looks for each of them. */
+static uint32_t bucket_of(const char *dir)
+{
+	uint32_t hash = 2166136261u; /* FNV-1a */
+
+	for (; *dir; dir++)
+		hash = (hash ^ (unsigned char)*dir) * 16777619u;
+	return hash & (VAC_PLAN_BUCKETS - 1);
+}
+
 static struct vac_plan_entry *find(const struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = plans->entries;
+	struct vac_plan_entry *entry = plans->buckets[bucket_of(key->dir)];
 
 	while (entry && !same_key(&entry->key, key))
-		entry = entry->next;
+		entry = entry->chain;
 	return entry;
+}
+
+static void unchain(struct vac_plans *plans, const struct vac_plan_entry *entry)
+{
+	struct vac_plan_entry **at = &plans->buckets[bucket_of(entry->key.dir)];
+
+	while (*at != entry)
+		at = &(*at)->chain;
+	*at = entry->chain;
 }
 
 static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = calloc(1, sizeof(*entry));
+	struct vac_plan_entry *entry = calloc(1, sizeof(*entry)), **bucket;
 
 	if (!entry)
 		return NULL;
@@ -290,6 +309,9 @@ static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan
 	}
 	entry->next = plans->entries;
 	plans->entries = entry;
+	bucket = &plans->buckets[bucket_of(entry->key.dir)];
+	entry->chain = *bucket;
+	*bucket = entry;
 	return entry;
 }
 
@@ -401,6 +423,7 @@ void vac_plans_sweep(struct vac_plans *plans)
 			continue;
 		}
 		*at = entry->next;
+		unchain(plans, entry);
 		free_entry(entry);
 	}
 }
