@@ -439,8 +439,8 @@ bool vac_model_has_part(const char *subdir)
 	       number[strspn(number, "0123456789")] != '\0';
 }
 
-int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
-		      char **dir, struct vac_error *err)
+static int resolve_name(const struct vac_model_dirs *where, const char *name, char **dir,
+			struct vac_error *err)
 {
 	char *hub = NULL, *repo = NULL;
 	struct vac_error refused = {0};
@@ -448,9 +448,6 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 	struct stat st;
 	int rc;
 
-	*dir = NULL;
-	if (name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0)
-		return resolve_path(name, allow_path, dir, err);
 	if (!vac_model_name_ok(name))
 		return vac_fail(err, VAC_E_INVALID,
 				"%s: is not the name of a model; names are \"name\" or "
@@ -484,6 +481,22 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 out:
 	free(repo);
 	free(hub);
+	return rc;
+}
+
+int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
+		      char **dir, struct vac_error *err)
+{
+	int rc;
+
+	*dir = NULL;
+	if (name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0)
+		return resolve_path(name, allow_path, dir, err);
+	rc = resolve_name(where, name, dir, err);
+	/* What nobody knows by that name may be a directory here. */
+	if (allow_path && *name && has_config(name) &&
+	    (rc == vac_error_errno(VAC_E_INVALID) || rc == vac_error_errno(VAC_E_NOT_FOUND)))
+		return resolve_path(name, true, dir, err);
 	return rc;
 }
 

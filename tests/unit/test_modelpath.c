@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/modelpath.h"
@@ -164,7 +165,10 @@ static void test_bad_names(void **state)
 
 static void test_paths(void **state)
 {
-	struct vac_model_dirs where = {0};
+	static const char *const names[] = {"m", "a/b/c", "m/", "a//b/./c"};
+	char place[512];
+	const char *dirs[] = {place};
+	struct vac_model_dirs where = {.dirs = dirs};
 	struct vac_error err = {0};
 	char *dir;
 
@@ -177,6 +181,25 @@ static void test_paths(void **state)
 	expect_error(&where, "./m", false, VAC_E_INVALID, "is a path");
 	expect_error(&where, "../m", false, VAC_E_INVALID, "is a path");
 	expect_error(&where, temp_path("none"), true, VAC_E_NOT_FOUND, "config.json");
+	/* As transformers takes it; names that are known go first. */
+	temp_text("a/b/c/config.json", "{}");
+	temp_text("place/m/config.json", "{}");
+	snprintf(place, sizeof(place), "%s", temp_path("place"));
+	assert_int_equal(chdir(temp_path(".")), 0);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		assert_int_equal(vac_model_resolve(&where, names[i], true, &dir, &err), 0);
+		assert_string_equal(dir, names[i]);
+		free(dir);
+		expect_error(&where, names[i], false, i ? VAC_E_INVALID : VAC_E_NOT_FOUND, "");
+	}
+	expect_error(&where, "a/b", true, VAC_E_NOT_FOUND, "\"a/b\"");
+	expect_error(&where, "", true, VAC_E_INVALID, "name of a model");
+	where.dir_count = 1;
+	expect_dir(&where, "m", "place/m");
+	assert_int_equal(vac_model_resolve(&where, "m", true, &dir, &err), 0);
+	assert_string_equal(dir, temp_path("place/m"));
+	free(dir);
+	assert_int_equal(chdir("/"), 0);
 }
 
 static void test_hub(void **state)
