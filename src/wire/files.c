@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/text.h"
 
 /* Not taken by anybody: more than so many loads of a worker at once. */
 #define INBOX_LIMIT ((size_t)16 * VAC_WIRE_MAX_FDS)
@@ -29,17 +30,10 @@ struct scan {
 	struct vac_error *err;
 };
 
-static bool ends_with(const char *name, const char *end)
-{
-	size_t n = strlen(name), m = strlen(end);
-
-	return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 static bool is_read(const char *name)
 {
-	return ends_with(name, ".json") || ends_with(name, ".safetensors") ||
-	       ends_with(name, ".txt") || ends_with(name, ".model");
+	return vac_ends_with(name, ".json") || vac_ends_with(name, ".safetensors") ||
+	       vac_ends_with(name, ".txt") || vac_ends_with(name, ".model");
 }
 
 /* Takes a new string over, or NULL with errno: a place that is not there leads
