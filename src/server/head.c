@@ -1,8 +1,9 @@
 /* head.c - see head.h. */
 #include "server/head.h"
 
+#include <errno.h>
 #include <microhttpd.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -38,6 +39,21 @@ int vac_head_check(struct MHD_Connection *mhd, struct vac_error *err)
 				"Content-Length and Transfer-Encoding: one of them may be there, "
 				"and once");
 	return 0;
+}
+
+bool vac_head_body_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
+{
+	const char *text =
+		MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	char *end;
+
+	if (!text || *text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*bytes = strtoull(text, &end, 10);
+	if (errno == ERANGE)
+		*bytes = UINT64_MAX;
+	return *end == '\0' || errno == ERANGE;
 }
 
 const char *vac_head_path(const char *target)

@@ -5,7 +5,9 @@
 #ifndef VAC_SERVER_HEAD_H
 #define VAC_SERVER_HEAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -15,6 +17,9 @@ struct MHD_Connection;
  * nobody here understands: a proxy in front may have understood it otherwise, and
  * what follows is then another's request. The connection must not go on. */
 int vac_head_check(struct MHD_Connection *mhd, struct vac_error *err) VAC_MUST_CHECK;
+
+/* The Content-Length; false when there is none that can be read. */
+bool vac_head_body_bytes(struct MHD_Connection *mhd, uint64_t *bytes);
 
 /* The path of a target that may be a whole URL, as proxies send it. */
 const char *vac_head_path(const char *target);

@@ -423,45 +423,24 @@ static bool admit(struct vac_request *request)
 	return false;
 }
 
-/* The Content-Length, when there is one that can be read. */
-static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
-{
-	const char *text =
-		MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	char *end;
-
-	if (!text || *text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*bytes = strtoull(text, &end, 10);
-	if (errno == ERANGE)
-		*bytes = UINT64_MAX;
-	return *end == '\0' || errno == ERANGE;
-}
-
-int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err)
-{
-	struct vac_http *http = &request->server->http;
-	size_t most = request->server->options.max_pending_bytes;
-
-	if (http->held_bytes > most || bytes > most - http->held_bytes)
-		return vac_fail(err, VAC_E_BUSY,
-				"requests of %zu bytes are in work already, which is near the "
-				"most; try again soon or raise --max-pending",
-				http->held_bytes);
-	http->held_bytes += bytes;
-	request->held_bytes += bytes;
-	return 0;
-}
-
+/* When memory is short, a body that does not get on makes way. */
 static bool hold(struct vac_request *request, size_t bytes)
 {
-	struct vac_error err;
+	struct vac_request *slow;
+	struct vac_error err, why;
 
-	if (vac_http_hold(request, bytes, &err) == 0)
-		return true;
-	refuse(request, &err, 1);
-	return false;
+	while (vac_http_hold(request, bytes, &err) < 0) {
+		slow = vac_http_slowest(request, bytes);
+		if (!slow) {
+			refuse(request, &err, 1);
+			return false;
+		}
+		vac_fail(&why, VAC_E_BUSY,
+			 "the request body came too slowly while others needed the memory that "
+			 "--max-pending allows; send it again");
+		refuse(slow, &why, 1);
+	}
+	return true;
 }
 
 static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,
@@ -481,6 +460,7 @@ static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *m
 	request->server = http->server;
 	request->mhd = mhd;
 	request->connection = info->socket_context;
+	request->seat = &request->connection->seat;
 	request->method = method;
 	request->path = vac_head_path(path);
 	request->next = http->requests;
@@ -496,12 +476,9 @@ static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *m
 	}
 	if (!admit(request))
 		return request;
-	if (!stated_bytes(mhd, &bytes) || bytes == 0)
-		return request;
-	if (bytes > http->server->options.max_body_bytes)
+	/* What is announced is not held before it comes: an announcement is cheap. */
+	if (vac_head_body_bytes(mhd, &bytes) && bytes > http->server->options.max_body_bytes)
 		refuse_large(request, bytes);
-	else if (hold(request, (size_t)bytes))
-		vac_buf_reserve(&request->body, (size_t)bytes);
 	return request;
 }
 
@@ -540,7 +517,7 @@ static bool worth_reading(const struct vac_request *request)
 	return !request->last &&
 	       !MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
 					    MHD_HTTP_HEADER_EXPECT) &&
-	       stated_bytes(request->mhd, &bytes) &&
+	       vac_head_body_bytes(request->mhd, &bytes) &&
 	       bytes / REFUSED_FACTOR <= request->server->options.max_body_bytes;
 }
 
