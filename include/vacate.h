@@ -18,6 +18,8 @@
  *
  * Threads: a struct vacate and its models belong to one thread at a time;
  * different ones may be used by different threads at once.
+ *
+ * At the end: what other processes have on a GPU, and parking them to 0 MiB.
  */
 #ifndef VACATE_H
 #define VACATE_H
@@ -147,6 +149,103 @@ struct vacate_receipt {
  * measured, which saves reading /proc). The model is gone in any case. NULL
  * is fine. */
 VACATE_API void vacate_unload(struct vacate_model *model, struct vacate_receipt *receipt);
+
+/*
+ * Other processes on a GPU. What follows needs no struct vacate, and any thread may
+ * call it at any time; a call belongs to the thread that makes it and blocks until it
+ * is done. Two calls for one process exclude each other, also from different programs:
+ * the second is VAC_E_BUSY.
+ *
+ * Parking takes everything of a live process off its GPUs, the context included, and
+ * keeps it in that process's own host memory; its CUDA calls block until it is
+ * resumed, and it goes on with the same bits. The driver does it (570 and later).
+ * Resuming a process for which the GPU has no room would lose it: that is looked at
+ * first, but a program that does not ask for Vacate's lock may take the room just then.
+ * docs/hold.md has what is checked and what can go wrong.
+ *
+ * The calls load the driver (cuInit) into the caller's process, where it stays; none
+ * makes a context, so that this process takes no memory of a GPU.
+ */
+enum vacate_process_state {
+	VACATE_PROCESS_UNKNOWN = 0, /* the driver does not say: another user's, or no CUDA */
+	VACATE_PROCESS_RUNNING = 1,
+	VACATE_PROCESS_LOCKED = 2, /* its CUDA calls block; what it has on the GPU is there */
+	VACATE_PROCESS_PARKED = 3, /* nothing of it is on a GPU */
+	VACATE_PROCESS_FAILED = 4, /* it could not be restored: it will not use the GPU again */
+};
+
+/* Zero-initialise, then set what is wanted. */
+struct vacate_park_options {
+	int tree; /* 1: the process and all that descend from it and use CUDA; parking: all or none */
+	/* 1: go on although the driver is none that this was tried with, or it is not known
+	 * what the process has on a GPU */
+	int risk;
+	int pageout;              /* parking, 1: hand the copy in host memory to swap afterwards */
+	uint32_t lock_timeout_ms; /* parking: for its CUDA calls to end; 0: 10,000 */
+	uint32_t wait_ms;         /* resuming: for room on the GPU; 0: refuse at once */
+	const char *device_uuid;  /* resuming: to another GPU of the same kind; NULL: not */
+	int (*cancelled)(void *ctx); /* not 0: put everything back and return; NULL: never */
+	void *ctx;
+};
+
+/* What a call came to, over all processes that it was about. */
+struct vacate_park_receipt {
+	uint32_t processes;
+	enum vacate_process_state before, after; /* of the first of them */
+	int device_measured;                     /* 0: NVML did not tell; the next two are 0 */
+	uint64_t device_before_bytes;            /* of VRAM, on all GPUs */
+	uint64_t device_after_bytes;
+	int measured; /* 0: /proc could not be read; the next two are 0 */
+	uint64_t rss_before_bytes;
+	uint64_t rss_after_bytes;
+	uint64_t pageout_bytes; /* RSS that went to swap */
+	int64_t driver_ns;      /* in calls of the driver, its start included */
+	int64_t total_ns;
+};
+
+/* options, receipt and err may be NULL; the receipt is filled on error, too. A process
+ * that is parked already is done. On error all are as they were, unless the message
+ * says otherwise. The codes:
+ *   VAC_E_NOT_FOUND    there is no such process, or no driver
+ *   VAC_E_UNSUPPORTED  no CUDA process; MIG or MPS; too old a driver; without risk, what
+ *                      is unknown or untried
+ *   VAC_E_IO           another user's process
+ *   VAC_E_NO_ROOM      host memory has no room for what it has on the GPU
+ *   VAC_E_BUSY         another vacate is at it, or it is stopped
+ *   VAC_E_TIMEOUT      its CUDA calls did not end in time: it runs on
+ *   VAC_E_GONE         it was lost before, or ended meanwhile
+ *   VAC_E_TOO_LARGE    it has more than 63 descendants
+ *   VAC_E_CANCELLED    the caller wanted it */
+VACATE_API int vacate_park(int64_t pid, const struct vacate_park_options *options,
+			   struct vacate_park_receipt *receipt, struct vac_error *err);
+/* Resumes what is parked or locked; what runs is done. VAC_E_NO_ROOM names who holds the
+ * GPU, and the process stays parked; VAC_E_GONE: it is lost. */
+VACATE_API int vacate_resume(int64_t pid, const struct vacate_park_options *options,
+			     struct vacate_park_receipt *receipt, struct vac_error *err);
+VACATE_API int vacate_process_state(int64_t pid, enum vacate_process_state *out,
+				    struct vac_error *err);
+
+#define VACATE_MOST_DEVICES 16
+
+/* What a process holds. Costs some milliseconds a GiB of its host memory. */
+struct vacate_process_usage {
+	int measured; /* 0: not ours to measure, and the next three are 0 */
+	uint64_t rss_bytes;
+	uint64_t uss_bytes; /* private: what comes back when it ends */
+	uint64_t pss_bytes;
+	int device_measured;   /* 0: no GPU, or NVML did not answer */
+	uint32_t device_count; /* GPUs on which it is listed */
+	struct {
+		char uuid[48];
+		int known; /* 0: listed, and NVML does not tell how much; bytes is 0 */
+		uint64_t bytes;
+		uint64_t used_bytes; /* of the GPU, by all processes */
+		uint64_t total_bytes;
+	} devices[VACATE_MOST_DEVICES];
+};
+/* Needs no driver and no permission but for the host's part. */
+VACATE_API int vacate_process_usage(int64_t pid, struct vacate_process_usage *out,
+				    struct vac_error *err);
 
 #ifdef __cplusplus
 }

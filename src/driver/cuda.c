@@ -22,17 +22,23 @@ static int resolve(const struct vac_library *library, get_proc_fn *get, struct v
 		const char *symbol;
 		int version;
 		size_t offset;
+		bool optional; /* an older driver does without: NULL */
 	} functions[] = {
 #define ENTRY(member, symbol, version, parameters)                                                 \
-	{symbol, version, offsetof(struct vac_cuda, member)},
-		VAC_CUDA_FUNCTIONS(ENTRY)
+	{symbol, version, offsetof(struct vac_cuda, member), false},
+#define OPTIONAL_ENTRY(member, symbol, version, parameters)                                        \
+	{symbol, version, offsetof(struct vac_cuda, member), true},
+		VAC_CUDA_FUNCTIONS(ENTRY) VAC_CUDA_CHECKPOINT_FUNCTIONS(OPTIONAL_ENTRY)
+#undef OPTIONAL_ENTRY
 #undef ENTRY
 	};
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
 		void *function = NULL;
 		int status = 0;
 		int rc = get(functions[i].symbol, &function, functions[i].version, 0, &status);
-		if (rc != VAC_CU_OK || !function)
+		if (rc != VAC_CU_OK)
+			function = NULL;
+		if (!function && !functions[i].optional)
 			return vac_fail(
 				err, VAC_E_UNSUPPORTED,
 				"%s: the NVIDIA driver has no %s; install driver 525 or later",

@@ -10,6 +10,7 @@
 #ifndef VAC_DRIVER_CUDA_H
 #define VAC_DRIVER_CUDA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,7 +30,9 @@ struct vac_cu_uuid {
 /* Results that are told apart; see vac_cuda_fail for the rest. */
 enum {
 	VAC_CU_OK = 0,
+	VAC_CU_INVALID_VALUE = 1,
 	VAC_CU_OUT_OF_MEMORY = 2,
+	VAC_CU_NOT_INITIALIZED = 3,
 	VAC_CU_STUB_LIBRARY = 34,
 	VAC_CU_DEVICE_UNAVAILABLE = 46,
 	VAC_CU_NO_DEVICE = 100,
@@ -39,9 +42,13 @@ enum {
 	VAC_CU_NVLINK_UNCORRECTABLE = 220,
 	VAC_CU_CONTAINED = 226,
 	VAC_CU_OPERATING_SYSTEM = 304,
+	VAC_CU_INVALID_HANDLE = 400,
+	VAC_CU_ILLEGAL_STATE = 401,
+	VAC_CU_NOT_READY = 600,
 	VAC_CU_ILLEGAL_ADDRESS = 700,
 	VAC_CU_LAUNCH_FAILED = 719,
 	VAC_CU_NOT_PERMITTED = 800,
+	VAC_CU_NOT_SUPPORTED = 801,
 	VAC_CU_SYSTEM_NOT_READY = 802,
 	VAC_CU_DRIVER_MISMATCH = 803,
 	VAC_CU_COMPAT_NOT_SUPPORTED = 804,
@@ -63,6 +70,11 @@ enum {
 	VAC_CU_LOCATION_DEVICE = 1,
 	VAC_CU_ACCESS_READWRITE = 3,
 	VAC_CU_GRANULARITY_MINIMUM = 0,
+	/* CUprocessState */
+	VAC_CU_PROCESS_RUNNING = 0,
+	VAC_CU_PROCESS_LOCKED = 1,
+	VAC_CU_PROCESS_CHECKPOINTED = 2,
+	VAC_CU_PROCESS_FAILED = 3,
 };
 
 struct vac_cu_location {
@@ -85,6 +97,25 @@ struct vac_cu_allocation { /* CUmemAllocationProp */
 struct vac_cu_access { /* CUmemAccessDesc */
 	struct vac_cu_location location;
 	int flags;
+};
+
+struct vac_cu_lock {         /* CUcheckpointLockArgs */
+	unsigned timeout_ms; /* 0: no limit; when it passes, the process runs on */
+	unsigned reserved0;
+	uint64_t reserved1[7];
+};
+
+struct vac_cu_gpu_pair { /* CUcheckpointGpuPair */
+	struct vac_cu_uuid from, to;
+};
+
+/* CUcheckpointRestoreArgs since CUDA 13.0; before that all of it is reserved and must
+ * be zero. Where there are pairs, every GPU that was checkpointed is in one. */
+struct vac_cu_restore {
+	struct vac_cu_gpu_pair *pairs;
+	unsigned pair_count;
+	char reserved[52 - sizeof(struct vac_cu_gpu_pair *)];
+	uint64_t reserved1;
 };
 
 typedef unsigned long long vac_cu_address; /* CUdeviceptr */
@@ -159,9 +190,21 @@ typedef unsigned long long vac_cu_memory;  /* CUmemGenericAllocationHandle */
 	X(error_name, "cuGetErrorName", 6000, (int result, const char **name))                     \
 	X(error_string, "cuGetErrorString", 6000, (int result, const char **text))
 
+/* What a driver of CUDA 12.8 (570) and later has; all NULL in an older one. They act
+ * on another process, by its number. The last arguments of checkpoint and unlock are
+ * reserved: NULL. */
+#define VAC_CUDA_CHECKPOINT_FUNCTIONS(X)                                                           \
+	X(process_state, "cuCheckpointProcessGetState", 12080, (int pid, int *state))              \
+	X(process_lock, "cuCheckpointProcessLock", 12080, (int pid, struct vac_cu_lock *args))     \
+	X(process_checkpoint, "cuCheckpointProcessCheckpoint", 12080, (int pid, void *args))       \
+	X(process_restore, "cuCheckpointProcessRestore", 12080,                                    \
+	  (int pid, struct vac_cu_restore *args))                                                  \
+	X(process_unlock, "cuCheckpointProcessUnlock", 12080, (int pid, void *args))
+
 struct vac_cuda {
 #define VAC_CUDA_MEMBER(member, symbol, version, parameters) int(*member) parameters;
 	VAC_CUDA_FUNCTIONS(VAC_CUDA_MEMBER)
+	VAC_CUDA_CHECKPOINT_FUNCTIONS(VAC_CUDA_MEMBER)
 #undef VAC_CUDA_MEMBER
 };
 
@@ -175,6 +218,13 @@ int vac_cuda_load(const struct vac_cuda **out, struct vac_error *err) VAC_MUST_C
 void vac_cuda_inject(const struct vac_cuda *table);
 /* Where it was found, for people; NULL: not loaded, or injected. */
 const char *vac_cuda_path(void);
+
+/* The functions of VAC_CUDA_CHECKPOINT_FUNCTIONS are there. */
+static inline bool vac_cuda_has_checkpoint(const struct vac_cuda *cuda)
+{
+	return cuda->process_state && cuda->process_lock && cuda->process_checkpoint &&
+	       cuda->process_restore && cuda->process_unlock;
+}
 
 /* Fills err for a driver of that version, which is below VAC_CUDA_OLDEST. */
 int vac_cuda_too_old(struct vac_error *err, int version);

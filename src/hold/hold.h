@@ -57,13 +57,18 @@ struct vac_hold_device {
 struct vac_hold {
 	const struct vac_cuda *cuda; /* NULL: not started so far */
 	const struct vac_nvml *nvml;
-	char directory[256]; /* of the records */
-	int driver_version;  /* cuDriverGetVersion: 13000 */
-	char driver_text[80];
+	char directory[256];      /* of the records */
+	char lock_directory[256]; /* of the locks: /tmp, or the same */
+	const char *host_root;    /* for vac_meter_host_of(): ""; tests have another */
+	int driver_version;       /* cuDriverGetVersion: 13000 */
+	char driver_text[80];     /* by NVML: "580.159"; "": NVML does not say */
+	bool nvml_started;        /* kept until the end, so that readings are quick */
+	uint32_t device_lock_ms;  /* for another vacate at a device to end: 60,000 */
+	int64_t init_ns;          /* of cuInit; 0 once it stands in a receipt */
 };
 
-/* Where the records are: $VACATE_HOLD_DIR, or /tmp/vacate-hold-UID. No driver is
- * loaded before it is needed. */
+/* Where the records are: $VACATE_HOLD_DIR, or /tmp/vacate-hold-UID; the locks in the
+ * former as well, or in /tmp. No driver is loaded before it is needed. */
 int vac_hold_open(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 void vac_hold_close(struct vac_hold *hold);
 
@@ -127,7 +132,7 @@ struct vac_hold_receipt {
  *                      unless options->risk, a driver not in the table of those tried
  *   VAC_E_IO           another user's (the driver answers 304)
  *   VAC_E_NO_ROOM      host RAM, or its control group's, has no room for its VRAM
- *   VAC_E_BUSY         another vacate is at it
+ *   VAC_E_BUSY         another vacate is at it, or it is stopped (SIGSTOP, a debugger)
  *   VAC_E_TIMEOUT      its CUDA calls did not end in lock_timeout_ms: it runs on
  *   VAC_E_GONE         an earlier restore failed, or it died under it
  *   VAC_E_CANCELLED    options->cancelled said so */

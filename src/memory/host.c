@@ -1,5 +1,5 @@
 /*
- * host.c - the machine's memory and the limits of the control groups that this
+ * host.c - the machine's memory and the limits of the control groups that a
  * process runs in, version 1 or 2. Any thread.
  *
  * Where the group's files are is the mount point from mountinfo plus the path
@@ -233,16 +233,19 @@ static bool parse_mount(char *line, const char *root, const char *path, struct g
 	return stat(group->dir, &st) == 0;
 }
 
-static bool find_group(const char *root, struct vac_buf *text, struct group *group)
+/* member: "self" or the number of a process; path: the group as /proc names it. */
+static bool find_group(const char *root, const char *member, struct vac_buf *text,
+		       struct group *group, char path[PATH_MAX])
 {
-	char file[PATH_MAX], path[PATH_MAX], *save = NULL;
+	char file[PATH_MAX], *save = NULL;
 	const char *found = NULL;
 
-	if ((size_t)snprintf(file, sizeof(file), "%s/proc/self/cgroup", root) >= sizeof(file) ||
+	if ((size_t)snprintf(file, sizeof(file), "%s/proc/%s/cgroup", root, member) >=
+		    sizeof(file) ||
 	    !read_text(file, text))
 		return false;
 	group->version = parse_membership((char *)text->data, &found);
-	if (group->version == 0 || strlen(found) >= sizeof(path))
+	if (group->version == 0 || strlen(found) >= PATH_MAX)
 		return false;
 	strcpy(path, found);
 	if ((size_t)snprintf(file, sizeof(file), "%s/proc/self/mountinfo", root) >= sizeof(file) ||
@@ -339,18 +342,29 @@ static void walk_groups(struct group *group, struct vac_buf *text, struct vac_ho
 	}
 }
 
-void vac_meter_host(const char *root, struct vac_host_memory *out)
+void vac_meter_host_of(const char *root, pid_t pid, struct vac_host_memory *out, char *name,
+		       size_t name_bytes)
 {
 	struct vac_buf text = VAC_BUF_INIT;
 	struct group group = {0};
+	char member[16] = "self", path[PATH_MAX] = "";
 
 	*out = (struct vac_host_memory){0};
+	if (pid > 0)
+		snprintf(member, sizeof(member), "%d", (int)pid);
 	read_meminfo(root, &text, out);
-	if (find_group(root, &text, &group)) {
+	if (find_group(root, member, &text, &group, path)) {
 		out->cgroup_version = group.version;
 		walk_groups(&group, &text, out);
 	}
+	if (name_bytes > 0)
+		snprintf(name, name_bytes, "%s", path);
 	vac_buf_free(&text);
+}
+
+void vac_meter_host(const char *root, struct vac_host_memory *out)
+{
+	vac_meter_host_of(root, 0, out, NULL, 0);
 }
 
 bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes)

@@ -64,6 +64,11 @@ struct vac_host_memory {
 };
 /* root: "" on a live system; tests give a directory that holds proc/ and sys/. */
 void vac_meter_host(const char *root, struct vac_host_memory *out);
+/* The same for the cgroup that another process runs in, as far as it can be seen from
+ * here; pid 0: this process. name, if name_bytes is not 0: that group's path, "" when
+ * none was found. */
+void vac_meter_host_of(const char *root, pid_t pid, struct vac_host_memory *out, char *name,
+		       size_t name_bytes);
 /* What can still be allocated: the lesser of MemAvailable and
  * cgroup_room_bytes. false when both are unknown. */
 bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes);

@@ -129,18 +129,29 @@ static void complete_receipt(struct vac_server *server, const struct vac_model *
 	receipt->id = server->receipts.next_id++;
 }
 
+static void log_receipt(const struct vac_receipt *receipt)
+{
+	const char *end = receipt->worker_exited ? ", worker ended" : "";
+	double ms = (double)receipt->unload_ns / 1e6;
+
+	if (vac_receipt_valid(receipt))
+		vac_log(VAC_LOG_INFO,
+			"model %s unloaded (%s) in %.1f ms: %" PRId64 " bytes returned, %" PRIu64
+			" unaccounted%s",
+			receipt->model, vac_unload_reason_name(receipt->reason), ms,
+			vac_receipt_returned_bytes(receipt), vac_receipt_unaccounted_bytes(receipt),
+			end);
+	else /* a worker that died was not measured before */
+		vac_log(VAC_LOG_INFO, "model %s unloaded (%s) in %.1f ms: not measured%s",
+			receipt->model, vac_unload_reason_name(receipt->reason), ms, end);
+}
+
 static void publish_receipt(struct vac_server *server, const struct vac_receipt *receipt)
 {
 	keep(&server->receipts, receipt);
 	vac_journal_write(&server->journal, receipt);
 	vac_metrics_unload(&server->metrics, receipt);
-	vac_log(VAC_LOG_INFO,
-		"model %s unloaded (%s) in %.1f ms: %" PRId64 " bytes returned, %" PRIu64
-		" unaccounted%s",
-		receipt->model, vac_unload_reason_name(receipt->reason),
-		(double)receipt->unload_ns / 1e6, vac_receipt_returned_bytes(receipt),
-		vac_receipt_unaccounted_bytes(receipt),
-		receipt->worker_exited ? ", worker ended" : "");
+	log_receipt(receipt);
 }
 
 static void worker_exited(struct vac_receipt *receipt)

@@ -385,6 +385,8 @@ def test_worker_killed_while_idle(fake):
     assert not measure.alive(worker)
     (receipt,) = server.receipts()
     assert receipt["reason"] == "worker_died" and receipt["worker"]["after"]["uss_bytes"] == 0
+    # Nobody measured it before: that is no loss.
+    assert receipt["unaccounted_bytes"] is None and "not measured, worker ended" in server.stderr()
     works(server)
 
 
@@ -466,7 +468,8 @@ def test_pending_bytes_limit(fake):
     with socket.create_connection((HERE, server.port), timeout=60) as client:
         client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
                        % len(body) + body[:-1])
-        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == len(body) - 1, 60, "it")
+        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == len(body) - 1, 60,
+                           "the body")
         time.sleep(1.1)
         assert server.post("/v1/embeddings", body).status == 200
         client.sendall(body[-1:])

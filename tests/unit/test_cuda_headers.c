@@ -46,6 +46,12 @@ SAME_SIZE(int, CUresult);
 SAME_SIZE(struct vac_cu_uuid, CUuuid);
 
 SAME(VAC_CU_OK, CUDA_SUCCESS);
+SAME(VAC_CU_INVALID_VALUE, CUDA_ERROR_INVALID_VALUE);
+SAME(VAC_CU_NOT_INITIALIZED, CUDA_ERROR_NOT_INITIALIZED);
+SAME(VAC_CU_INVALID_HANDLE, CUDA_ERROR_INVALID_HANDLE);
+SAME(VAC_CU_ILLEGAL_STATE, CUDA_ERROR_ILLEGAL_STATE);
+SAME(VAC_CU_NOT_READY, CUDA_ERROR_NOT_READY);
+SAME(VAC_CU_NOT_SUPPORTED, CUDA_ERROR_NOT_SUPPORTED);
 SAME(VAC_CU_OUT_OF_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
 SAME(VAC_CU_STUB_LIBRARY, CUDA_ERROR_STUB_LIBRARY);
 SAME(VAC_CU_DEVICE_UNAVAILABLE, CUDA_ERROR_DEVICE_UNAVAILABLE);
@@ -77,6 +83,26 @@ SAME(VAC_CU_ALLOCATION_PINNED, CU_MEM_ALLOCATION_TYPE_PINNED);
 SAME(VAC_CU_LOCATION_DEVICE, CU_MEM_LOCATION_TYPE_DEVICE);
 SAME(VAC_CU_ACCESS_READWRITE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
 SAME(VAC_CU_GRANULARITY_MINIMUM, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+
+#if CUDA_VERSION >= 12080
+SAME(VAC_CU_PROCESS_RUNNING, CU_PROCESS_STATE_RUNNING);
+SAME(VAC_CU_PROCESS_LOCKED, CU_PROCESS_STATE_LOCKED);
+SAME(VAC_CU_PROCESS_CHECKPOINTED, CU_PROCESS_STATE_CHECKPOINTED);
+SAME(VAC_CU_PROCESS_FAILED, CU_PROCESS_STATE_FAILED);
+SAME_SIZE(int, CUprocessState);
+SAME_SIZE(struct vac_cu_lock, CUcheckpointLockArgs);
+SAME_OFFSET(struct vac_cu_lock, timeout_ms, CUcheckpointLockArgs, timeoutMs);
+SAME_OFFSET(struct vac_cu_lock, reserved1, CUcheckpointLockArgs, reserved1);
+SAME_SIZE(struct vac_cu_restore, CUcheckpointRestoreArgs);
+#endif
+#if CUDA_VERSION >= 13000 /* all reserved before */
+SAME_OFFSET(struct vac_cu_restore, pairs, CUcheckpointRestoreArgs, gpuPairs);
+SAME_OFFSET(struct vac_cu_restore, pair_count, CUcheckpointRestoreArgs, gpuPairsCount);
+SAME_OFFSET(struct vac_cu_restore, reserved1, CUcheckpointRestoreArgs, reserved1);
+SAME_SIZE(struct vac_cu_gpu_pair, CUcheckpointGpuPair);
+SAME_OFFSET(struct vac_cu_gpu_pair, from, CUcheckpointGpuPair, oldUuid);
+SAME_OFFSET(struct vac_cu_gpu_pair, to, CUcheckpointGpuPair, newUuid);
+#endif
 
 SAME_SIZE(struct vac_blas_algorithm, cublasLtMatmulAlgo_t);
 SAME_SIZE(struct vac_blas_choice, cublasLtMatmulHeuristicResult_t);
@@ -152,6 +178,13 @@ struct as_nvidia_has_it {
 	PFN_cuGraphDestroy_v10000 graph_destroy;
 	PFN_cuGetErrorName_v6000 error_name;
 	PFN_cuGetErrorString_v6000 error_string;
+#if CUDA_VERSION >= 12080
+	PFN_cuCheckpointProcessGetState_v12080 process_state;
+	PFN_cuCheckpointProcessLock_v12080 process_lock;
+	PFN_cuCheckpointProcessCheckpoint_v12080 process_checkpoint;
+	PFN_cuCheckpointProcessRestore_v12080 process_restore;
+	PFN_cuCheckpointProcessUnlock_v12080 process_unlock;
+#endif
 };
 
 /* Each member is there, in our order, under a name and version that NVIDIA has
@@ -161,7 +194,10 @@ struct as_nvidia_has_it {
 			       offsetof(struct as_nvidia_has_it, member),                          \
 		       #member);
 VAC_CUDA_FUNCTIONS(IN_ORDER)
+#if CUDA_VERSION >= 12080
+VAC_CUDA_CHECKPOINT_FUNCTIONS(IN_ORDER)
 SAME_SIZE(struct vac_cuda, struct as_nvidia_has_it);
+#endif
 
 static void test_compiled(void **state)
 {

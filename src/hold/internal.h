@@ -1,0 +1,155 @@
+/*
+ * internal.h - what the files of hold share among themselves: one run of park or
+ * resume over some targets, and the steps that it is made of. As hold.h: one thread.
+ */
+#ifndef VAC_HOLD_INTERNAL_H
+#define VAC_HOLD_INTERNAL_H
+
+#include "hold/hold.h"
+#include "hold/lock.h"
+#include "hold/record.h"
+
+/* How long another vacate at a device is waited for: it restores some process. */
+#define VAC_HOLD_DEVICE_LOCK_MS    60000
+#define VAC_HOLD_LOCK_TIMEOUT_MS   10000
+#define VAC_HOLD_SIZE_TEXT_BYTES   24
+#define VAC_HOLD_HOLDER_TEXT_BYTES 256
+
+/* One call of the driver. */
+enum vac_hold_step {
+	VAC_STEP_NONE,
+	VAC_STEP_LOCK,
+	VAC_STEP_CHECKPOINT,
+	VAC_STEP_RESTORE,
+	VAC_STEP_UNLOCK,
+	VAC_HOLD_STEPS,
+};
+
+enum vac_hold_operation { VAC_HOLD_PARK, VAC_HOLD_RESUME, VAC_HOLD_OPERATIONS };
+
+/* What an operation does to a process in some state: the steps in their order, none if
+ * it is done already; or why not. */
+struct vac_hold_plan {
+	enum vac_hold_step steps[2];
+	enum vac_error_code refused; /* VAC_OK: it is not */
+	const char *why;             /* "process 12 WHY" */
+};
+const struct vac_hold_plan *vac_hold_plan(enum vac_hold_operation operation,
+					  enum vac_hold_state state);
+
+/* What is on the devices now. */
+struct vac_hold_reading {
+	bool valid; /* false: NVML does not answer */
+	uint32_t count;
+	struct vac_nvml_device devices[VAC_HOLD_MOST_DEVICES];
+};
+
+/* One target of a run. Errors go to its receipt. */
+struct vac_hold_member {
+	const struct vac_target *target;
+	struct vac_hold_receipt *receipt;
+	const struct vac_hold_plan *plan;
+	enum vac_hold_state state; /* now, as far as is known */
+	struct vac_record record;
+	struct vac_lock lock;
+	bool touched;       /* a call of the driver was made: if it dies now, it dies under it */
+	bool use_known;     /* what it has on devices */
+	uint64_t use_bytes; /* on all of them: what host RAM must take */
+	char group[256];    /* the control group that it is charged to */
+};
+
+struct vac_hold_run {
+	struct vac_hold *hold;
+	struct vac_hold_options options;
+	enum vac_hold_operation operation;
+	int64_t begun_ns;
+	size_t count;
+	struct vac_hold_member *refused; /* the one for whose sake all were; NULL: none */
+	struct vac_hold_reading reading;
+	struct vac_hold_member members[]; /* count of them */
+};
+
+/* run.c */
+
+/* Loads and starts what is needed, once. */
+int vac_hold_start(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
+/* Fills the receipts with who is meant, starts the driver. On error the receipts say
+ * so, and there is no run. */
+int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
+		  struct vac_hold *hold, const struct vac_target *targets, size_t count,
+		  const struct vac_hold_options *options, struct vac_hold_receipt *receipts,
+		  struct vac_error *err) VAC_MUST_CHECK;
+/* Measures what came of it, gives locks back, frees the run. Returns the first error
+ * of the receipts, which err gets. */
+int vac_run_end(struct vac_hold_run *run, struct vac_error *err) VAC_MUST_CHECK;
+/* A fresh reading. */
+void vac_run_read(struct vac_hold_run *run);
+void vac_run_progress(const struct vac_hold_run *run, const struct vac_hold_member *member,
+		      enum vac_hold_phase phase);
+/* VAC_E_CANCELLED if the caller wants to stop. */
+int vac_run_cancelled(const struct vac_hold_run *run, struct vac_error *err) VAC_MUST_CHECK;
+/* Its entries in the receipt's devices: of the reading, or where it is parked of the
+ * record. */
+void vac_member_measure(const struct vac_hold_run *run, struct vac_hold_member *member,
+			struct vac_hold_device *devices, uint32_t *count);
+
+/* check.c */
+
+/* What must hold for either operation: it lives, is ours, nobody else is at it; then
+ * its state and record are read and its plan is made. */
+int vac_member_check(struct vac_hold_run *run, struct vac_hold_member *member) VAC_MUST_CHECK;
+/* What must hold before it is parked: nothing that the driver refuses, a use that is
+ * known. Sets use_known and use_bytes, and the record's devices. */
+int vac_member_check_use(struct vac_hold_run *run, struct vac_hold_member *member) VAC_MUST_CHECK;
+/* Host RAM has room for what the members will put there, together. *refused: the first
+ * for which it has not. */
+int vac_run_check_host(struct vac_hold_run *run, struct vac_hold_member **refused) VAC_MUST_CHECK;
+
+/* step.c */
+
+/* The driver's word alone. */
+enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct vac_target *target);
+/* Records the intent, calls the driver, records the result, keeps time and state. The
+ * process is looked at just before: it must live and not be stopped. restore: for
+ * VAC_STEP_RESTORE, may be NULL. */
+int vac_member_step(struct vac_hold_run *run, struct vac_hold_member *member,
+		    enum vac_hold_step step, struct vac_cu_restore *restore) VAC_MUST_CHECK;
+
+/* Its restore failed, and why is known in full now: into the record. */
+void vac_member_note_failure(struct vac_hold_run *run, struct vac_hold_member *member);
+
+/* result.c: fills err for what the driver answered to a step. */
+int vac_hold_refused(struct vac_error *err, const struct vac_hold *hold,
+		     const struct vac_target *target, enum vac_hold_step step, int result,
+		     uint32_t lock_timeout_ms);
+/* The driver is one that parking was tried with. */
+bool vac_hold_driver_tried(const struct vac_hold *hold);
+
+/* room.c */
+
+/* Takes the locks of its devices, looks for room, restores, gives them back. wait_ms:
+ * for room. uuid: another device, or "". */
+int vac_member_restore(struct vac_hold_run *run, struct vac_hold_member *member, uint32_t wait_ms,
+		       const char *uuid) VAC_MUST_CHECK;
+/* What must be free beyond the bytes themselves. */
+uint64_t vac_room_margin_bytes(const struct vac_record_device *device);
+/* "process 12 (python) holds 3.0 GiB, process 13 512 MiB"; "nobody that NVML lists". */
+void vac_room_holders(const struct vac_nvml_device *device, char out[VAC_HOLD_HOLDER_TEXT_BYTES]);
+
+/* pageout.c */
+
+/* There is swap, and this process may ask for it. */
+int vac_pageout_check(const struct vac_target *target, struct vac_error *err) VAC_MUST_CHECK;
+/* Asks the kernel to move its anonymous memory to swap; bytes: how much RSS went. */
+int vac_pageout(const struct vac_target *target, uint64_t *bytes,
+		struct vac_error *err) VAC_MUST_CHECK;
+
+/* It was stopped (SIGSTOP, a debugger): no call of the driver to it would end. */
+bool vac_target_stopped(const struct vac_target *target);
+/* For a failed system call on a file of ours: vac_fail_errno(), whose VAC_E_NOT_FOUND
+ * would mean the process here, and becomes VAC_E_IO. */
+int vac_hold_fail_file(struct vac_error *err, int errnum, const char *path, const char *what);
+/* "512 MiB", "4.5 GiB" */
+const char *vac_hold_size_text(uint64_t bytes, char out[VAC_HOLD_SIZE_TEXT_BYTES]);
+
+#endif
