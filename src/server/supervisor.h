@@ -68,7 +68,7 @@ struct vac_worker {
 	size_t out_at;                /* bytes of out that were sent */
 	struct vac_wire_files *files; /* owned; to leave with frames in out, in order */
 	int64_t started_ns, ready_ns;
-	int64_t heard_ns;    /* last frame from it */
+	int64_t heard_ns;    /* last bytes from it */
 	uint64_t working_id; /* of the last WORKING: the question; 0: it never said */
 	uint32_t working_model;
 	struct vac_error why; /* DYING: why it was killed; code VAC_OK: see exit status */
