@@ -253,8 +253,8 @@ static int run(const struct vac_command *command, int argc, char **argv)
 	struct vac_client client = {0};
 	const char *interval = NULL;
 	const struct vac_option table[] = {
-		{"interval", "DURATION", "between two refreshes, or -d DURATION (1s)", NULL,
-		 &interval},
+		{"interval", "DURATION", "between two refreshes (1s); -d DURATION is the same",
+		 NULL, &interval},
 		{"server", "URL", "to ask, or unix:/PATH (else VACATE_SERVER, 127.0.0.1:8321)",
 		 NULL, &client.server},
 		{"api-key-file", "FILE", "its first key is sent (else VACATE_API_KEY)", NULL,

@@ -77,6 +77,16 @@ static bool has_blocks(const char *term)
 	return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
+/* Of the terminal itself: curses believes LINES and COLUMNS first, which may be those of
+ * where they were exported. */
+static void take_size(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 && size.ws_col > 0)
+		resizeterm(size.ws_row, size.ws_col);
+}
+
 static void start_colors(void)
 {
 	const char *no_color = getenv("NO_COLOR");
@@ -122,6 +132,7 @@ int vac_top_screen_open(struct vac_error *err)
 	nodelay(stdscr, TRUE);
 	leaveok(stdscr, FALSE);
 	curs_set(0);
+	take_size();
 	return 0;
 }
 
@@ -144,12 +155,9 @@ void vac_top_screen_suspend(void)
 
 void vac_top_screen_again(void)
 {
-	struct winsize size;
-
 	/* After the shell had it, the terminal's modes are the shell's. */
 	reset_prog_mode();
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 && size.ws_col > 0)
-		resizeterm(size.ws_row, size.ws_col);
+	take_size();
 	clearok(curscr, TRUE);
 }
 

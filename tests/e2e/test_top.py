@@ -11,6 +11,7 @@ import threading
 import time
 
 import harness
+import measure
 import pytest
 from fake_gpus import GIB, MIB, PATIENCE_S, FakeGpus, children, eventually
 from terminal import Terminal
@@ -34,13 +35,17 @@ def gpus():
 
 
 @pytest.fixture
-def top():
-    """top(environment, *options, size, term) -> Terminal"""
+def top(tmp_path):
+    """top(environment, *options, size, term) -> Terminal; its standard error is a file
+    unless errors is "shown"."""
     made = []
+    errors = tmp_path / "errors"
 
     def start(environment, *options, server=NOBODY, interval="100ms", **keywords):
         environment = {key: value for key, value in environment.items() if key not in
                        ("NO_COLOR", "VACATE_SERVER")} | keywords.pop("more", {})
+        if keywords.pop("errors", "kept") == "kept":
+            keywords["stderr"] = errors.open("ab")
         made.append(Terminal([harness.find_vacate(), "top", "-d", interval, "--server", server,
                               *options], environment, **keywords))
         return made[-1]
@@ -48,8 +53,9 @@ def top():
     yield start
     for one in made:
         one.close()
-        for word in SANITIZERS:
-            assert word not in one.raw, bytes(one.raw).decode(errors="replace")
+        for said in (one.raw, errors.read_bytes() if errors.exists() else b""):
+            for word in SANITIZERS:
+                assert word not in said, bytes(said).decode(errors="replace")
 
 
 def sample(gpus, pid, *samples):
@@ -124,6 +130,11 @@ def test_columns_of_a_wide_terminal(gpus, top):
     screen = top(gpus.environment(), size=(30, 200))
     screen.wait(rf"{target.pid} .* gpu:0,1 .*running")
     assert "driver 580.159" in screen.lines()[0]
+
+
+def test_the_terminal_knows_its_size_best(gpus, top):
+    screen = top(gpus().environment(), size=(12, 60), more={"LINES": "50", "COLUMNS": "200"})
+    screen.wait(lambda: screen.lines()[11].startswith("?help"))
 
 
 @pytest.mark.parametrize("size", [(8, 40), (10, 60), (24, 80), (60, 300)])
@@ -523,7 +534,7 @@ def test_a_gpud_that_always_dies(gpus, top, tmp_path):
     program = tmp_path / "gpud"
     program.write_text("#!/bin/sh\necho 'something of gpud' >&2\nexit 7\n")
     program.chmod(0o755)
-    screen = top(gpus().environment(), more={"VACATE_GPUD": str(program)})
+    screen = top(gpus().environment(), more={"VACATE_GPUD": str(program)}, errors="shown")
     screen.wait(r"^no GPU: .*exited with status 7$")
     assert len([line for line in screen.lines() if line]) == 4     # title, server, this, keys
     assert b"something of gpud" not in screen.raw
@@ -548,6 +559,23 @@ def test_nvml_hangs(gpus, top):
     screen.wait(lambda: "no answer" not in screen.lines()[0])
     assert screen.row(f"{target.pid} .*running")
     quit_with(screen)
+
+
+@pytest.mark.parametrize("how", ["q", signal.SIGTERM])
+def test_left_while_nvml_hangs(gpus, top, how):
+    gpus = gpus((80 * GIB, 0))
+    gpus.target(GIB)
+    screen = top(gpus.environment())
+    screen.wait("running")
+    (gpud,) = children(screen.process.pid)
+    gpus.on("nvmlDeviceGetComputeRunningProcesses_v3", "always", "wait never")
+    screen.wait(r"no answer of NVML for ")
+    if how == "q":
+        quit_with(screen)
+    else:
+        screen.signal(how)
+        assert screen.end() == -how and screen.restored()
+    eventually(lambda: not measure.alive(gpud))
 
 
 # ---- the terminal ------------------------------------------------------------
@@ -577,7 +605,7 @@ def test_the_terminal_goes_away(gpus, top):
     screen.ours = os.open("/dev/null", os.O_RDWR)
     screen.theirs = os.open("/dev/null", os.O_RDWR)
     assert screen.process.wait(PATIENCE_S) == -signal.SIGHUP
-    eventually(lambda: not os.path.exists(f"/proc/{gpud}"))
+    eventually(lambda: not measure.alive(gpud))
 
 
 def test_stopped_and_continued(gpus):
@@ -656,7 +684,7 @@ def test_a_locale_without_blocks(gpus, top):
 
 @pytest.mark.parametrize("term", ["dumb", "", "no-such-terminal"])
 def test_terminals_that_will_not_do(gpus, top, term):
-    screen = top(gpus().environment(), term=term)
+    screen = top(gpus().environment(), term=term, errors="shown")
     assert screen.end() == 2
     text = screen.text().replace("\n", "").replace(" ", "")
     assert text.startswith("vacatetop:") and text.endswith("`vacateps`showsthesameonce")
