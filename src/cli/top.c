@@ -41,7 +41,8 @@ static void on_signal(int number)
 /* Before curses, which would set handlers of its own for some. */
 static int catch_signals(struct vac_error *err)
 {
-	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH, SIGCHLD};
+	static const int numbers[] = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT,
+				      SIGTSTP, SIGCONT, SIGWINCH, SIGCHLD};
 	const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	struct sigaction before;
 
@@ -78,6 +79,7 @@ static void handle_signals(struct vac_top *top)
 		case SIGINT:
 		case SIGTERM:
 		case SIGHUP:
+		case SIGQUIT:
 			top->signal = byte;
 			top->leaving = true;
 			return;

@@ -447,7 +447,7 @@ def test_a_server_that_never_answers(gpus, top):
 
 
 @contextlib.contextmanager
-def scripted_server(models, **settings):
+def scripted_server(models, address="127.0.0.1", **settings):
     """Answers /models/ps; counts what comes."""
     counts = {"connections": 0, "requests": 0}
 
@@ -469,12 +469,12 @@ def scripted_server(models, **settings):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer((address, 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", counts
+        yield f"http://{address}:{server.server_address[1]}", counts
     finally:
         server.shutdown()
         thread.join()
@@ -498,6 +498,27 @@ def test_a_server_that_closes_connections(gpus, top):
         assert counts["connections"] == counts["requests"]
         assert screen.row("^a/b +resident")
         quit_with(screen)
+
+
+def test_of_another_machine_the_models_only(gpus, top):
+    """An address that is not the loopback's may be anybody's."""
+    found = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False)
+    addresses = [word for word in found.stdout.split() if "." in word]
+    if not addresses:
+        pytest.skip("this machine has the loopback only")
+    gpus = gpus((80 * GIB, 0))
+    gpus.target(GIB)
+    with scripted_server([{"name": "a/b", "state": "resident", "worker_pid": 1}],
+                         addresses[0]) as (url, counts):
+        screen = top(gpus.environment(), server=url)
+        screen.wait("^a/b +resident")
+        eventually(lambda: counts["requests"] >= 3)
+        assert "running" not in screen.text() and "GPU" not in screen.text()
+        assert screen.chosen().startswith("a/b")
+        screen.keys("d")
+        screen.wait("no process is chosen")
+        quit_with(screen)
+    assert gpus.calls() == []
 
 
 # ---- what is missing, and what dies ------------------------------------------
@@ -580,7 +601,7 @@ def test_left_while_nvml_hangs(gpus, top, how):
 
 # ---- the terminal ------------------------------------------------------------
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_restore_the_terminal(gpus, top, number):
     gpus = gpus((80 * GIB, 0))
     gpus.target(GIB)
