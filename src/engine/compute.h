@@ -127,7 +127,8 @@ struct vac_backend_device {
 	/* Everything that costs memory on the device beside regions exists from
 	 * start to stop: the engine calls start when its first model comes and stop
 	 * when the last has left. start returns at once; ready waits for it, and for
-	 * what the dtype in use needs. */
+	 * what the dtype in use needs. 1: it waited for a moment, and is to be asked
+	 * again. */
 	int (*start)(struct vac_compute *c, struct vac_error *err);
 	int (*ready)(struct vac_compute *c, struct vac_error *err);
 	void (*stop)(struct vac_compute *c);
@@ -139,8 +140,10 @@ struct vac_backend_device {
 
 	/* What a region of so many bytes measures. */
 	uint64_t (*region_bytes)(const struct vac_compute *c, uint64_t payload_bytes);
-	/* bytes as region_bytes gives them. NULL: no room. */
-	void *(*map)(struct vac_compute *c, uint64_t bytes);
+	/* bytes as region_bytes gives them. VAC_E_NO_ROOM; 1: another process of ours is
+	 * just using what room there is (hold/lock.h), ask again; VAC_E_BUSY: for too
+	 * long. */
+	int (*map)(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err);
 	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
 	/* On return of upload the source may be reused; what download brings is
 	 * there after synchronize. */

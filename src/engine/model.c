@@ -4,6 +4,7 @@
  * is resident; what stays beside the regions are a few KiB of structs.
  * On the engine's thread.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,12 +308,15 @@ static int map_region(struct vac_model *model, enum vac_region_kind kind, uint64
 	if (bytes == 0)
 		return 0;
 	int64_t start = vac_now_ns();
-	struct vac_region *region = vac_engine_map(model->engine, model->id, kind, bytes);
+	struct vac_region *region;
+	int rc = vac_engine_map(model->engine, model->id, kind, bytes, &region, err);
 	model->times.map_ns += vac_now_ns() - start;
-	if (!region)
+	if (rc == -ENOMEM)
 		return vac_fail(err, VAC_E_NO_ROOM,
 				"%s: no %" PRIu64 " bytes for its %s; unload another model",
 				model->dir, bytes, vac_region_kind_name(kind));
+	if (rc != 0)
+		return rc;
 	*base = region->base;
 	return 0;
 }
@@ -345,7 +349,7 @@ static int wait_for_device(struct vac_model *model, struct vac_error *err)
 		return 0;
 	int64_t start = vac_now_ns();
 	int rc = engine->backend->device->ready(engine->compute, err);
-	model->times.device_ns = vac_now_ns() - start;
+	model->times.device_ns += vac_now_ns() - start;
 	return rc;
 }
 

@@ -47,7 +47,6 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 	memset(hold, 0, sizeof(*hold));
 	hold->host_root = "";
 	hold->device_lock_ms = VAC_HOLD_DEVICE_LOCK_MS;
-	strcpy(hold->lock_directory, "/tmp");
 	if (named && *named)
 		n = snprintf(hold->directory, sizeof(hold->directory), "%s", named);
 	else
@@ -56,8 +55,8 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 	if (n < 0 || (size_t)n >= sizeof(hold->directory))
 		return vac_fail(err, VAC_E_INVALID, "VACATE_HOLD_DIR is longer than %zu bytes",
 				sizeof(hold->directory) - 1);
-	if (named && *named)
-		memcpy(hold->lock_directory, hold->directory, sizeof(hold->directory));
+	/* with a name that fits, or /tmp */
+	snprintf(hold->lock_directory, sizeof(hold->lock_directory), "%s", vac_lock_directory());
 	return 0;
 }
 

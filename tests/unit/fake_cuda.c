@@ -112,6 +112,15 @@ static int fake_device_get(int *device, int ordinal)
 	return ordinal < fake_cuda.devices ? VAC_CU_OK : VAC_CU_INVALID_DEVICE;
 }
 
+static int fake_device_uuid(struct vac_cu_uuid *uuid, int device)
+{
+	if (fake_cuda.no_uuid)
+		return VAC_CU_NOT_SUPPORTED;
+	for (int i = 0; i < 16; i++)
+		uuid->bytes[i] = (char)(16 * i + device);
+	return VAC_CU_OK;
+}
+
 static int fake_device_name(char *name, int bytes, int device)
 {
 	(void)device;
@@ -152,6 +161,8 @@ static int fake_ctx_pop(struct CUctx_st **ctx)
 static int fake_ctx_create(struct CUctx_st **ctx, unsigned flags, int device)
 {
 	(void)flags, (void)device;
+	if (fake_cuda.taking)
+		fake_cuda.taking();
 	CALL("ctx_create");
 	*ctx = make(&fake_cuda.contexts);
 	stack[depth++] = *ctx;
@@ -208,6 +219,8 @@ static int fake_create(vac_cu_memory *memory, size_t bytes, const struct vac_cu_
 		       unsigned long long flags)
 {
 	(void)p, (void)flags;
+	if (fake_cuda.taking)
+		fake_cuda.taking();
 	CALL("mem_create");
 	if (fake_cuda.used_bytes + bytes > fake_cuda.room_bytes)
 		return VAC_CU_OUT_OF_MEMORY;
@@ -676,6 +689,7 @@ void fake_cuda_install(void)
 		.driver_version = fake_driver_version,
 		.device_count = fake_device_count,
 		.device_get = fake_device_get,
+		.device_uuid = fake_device_uuid,
 		.device_name = fake_device_name,
 		.device_attribute = fake_device_attribute,
 		.ctx_create = fake_ctx_create,

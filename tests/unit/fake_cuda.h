@@ -13,6 +13,7 @@
 struct fake_cuda {
 	/* what the device is */
 	int driver, devices, major, minor, vmm;
+	bool no_uuid;        /* the driver does not tell */
 	uint64_t room_bytes; /* of device memory */
 	/* what lives: all 0 in the end */
 	int contexts, streams, events, modules, reserved, memories, mapped, registered, handles,
@@ -38,6 +39,8 @@ struct fake_cuda {
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;
+	/* NULL, or called inside of what takes much of the device's memory */
+	void (*taking)(void);
 	/* graphs: what lives, how often one was played, what each takes of the device */
 	int graphs, execs;
 	long plays;

@@ -637,6 +637,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	directory = temp_dir_make();
+	setenv("VACATE_HOLD_DIR", directory, 1);
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	fake_cuda_reset();
 	fake_cuda_install();

@@ -391,6 +391,48 @@ static void test_locks(void **state)
 		VAC_E_IO, &err, "nowhere/x", NULL);
 }
 
+/* Taken again and again on one open file. */
+static void test_kept_lock(void **state)
+{
+	struct vac_lock kept, other;
+	struct vac_error err;
+	pid_t holder;
+	int fd;
+
+	(void)state;
+	assert_int_equal(vac_lock_open_device(&kept, temp_path("records"), "GPU-1", &err), 0);
+	fd = kept.fd;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), 0);
+		assert_int_equal(kept.fd, fd);
+		assert_int_equal(vac_lock_take_device(&other, temp_path("records"), "GPU-1", 0,
+						      NULL, NULL, &holder, &err),
+				 -EAGAIN);
+		vac_lock_leave(&kept);
+		assert_int_equal(vac_lock_take_device(&other, temp_path("records"), "GPU-1", 0,
+						      NULL, NULL, &holder, &err),
+				 0);
+		hold_world_expect(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), VAC_E_BUSY,
+				  &err, "vacate-GPU-1.lock", NULL);
+		assert_int_equal(holder, getpid());
+		assert_int_equal(kept.fd, fd);
+		vac_lock_release(&other, i == 1); /* and once its file goes: another one then */
+		fd = i == 1 ? -1 : fd;
+		if (fd < 0) {
+			assert_int_equal(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), 0);
+			assert_int_equal(access(temp_path("records/vacate-GPU-1.lock"), F_OK), 0);
+			vac_lock_leave(&kept);
+			fd = kept.fd;
+		}
+	}
+	vac_lock_release(&kept, false);
+	assert_int_equal(kept.fd, -1);
+	vac_lock_leave(&kept);
+	hold_world_expect(vac_lock_open_device(&kept, temp_path("nowhere"), "GPU-1", &err),
+			  VAC_E_IO, &err, "nowhere/vacate-GPU-1.lock", "cannot be used", NULL);
+	assert_int_equal(kept.fd, -1);
+}
+
 /* As another user (only root can become one): a lock that root made. */
 static void test_lock_of_another_user(void **state)
 {
@@ -745,6 +787,8 @@ int main(void)
 		TEST(test_second_vacate),
 		TEST(test_device_lock),
 		TEST(test_locks),
+		TEST(test_kept_lock),
+		TEST(test_kept_lock),
 		TEST(test_lock_of_another_user),
 		TEST(test_another_user),
 		TEST(test_all_or_none),

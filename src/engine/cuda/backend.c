@@ -24,6 +24,7 @@ static int cuda_open(const struct vac_compute_options *options, struct vac_compu
 	c->graphs.wanted = vac_cuda_graphs_wanted();
 	c->ordinal = options->device;
 	c->dtype = VAC_DTYPE_F16;
+	c->claim.lock = VAC_LOCK_NONE;
 	snprintf(c->description, sizeof(c->description), "not started");
 	*out = c;
 	return 0;

@@ -15,6 +15,7 @@
 #include "driver/cuda.h"
 #include "engine/compute.h"
 #include "engine/cuda/cublaslt.h"
+#include "hold/lock.h"
 
 struct vac_team;
 
@@ -32,6 +33,7 @@ struct vac_team;
 /* The graphs of all models together: how many, and of the driver's memory. */
 #define VAC_CUDA_MOST_GRAPHS  48
 #define VAC_CUDA_GRAPHS_BYTES ((uint64_t)32 << 20)
+#define VAC_CUDA_UUID_BYTES   48 /* "GPU-..." or "MIG-..." */
 
 /* X(name): the functions of kernels/ */
 #define VAC_CUDA_KERNELS(X)                                                                        \
@@ -100,10 +102,21 @@ struct vac_cuda_graphs {
 	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
 };
 
+/* The lock of the device among all of Vacate's processes: claim.c. */
+struct vac_cuda_claim {
+	struct vac_lock lock;
+	bool off;          /* it cannot be used, or there is no device */
+	bool told;         /* that it cannot */
+	int64_t since_ns;  /* it is another's since then; 0: it is not waited for */
+	int64_t asked_ns;  /* the last time */
+	char warning[512]; /* to be told; or "" */
+};
+
 /* One thing that is brought up by a thread of its own. */
 struct vac_cuda_task {
 	pthread_t thread;
 	bool running;
+	_Atomic bool stop; /* nobody waits for it any more */
 	int rc;
 	struct vac_error error;
 };
@@ -125,7 +138,8 @@ struct vac_compute {
 	struct vac_cuda_task device_task, blas_task;
 	int device, architecture; /* 90: sm_90 */
 	char device_name[96];
-	char uuid[48]; /* as NVML writes it; "": not asked yet */
+	char uuid[VAC_CUDA_UUID_BYTES]; /* as NVML writes it; "": not asked yet */
+	struct vac_cuda_claim claim;
 	struct CUctx_st *ctx;
 	struct CUstream_st *stream;
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
@@ -172,9 +186,24 @@ int vac_cuda_diagnose(struct vac_buf *out);
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,
 		     struct vac_error *err) VAC_MUST_CHECK;
 
+/* claim.c */
+extern uint32_t vac_cuda_claim_limit_ms; /* that another's restore is waited for; tests set it */
+void vac_cuda_claim_open(struct vac_compute *c);
+void vac_cuda_claim_close(struct vac_compute *c);
+/* Tells what open and claim could not, on the engine's thread. */
+void vac_cuda_claim_warn(struct vac_compute *c);
+/* 0: nobody restores into the device until yield. 1: somebody does; ask again, after a
+ * moment that has been waited for already. -EAGAIN: for too long, err says who. */
+int vac_cuda_claim(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_yield(struct vac_compute *c);
+/* A result of the driver. name: the device's. */
+int vac_cuda_uuid(const struct vac_cuda *cuda, int device, const char *name,
+		  char out[VAC_CUDA_UUID_BYTES]);
+
 /* regions.c */
 uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_bytes);
-void *vac_cuda_map(struct vac_compute *c, uint64_t bytes);
+int vac_cuda_map(struct vac_compute *c, uint64_t bytes, void **out,
+		 struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_unmap(struct vac_compute *c, void *base, uint64_t bytes);
 
 /* fetch.c */

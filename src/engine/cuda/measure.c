@@ -17,8 +17,7 @@
 /* Asking needs the driver to be started, but no context. */
 static int find_uuid(struct vac_compute *c, struct vac_error *err)
 {
-	struct vac_cu_uuid id;
-	char *to = c->uuid;
+	char name[sizeof(c->device_name)];
 	int device;
 	if (*c->uuid)
 		return 0;
@@ -26,14 +25,10 @@ static int find_uuid(struct vac_compute *c, struct vac_error *err)
 	if (rc == VAC_CU_OK)
 		rc = c->cuda->device_get(&device, (int)c->ordinal);
 	if (rc == VAC_CU_OK)
-		rc = c->cuda->device_uuid(&id, device);
-	if (rc != VAC_CU_OK)
-		return vac_cuda_fail(c->cuda, err, rc, "asking which GPU it is");
-	to += sprintf(to, "GPU-");
-	for (int i = 0; i < 16; i++)
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			      (unsigned char)id.bytes[i]);
-	return 0;
+		rc = c->cuda->device_name(name, (int)sizeof(name), device);
+	if (rc == VAC_CU_OK)
+		rc = vac_cuda_uuid(c->cuda, device, name, c->uuid);
+	return rc == VAC_CU_OK ? 0 : vac_cuda_fail(c->cuda, err, rc, "asking which GPU it is");
 }
 
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err)
