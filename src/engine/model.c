@@ -28,8 +28,8 @@ static void drop_load_state(struct vac_model *model)
 {
 	vac_ahead_free(model->ahead);
 	model->ahead = NULL;
+	vac_weights_free(&model->weights); /* before the files that it may be reading */
 	vac_head_close_files(&model->head);
-	vac_weights_free(&model->weights);
 	vac_safetensors_close(&model->files);
 	model->files = (struct vac_safetensors){0};
 	vac_tokenizer_parsed_free(model->parsed);
@@ -38,10 +38,10 @@ static void drop_load_state(struct vac_model *model)
 
 static void free_model(struct vac_model *model)
 {
+	drop_load_state(model);
 	vac_head_close(&model->head);
 	if (model->network)
 		model->network->architecture->close(model->network);
-	drop_load_state(model);
 	free(model->dir);
 	free(model);
 }
@@ -366,12 +366,19 @@ static int map_scratch(struct vac_model *model, struct vac_error *err)
 	return rc;
 }
 
+/* Nothing is computed now: what is on its way may lie in all of it, and products may
+ * try themselves out there. */
+static void lend_scratch(struct vac_model *model)
+{
+	const struct vac_engine *engine = model->engine;
+	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
+}
+
 static int warm_up(struct vac_model *model, struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
 	const struct vac_engine *engine = model->engine;
-	/* Nothing is computed now: products may try themselves out in all of it. */
-	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
+	lend_scratch(model);
 	int rc = model->network->architecture->prepare(model->network, WARM_ROWS, err);
 	if (rc == 0 && engine->backend->device)
 		rc = model->network->architecture->prepare(model->network, model->layout.rows, err);
@@ -403,6 +410,8 @@ static int run_stage(struct vac_model *model, struct vac_error *err)
 	case VAC_LOAD_MAP_SCRATCH:
 		return map_scratch(model, err);
 	case VAC_LOAD_READ:
+		if (model->engine->backend->device)
+			lend_scratch(model);
 		rc = vac_weights_step(w, err);
 		model->done_bytes = w->done_bytes;
 		model->times.read_ns = w->read_ns;
