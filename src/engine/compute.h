@@ -179,6 +179,14 @@ struct vac_backend_device {
 	int (*measure)(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err);
 };
 
+/* A place of the file system, and what a backend's libraries do there. */
+enum vac_place {
+	VAC_PLACE_READ,    /* a file, or a directory and all below it */
+	VAC_PLACE_LIBRARY, /* the same, and code */
+	VAC_PLACE_WRITE,   /* a directory whose files are read, made, replaced and removed */
+	VAC_PLACE_DEVICE,  /* a device file */
+};
+
 struct vac_backend {
 	const char *name;                        /* "cpu" */
 	const struct vac_backend_device *device; /* NULL: regions are host memory */
@@ -249,6 +257,9 @@ struct vac_backend {
 	 * people; needs no open device. 0, or negative when something is missing.
 	 * NULL: it needs nothing. */
 	int (*diagnose)(struct vac_buf *out);
+	/* Adds what its libraries open from open to close, for a process that gives up all
+	 * other files before. Some need not be there. NULL: nothing. */
+	void (*places)(void (*add)(void *ctx, const char *path, enum vac_place how), void *ctx);
 };
 
 #define VAC_PACKED_ALIGNMENT 64 /* of the packed weights of one product, and of tables */

@@ -15,9 +15,7 @@
 
 #include <cmocka.h>
 
-#include "driver/cuda.h"
-#include "engine/cuda/cublaslt.h"
-#include "engine/cuda/kernels.h"
+#include "fake_tables.h"
 
 struct fake_cuda fake_cuda;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -749,89 +747,75 @@ static int nvrtc_cubin(struct _nvrtcProgram *program, char *to)
 	return 0;
 }
 
-void fake_cuda_install(void)
-{
-	static const struct vac_cuda cuda = {
-		.init = fake_init,
-		.driver_version = fake_driver_version,
-		.device_count = fake_device_count,
-		.device_get = fake_device_get,
-		.device_uuid = fake_device_uuid,
-		.device_name = fake_device_name,
-		.device_attribute = fake_device_attribute,
-		.ctx_create = fake_ctx_create,
-		.ctx_destroy = fake_ctx_destroy,
-		.ctx_push = fake_ctx_push,
-		.ctx_pop = fake_ctx_pop,
-		.mem_granularity = fake_granularity,
-		.mem_reserve = fake_reserve,
-		.mem_address_free = fake_address_free,
-		.mem_create = fake_create,
-		.mem_release = fake_release,
-		.mem_map = fake_map,
-		.mem_unmap = fake_unmap,
-		.mem_set_access = fake_set_access,
-		.host_register = fake_register,
-		.host_unregister = fake_unregister,
-		.host_address = fake_host_address,
-		.upload = fake_upload,
-		.download = fake_download,
-		.stream_create = fake_stream_create,
-		.stream_destroy = fake_stream_destroy,
-		.stream_synchronize = fake_stream_synchronize,
-		.event_create = fake_event_create,
-		.event_destroy = fake_event_destroy,
-		.event_record = fake_event_record,
-		.event_synchronize = fake_event_synchronize,
-		.module_load = fake_module_load,
-		.module_unload = fake_module_unload,
-		.module_function = fake_module_function,
-		.func_set_attribute = fake_func_set_attribute,
-		.launch = fake_launch,
-		.mem_info = fake_mem_info,
-		.capture_begin = fake_capture_begin,
-		.capture_end = fake_capture_end,
-		.graph_instantiate = fake_graph_instantiate,
-		.graph_launch = fake_graph_launch,
-		.graph_exec_destroy = fake_exec_destroy,
-		.graph_destroy = fake_graph_destroy,
-		.error_name = fake_error_name,
-		.error_string = fake_error_string,
-	};
-	static const struct vac_blas blas = {
-		.property = blas_property,
-		.create = blas_create,
-		.destroy = blas_destroy,
-		.desc_create = desc_create,
-		.desc_destroy = free_object,
-		.desc_set = desc_set,
-		.layout_create = layout_create,
-		.layout_destroy = free_object,
-		.layout_set = layout_set,
-		.preference_create = new_object,
-		.preference_destroy = free_object,
-		.preference_set = preference_set,
-		.heuristic = heuristic,
-		.matmul = matmul,
-	};
-	static const struct vac_nvrtc nvrtc = {
-		.create = nvrtc_create,
-		.destroy = nvrtc_destroy,
-		.compile = nvrtc_compile,
-		.cubin_bytes = nvrtc_bytes,
-		.cubin = nvrtc_cubin,
-	};
-	vac_cuda_inject(&cuda);
-	vac_blas_inject(&blas);
-	static const struct vac_cuda_cubin none = {0};
-	vac_nvrtc_inject(&nvrtc);
-	vac_cuda_cubins_inject(&none);
-}
+const struct vac_cuda fake_cuda_table = {
+	.init = fake_init,
+	.driver_version = fake_driver_version,
+	.device_count = fake_device_count,
+	.device_get = fake_device_get,
+	.device_uuid = fake_device_uuid,
+	.device_name = fake_device_name,
+	.device_attribute = fake_device_attribute,
+	.ctx_create = fake_ctx_create,
+	.ctx_destroy = fake_ctx_destroy,
+	.ctx_push = fake_ctx_push,
+	.ctx_pop = fake_ctx_pop,
+	.mem_granularity = fake_granularity,
+	.mem_reserve = fake_reserve,
+	.mem_address_free = fake_address_free,
+	.mem_create = fake_create,
+	.mem_release = fake_release,
+	.mem_map = fake_map,
+	.mem_unmap = fake_unmap,
+	.mem_set_access = fake_set_access,
+	.host_register = fake_register,
+	.host_unregister = fake_unregister,
+	.host_address = fake_host_address,
+	.upload = fake_upload,
+	.download = fake_download,
+	.stream_create = fake_stream_create,
+	.stream_destroy = fake_stream_destroy,
+	.stream_synchronize = fake_stream_synchronize,
+	.event_create = fake_event_create,
+	.event_destroy = fake_event_destroy,
+	.event_record = fake_event_record,
+	.event_synchronize = fake_event_synchronize,
+	.module_load = fake_module_load,
+	.module_unload = fake_module_unload,
+	.module_function = fake_module_function,
+	.func_set_attribute = fake_func_set_attribute,
+	.launch = fake_launch,
+	.mem_info = fake_mem_info,
+	.capture_begin = fake_capture_begin,
+	.capture_end = fake_capture_end,
+	.graph_instantiate = fake_graph_instantiate,
+	.graph_launch = fake_graph_launch,
+	.graph_exec_destroy = fake_exec_destroy,
+	.graph_destroy = fake_graph_destroy,
+	.error_name = fake_error_name,
+	.error_string = fake_error_string,
+};
 
-void fake_cuda_remove(void)
-{
-	vac_cuda_inject(NULL);
-	vac_blas_inject(NULL);
-	vac_nvrtc_inject(NULL);
-	vac_cuda_cubins_inject(NULL);
-}
+const struct vac_blas fake_blas_table = {
+	.property = blas_property,
+	.create = blas_create,
+	.destroy = blas_destroy,
+	.desc_create = desc_create,
+	.desc_destroy = free_object,
+	.desc_set = desc_set,
+	.layout_create = layout_create,
+	.layout_destroy = free_object,
+	.layout_set = layout_set,
+	.preference_create = new_object,
+	.preference_destroy = free_object,
+	.preference_set = preference_set,
+	.heuristic = heuristic,
+	.matmul = matmul,
+};
+
+const struct vac_nvrtc fake_nvrtc_table = {
+	.create = nvrtc_create,
+	.destroy = nvrtc_destroy,
+	.compile = nvrtc_compile,
+	.cubin_bytes = nvrtc_bytes,
+	.cubin = nvrtc_cubin,
+};

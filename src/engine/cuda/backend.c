@@ -147,4 +147,5 @@ __attribute__((visibility("default"))) const struct vac_backend vac_backend_cuda
 	.synchronize = cuda_synchronize,
 	.residue = cuda_residue,
 	.diagnose = vac_cuda_diagnose,
+	.places = vac_cuda_places,
 };

@@ -213,6 +213,9 @@ void vac_cuda_leave(struct vac_compute *c);
 /* doctor.c */
 int vac_cuda_diagnose(struct vac_buf *out);
 
+/* places.c */
+void vac_cuda_places(void (*add)(void *ctx, const char *path, enum vac_place how), void *ctx);
+
 /* measure.c */
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,
 		     struct vac_error *err) VAC_MUST_CHECK;
