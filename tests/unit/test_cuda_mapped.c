@@ -31,7 +31,7 @@
 
 /* Matrices of a MiB and vectors of a few KiB. */
 static const struct tiny_options tiny = {
-	.seed = 3, .hidden = 256, .heads = 4, .intermediate = 1024, .layers = 2};
+	.seed = 3, .hidden = 256, .heads = 4, .intermediate = 1024, .layers = 1};
 static char warning[1024];
 static int warnings;
 
@@ -272,7 +272,7 @@ static void test_cut_at_the_last_moment(void **state)
 	struct vac_model *model;
 	fake_cuda_reset();
 	fake_cuda.on_upload = cut;
-	fake_cuda.upload_from = 3 * MIB; /* of what is read in place */
+	fake_cuda.upload_from = 1 * MIB; /* of what is read in place */
 	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
 	cut_path = path;
 	struct vac_engine *engine = open_engine("mapped");

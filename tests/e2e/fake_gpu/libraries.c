@@ -28,7 +28,7 @@ static int refuse(void)
 
 /* The tables are known when a symbol is looked up, not before. */
 #define FORWARD(table, prefix, member, symbol, parameters)                                         \
-	static int(*resolve_##prefix##member(void)) parameters                                     \
+	__attribute__((used)) static int(*resolve_##prefix##member(void)) parameters               \
 	{                                                                                          \
 		int(*function) parameters = table.member;                                          \
 		int (*none)(void) = refuse;                                                        \
