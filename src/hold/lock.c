@@ -1,7 +1,7 @@
 /*
  * lock.c - see lock.h.
  *
- * The directory is one that everybody may write to (/tmp), so: a file is opened for
+ * The directory is one that everybody may write to, so: a file is opened for
  * reading, which is all that flock needs and what protected_regular leaves alone; it is
  * made with O_EXCL, and never through a link. Whoever made it, everybody may read it.
  * Somebody hostile can hold a lock for ever; then it is said who does.
@@ -25,6 +25,21 @@
 /* Between the making of a file and its becoming readable, and when files are removed
  * just then: tried so often. */
 #define TRIES 64
+
+const char *vac_lock_directory(void)
+{
+	const char *named = getenv("VACATE_HOLD_DIR");
+	struct stat st;
+
+	if (named && *named)
+		return named;
+	/* By its mode and not by access(2): a service that may not write to it must not
+	 * look elsewhere. */
+	if (lstat("/run/lock", &st) == 0 && S_ISDIR(st.st_mode) &&
+	    (st.st_mode & (S_ISVTX | S_IWOTH)) == (S_ISVTX | S_IWOTH))
+		return "/run/lock";
+	return "/tmp";
+}
 
 /* A descriptor, or a negative errno. */
 static int open_lock(const char *path)
@@ -114,13 +129,6 @@ static int fail_file(struct vac_error *err, int errnum, const char *path)
 	if (err)
 		err->code = VAC_E_IO;
 	return vac_error_errno(VAC_E_IO);
-}
-
-const char *vac_lock_directory(void)
-{
-	const char *named = getenv("VACATE_HOLD_DIR");
-
-	return named && *named ? named : "/tmp";
 }
 
 static void name_file(struct vac_lock *lock, const char *directory, const char *name)
