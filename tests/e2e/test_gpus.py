@@ -189,6 +189,36 @@ def test_waits_for_what_others_hold(fake):
     assert [r.status for r in replies] == [200]
 
 
+def test_another_process_was_quicker(fake):
+    """There was room when the load was admitted, and none when it came: it rolls back,
+    is looked at with a fresh reading, and waits."""
+    server = fake(gpus=[(1000, 10)], words="device-300,lack-1,slow-load-1000")
+    replies = []
+    thread = threading.Thread(target=lambda: replies.append(server.ask("a")))
+    thread.start()
+    eventually(lambda: server.states().get("a") == "loading" and server.events("load"), 60)
+    server.says_gpus((1000, 940))
+    eventually(lambda: server.states() == {"a": "waiting"}, 60)
+    assert not replies
+    server.says_gpus((1000, 10))
+    thread.join(60)
+    assert [r.status for r in replies] == [200]
+    assert "cuda:0 had less room than it showed, and is looked at again" in server.stderr()
+    assert len(server.events("load")) == 2
+
+
+def test_room_that_is_never_there(fake):
+    """The device shows room and gives none: not for ever."""
+    server = fake(words="device-300,lack-99")
+    reply = server.ask("a")
+    assert reply.status == 503, reply
+    assert reply.json["error"]["message"].startswith("tried 5 times: no 104857600 bytes")
+    assert len(server.events("load")) == 5
+    # a request of its own is met with as many tries
+    assert server.ask("a").status == 503
+    assert len(server.events("load")) == 10
+
+
 def test_gpud_dies(fake):
     server = fake()
     server.ask("a")
