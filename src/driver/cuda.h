@@ -228,6 +228,15 @@ static inline bool vac_cuda_has_checkpoint(const struct vac_cuda *cuda)
 	       cuda->process_restore && cuda->process_unlock;
 }
 
+#define VAC_CUDA_UUID_BYTES 48
+/* A device's UUID as NVML writes it: "GPU-...", or "MIG-..." of a slice, which the driver
+ * tells by the name that it gives to one. A result of the driver's. */
+int vac_cuda_uuid(const struct vac_cuda *cuda, int device, char out[VAC_CUDA_UUID_BYTES]);
+static inline bool vac_cuda_is_slice(const char *uuid)
+{
+	return uuid[0] == 'M';
+}
+
 /* Fills err for a driver of that version, which is below VAC_CUDA_OLDEST. */
 int vac_cuda_too_old(struct vac_error *err, int version);
 /* Fills err for a result that is not 0: out of memory is VAC_E_NO_ROOM, no

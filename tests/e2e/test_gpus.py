@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+import fake_gpus
 import harness
 import measure
 import pytest
@@ -312,6 +313,34 @@ def test_ends_with_models_on_the_gpu(fake):
     server.ask("a")
     assert server.stop() == 0
     assert server.gpud_events()[-1] == "end"
+
+
+def test_slices(tmp_path):
+    """MIG: what the driver shows as a device is measured by itself, and auto counts its room.
+    The driver and NVML are those of fake_driver, vacate-gpud is the true one."""
+    gpus = fake_gpus.FakeGpus()
+    lines = [("GPU-00000000-0000-0000-0000-000000000000", 40000, 39000, "Fake A100"),
+             ("MIG-11111111-0000-0000-0000-000000000000", 5000, 4000, "Fake A100 MIG 1g.5gb"),
+             ("MIG-22222222-0000-0000-0000-000000000000", 20000, 100, "Fake A100 MIG 3g.20gb")]
+    gpus.write("devices", "".join(f"{uuid} {total * MIB} {used * MIB} {name}\n"
+                                  for uuid, total, used, name in lines))
+    place = tmp_path / "server"
+    place.mkdir()
+    server = Fake(place, "--device", "auto", words="device-100",
+                  env=gpus.environment() |
+                  {"VACATE_GPUD": str(harness.build_dir() / "vacate-gpud")})
+    try:
+        shown = server.ok("GET", "/models/ps")["gpus"]
+        assert [(g["device"], g["uuid"], g["total_bytes"] // MIB, g["used_bytes"] // MIB)
+                for g in shown] == [(f"cuda:{i}", uuid, total, used)
+                                    for i, (uuid, total, used, _) in enumerate(lines)]
+        assert server.ask("a").status == 200
+        assert {m["name"]: m["device"] for m in server.ok("GET", "/models/ps")["models"]} == \
+            {"a": "cuda:2"}
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        gpus.close()
 
 
 def run_on_gpu(tmp_path, *words, device="cuda:0"):

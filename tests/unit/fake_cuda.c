@@ -125,7 +125,7 @@ static int fake_device_name(char *name, int bytes, int device)
 {
 	(void)device;
 	CALL("device_name");
-	snprintf(name, (size_t)bytes, "Fake GPU");
+	snprintf(name, (size_t)bytes, "%s", fake_cuda.name ? fake_cuda.name : "Fake GPU");
 	return VAC_CU_OK;
 }
 

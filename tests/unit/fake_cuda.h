@@ -14,6 +14,7 @@ struct fake_cuda {
 	/* what the device is */
 	int driver, devices, major, minor, vmm;
 	bool no_uuid;        /* the driver does not tell */
+	const char *name;    /* NULL: "Fake GPU" */
 	uint64_t room_bytes; /* of device memory */
 	/* what lives: all 0 in the end */
 	int contexts, streams, events, modules, reserved, memories, mapped, registered, handles,

@@ -40,7 +40,6 @@ struct vac_team;
 /* The graphs of all models together: how many, and of the driver's memory. */
 #define VAC_CUDA_MOST_GRAPHS  48
 #define VAC_CUDA_GRAPHS_BYTES ((uint64_t)32 << 20)
-#define VAC_CUDA_UUID_BYTES   48 /* "GPU-..." or "MIG-..." */
 
 /* X(name): the functions of kernels/ */
 #define VAC_CUDA_KERNELS(X)                                                                        \
@@ -230,9 +229,6 @@ void vac_cuda_claim_warn(struct vac_compute *c);
  * moment that has been waited for already. -EAGAIN: for too long, err says who. */
 int vac_cuda_claim(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_yield(struct vac_compute *c);
-/* A result of the driver. name: the device's. */
-int vac_cuda_uuid(const struct vac_cuda *cuda, int device, const char *name,
-		  char out[VAC_CUDA_UUID_BYTES]);
 
 /* regions.c */
 uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_bytes);

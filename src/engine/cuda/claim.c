@@ -26,21 +26,6 @@
 /* A restore of 80 GiB takes about 11 s. */
 uint32_t vac_cuda_claim_limit_ms = 30000;
 
-int vac_cuda_uuid(const struct vac_cuda *cuda, int device, const char *name,
-		  char out[VAC_CUDA_UUID_BYTES])
-{
-	struct vac_cu_uuid id;
-	char *to = out;
-	int rc = cuda->device_uuid(&id, device);
-	if (rc != VAC_CU_OK)
-		return rc;
-	to += sprintf(to, strstr(name, " MIG ") ? "MIG-" : "GPU-");
-	for (int i = 0; i < 16; i++)
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			      (unsigned char)id.bytes[i]);
-	return VAC_CU_OK;
-}
-
 /* Goes on without. The line is told when the engine's thread is there to tell it. */
 static void do_without(struct vac_compute *c, const char *why)
 {
@@ -72,7 +57,7 @@ void vac_cuda_claim_open(struct vac_compute *c)
 	struct vac_error err;
 	c->claim.off = false;
 	c->claim.since_ns = 0;
-	int rc = vac_cuda_uuid(c->cuda, c->device, c->device_name, uuid);
+	int rc = vac_cuda_uuid(c->cuda, c->device, uuid);
 	if (rc != VAC_CU_OK)
 		do_without(c, "the driver does not tell the GPU's UUID");
 	else if (vac_lock_open_device(&c->claim.lock, vac_lock_directory(), uuid, &err) < 0)

@@ -17,7 +17,6 @@
 /* Asking needs the driver to be started, but no context. */
 static int find_uuid(struct vac_compute *c, struct vac_error *err)
 {
-	char name[sizeof(c->device_name)];
 	int device;
 	if (*c->uuid)
 		return 0;
@@ -25,9 +24,7 @@ static int find_uuid(struct vac_compute *c, struct vac_error *err)
 	if (rc == VAC_CU_OK)
 		rc = c->cuda->device_get(&device, (int)c->ordinal);
 	if (rc == VAC_CU_OK)
-		rc = c->cuda->device_name(name, (int)sizeof(name), device);
-	if (rc == VAC_CU_OK)
-		rc = vac_cuda_uuid(c->cuda, device, name, c->uuid);
+		rc = vac_cuda_uuid(c->cuda, device, c->uuid);
 	return rc == VAC_CU_OK ? 0 : vac_cuda_fail(c->cuda, err, rc, "asking which GPU it is");
 }
 
@@ -41,7 +38,12 @@ int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct
 	devices = calloc(MOST_DEVICES, sizeof(*devices));
 	if (!devices)
 		return vac_fail_nomem(err, "what NVML says", MOST_DEVICES * sizeof(*devices));
-	rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+	if (vac_cuda_is_slice(c->uuid)) {
+		count = 1;
+		rc = vac_nvml_read_one(c->uuid, devices, err);
+	} else {
+		rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+	}
 	const struct vac_nvml_device *found = NULL;
 	for (uint32_t i = 0; rc == 0 && i < count && i < MOST_DEVICES; i++)
 		if (strcmp(devices[i].uuid, c->uuid) == 0)
