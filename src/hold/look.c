@@ -65,7 +65,7 @@ static void read_command(const char *root, pid_t pid, char out[VAC_LOOK_COMMAND_
 	for (ssize_t i = 0; i < n; i++)
 		if (out[i] == '\0')
 			out[i] = ' ';
-	vac_proc_clean(out);
+	vac_proc_clean(out, VAC_LOOK_COMMAND_BYTES);
 }
 
 /* By the process's own eyes: its files may lie in a container. */
