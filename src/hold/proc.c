@@ -116,6 +116,8 @@ static void take_status_line(struct cursor line, struct vac_proc_status *out)
 	} else if (starts(&line, "Threads:") && number(&value, &first) && first <= UINT32_MAX) {
 		out->threads_valid = true;
 		out->threads = (uint32_t)first;
+	} else if (starts(&line, "Tgid:") && number(&value, &first) && first <= INT_MAX) {
+		out->group = (pid_t)first;
 	} else if (starts(&line, "NSpid:")) {
 		take_pids(value, out);
 	} else if (starts(&line, "VmLck:")) {

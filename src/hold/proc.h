@@ -18,7 +18,8 @@
 
 struct vac_proc_status {
 	bool uid_valid, threads_valid;
-	uid_t uid; /* effective */
+	uid_t uid;   /* effective */
+	pid_t group; /* of which it is a thread; the process's own number. 0: not told */
 	uint32_t threads;
 	/* Its numbers in the namespaces that it is in, from that of this /proc inwards. */
 	uint32_t pid_count;
