@@ -77,13 +77,23 @@ static int read_device(const struct vac_nvml *nvml, struct nvmlDevice_st *device
 		rc = nvml->memory(device, &out->memory);
 	if (rc != VAC_NVML_OK)
 		return refused(err, "what is on the device", rc);
+	/* A list that has no room is not begun: what stands in it then is an older one's. */
 	rc = nvml->processes(device, &count, out->processes);
 	if ((rc == VAC_NVML_NO_PERMISSION || rc == VAC_NVML_NOT_SUPPORTED) && is_cut(nvml, device))
 		rc = count = 0;
-	if (rc != VAC_NVML_OK && rc != VAC_NVML_TOO_SMALL)
+	if (rc != VAC_NVML_OK || count > VAC_NVML_MOST_PROCESSES)
 		return refused(err, "which processes use the device", rc);
 	out->process_count = count;
 	return 0;
+}
+
+static int read_index(const struct vac_nvml *nvml, unsigned index, struct vac_nvml_device *out,
+		      struct vac_error *err)
+{
+	struct nvmlDevice_st *device;
+	int result = nvml->by_index(index, &device);
+	return result == VAC_NVML_OK ? read_device(nvml, device, out, err)
+				     : refused(err, "what is on the device", result);
 }
 
 static int start(const struct vac_nvml **out, struct vac_error *err)
@@ -112,28 +122,75 @@ int vac_nvml_read_one(const char *uuid, struct vac_nvml_device *out, struct vac_
 	return rc;
 }
 
-int vac_nvml_read(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
-		  char driver_version[80], struct vac_error *err)
+/* NVML is started. */
+static int read_answering(const struct vac_nvml *nvml, unsigned devices,
+			  struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+			  struct vac_error *err)
+{
+	struct vac_error why, first = {0};
+	unsigned i = 0;
+
+	*count = 0;
+	for (; i < devices && *count < capacity; i++) {
+		if (read_index(nvml, i, &out[*count], &why) == 0)
+			++*count;
+		else if (first.code == VAC_OK)
+			first = why;
+	}
+	if (*count == 0 && first.code != VAC_OK) {
+		if (err)
+			*err = first;
+		return vac_error_errno(first.code);
+	}
+	*count += devices - i;
+	return 0;
+}
+
+static int read_each(const struct vac_nvml *nvml, unsigned devices, struct vac_nvml_device *out,
+		     uint32_t capacity, uint32_t *count, struct vac_error *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < devices && i < capacity; i++)
+		rc = read_index(nvml, i, &out[i], err);
+	*count = devices;
+	return rc;
+}
+
+static int read_all(bool answering, struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+		    char driver_version[80], struct vac_error *err)
 {
 	const struct vac_nvml *nvml;
 	unsigned devices = 0;
-	struct nvmlDevice_st *device;
-	int rc = start(&nvml, err);
+	int result, rc = start(&nvml, err);
+
 	if (rc < 0)
 		return rc;
-	int result = nvml->count(&devices);
+	result = nvml->count(&devices);
 	if (result == VAC_NVML_OK && driver_version)
 		result = nvml->driver_version(driver_version, 80);
 	if (result != VAC_NVML_OK)
 		rc = refused(err, "how many devices there are", result);
-	for (unsigned i = 0; rc == 0 && i < devices && i < capacity; i++) {
-		result = nvml->by_index(i, &device);
-		rc = result == VAC_NVML_OK ? read_device(nvml, device, &out[i], err)
-					   : refused(err, "what is on the device", result);
-	}
+	else if (answering)
+		rc = read_answering(nvml, devices, out, capacity, count, err);
+	else
+		rc = read_each(nvml, devices, out, capacity, count, err);
 	nvml->shutdown();
-	*count = devices;
 	return rc;
+}
+
+int vac_nvml_read(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+		  char driver_version[80], struct vac_error *err)
+{
+	*count = 0;
+	return read_all(false, out, capacity, count, driver_version, err);
+}
+
+int vac_nvml_read_answering(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+			    struct vac_error *err)
+{
+	*count = 0;
+	return read_all(true, out, capacity, count, NULL, err);
 }
 
 const struct vac_nvml_process *vac_nvml_find(const struct vac_nvml_device *device, uint32_t pid)

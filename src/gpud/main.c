@@ -253,7 +253,8 @@ static int turn(struct gpud *g, struct vac_error *err)
 
 	if (rc < 0)
 		return rc;
-	if (interrupted)
+	/* Also what was begun after that. */
+	if (interrupted || g->alone)
 		vac_holding_cancel_any(&g->holding);
 	if ((g->alone || interrupted) && !g->holding.running)
 		return 0;
@@ -284,9 +285,11 @@ static int serve(struct gpud *g, struct vac_error *err)
 static void on_signal(int number)
 {
 	const uint64_t one = 1;
+	int saved = errno;
 
 	interrupted = number;
 	(void)!write(gpud.holding.event_fd, &one, sizeof(one));
+	errno = saved;
 }
 
 /* They end it as ever, but not in the middle of a HOLD. */

@@ -72,7 +72,10 @@ int nvmlInit_v2(void)
 
 int nvmlShutdown(void)
 {
-	return SUCCESS;
+	int result = SUCCESS;
+
+	fake_call("nvmlShutdown", 0, &result);
+	return result;
 }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned bytes)
