@@ -16,7 +16,7 @@
 #include "base/modelpath.h"
 #include "base/quote.h"
 #include "cli/conf_file.h"
-#include "server/journal.h"
+#include "base/journal.h"
 
 #define NO_FILE "none"
 /* Token ids grow twofold on their way into a frame of at most 64 MiB. */

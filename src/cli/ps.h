@@ -54,6 +54,8 @@ int vac_ps_process(const struct vac_command *command, const char *pid, bool json
 const char *vac_holder_what(const struct vac_holder *holder);
 /* "running", ...; "unlisted": NVML does not know it. */
 const char *vac_holder_state_text(const struct vac_holder *holder);
+/* What or who parked it, where that is worth saying: "guard", "root"; else NULL. */
+const char *vac_holder_by(const struct vac_holder *holder, char to[VAC_TEXT_BYTES]);
 /* The name of a user, else his number, kept until another is asked for. */
 const char *vac_user_name(uid_t uid, char to[VAC_TEXT_BYTES]);
 /* "busy", "12.3 s", ">6.1 s" of one part; "-". */

@@ -23,12 +23,14 @@ static struct vac_holder_record make_record(const struct vac_record *from)
 		.state = from->state,
 		.interrupted = from->intent != VAC_INTENT_NONE,
 		.bytes_valid = from->device_count > 0,
+		.by_uid = from->by_uid,
 	};
 
 	for (uint32_t i = 0; i < from->device_count; i++) {
 		record.bytes_valid &= from->devices[i].bytes_valid;
 		record.bytes += from->devices[i].bytes;
 	}
+	memcpy(record.by, from->who, sizeof(record.by));
 	return record;
 }
 
