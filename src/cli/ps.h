@@ -11,6 +11,7 @@
 
 /* What is known of this machine. */
 struct vac_ps_machine {
+	bool quick;    /* not to look for processes that NVML does not list */
 	bool surveyed; /* NVML answered */
 	struct vac_survey survey;
 	struct vac_error why; /* else: why not, in one sentence */

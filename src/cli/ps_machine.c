@@ -68,7 +68,8 @@ void vac_ps_machine_ask(struct vac_who_client *who, struct vac_ps_machine *machi
 int vac_ps_machine_take(struct vac_who_client *who, struct vac_ps_machine *machine,
 			struct vac_error *err)
 {
-	struct vac_holders_options options = {.look_ms = LOOK_MS, .except = who->gpud.process.pid};
+	struct vac_holders_options options = {.look_ms = machine->quick ? 0 : LOOK_MS,
+					      .except = who->gpud.process.pid};
 	struct vac_holder_record *records = read_records(&options.record_count);
 	int rc;
 
