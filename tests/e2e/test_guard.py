@@ -72,7 +72,7 @@ class Guard:
         eventually(lambda: self.gpus.called(LOOK) >= before + count)
 
     def stop(self, number=signal.SIGTERM):
-        if self.process.poll() is None:
+        if self.process.poll() is None and number:
             self.process.send_signal(number)
         status = self.process.wait(PATIENCE_S)
         for reader in self.readers:
@@ -372,7 +372,7 @@ def test_told_to_end_meanwhile(gpus, guard, call):
     time.sleep(0.5)
     assert watch.process.poll() is None      # until things are in order
     gpus.touch("go")
-    assert watch.stop() == 0
+    assert watch.stop(0) == 0
     (line,) = watch.lines()
     assert (line["event"], gpus.state(target.pid)) in (("put_back", "running"),
                                                        ("parked", "parked"))
@@ -395,8 +395,8 @@ def test_killed_meanwhile(gpus, guard):
     watch = guard(gpus)
     gpus.wait("here")
     watch.process.kill()
-    watch.stop()
     gpus.touch("go")
+    watch.stop()
     eventually(lambda: gpus.state(target.pid) in ("running", "parked"))
     eventually(lambda: not any(f.name.endswith(".lock") for f in (gpus.folder / "hold").iterdir()
                                if f.name.startswith("vacate-process")))
