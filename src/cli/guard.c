@@ -40,7 +40,7 @@ struct guard {
 struct candidate {
 	const struct vac_holder *holder;
 	struct vac_idle_process *process;
-	char command[VAC_GUARD_COMMAND_BYTES];
+	char command[VAC_CHOOSE_COMMAND_BYTES];
 };
 
 static void tell(struct guard *guard, const struct candidate *candidate,
@@ -143,6 +143,30 @@ static void note(struct guard *guard, const struct candidate *candidate,
 	tell(guard, candidate, survey, VAC_GUARD_LEFT, &why);
 }
 
+static bool minds(const struct vac_guard_options *options, const struct vac_holder *holder,
+		  const char *command)
+{
+	return vac_choose_may_park(holder) && (options->any_user || holder->uid == options->uid) &&
+	       !vac_choose_matches(options->patterns, options->pattern_count, holder, command);
+}
+
+/* Bytes that it would give back where room is asked for; 0: nothing, or not known. */
+static uint64_t gives(const struct vac_guard_options *options, const struct vac_holder *holder,
+		      const struct vac_survey *survey)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < holder->part_count; i++) {
+		const struct vac_survey_device *device = &survey->devices[holder->parts[i].device];
+
+		if (holder->parts[i].bytes_valid &&
+		    (!options->when_asked ||
+		     device->free_bytes < vac_size_of(&options->room, device->total_bytes)))
+			bytes += holder->parts[i].bytes;
+	}
+	return bytes;
+}
+
 static bool is_due(const struct guard *guard, const struct vac_idle_process *process)
 {
 	return vac_idle_ms(&guard->idle, process) >= guard->options.idle_ms &&
@@ -178,15 +202,15 @@ static void act(struct guard *guard, struct vac_ps_machine *machine)
 		next->process = vac_idle_find(&guard->idle, holder->pid, holder->start_ticks);
 		if (!next->process || holder->pid == 0)
 			continue;
-		vac_guard_command(holder->pid, next->command);
-		if (!vac_guard_minds(&guard->options, holder, next->command))
+		vac_choose_command(holder->pid, next->command);
+		if (!minds(&guard->options, holder, next->command))
 			continue;
 		note(guard, next, survey);
 		count += is_due(guard, next->process);
 	}
 	qsort(list, count, sizeof(*list), compare);
 	for (uint32_t i = 0; i < count && !vac_holding_interrupted(); i++) {
-		if (vac_guard_gives(&guard->options, list[i].holder, survey) == 0)
+		if (gives(&guard->options, list[i].holder, survey) == 0)
 			continue;
 		if (!guard->options.dry_run) {
 			park(guard, &list[i], survey);
@@ -305,20 +329,13 @@ static int parse_user(const struct vac_command *command, const char *text,
 	return VAC_CONTINUE;
 }
 
-/* At commas, in place. */
 static int parse_patterns(const struct vac_command *command, char *text,
 			  struct vac_guard_options *options)
 {
-	char *at = NULL;
-
-	for (char *word = text ? strtok_r(text, ",", &at) : NULL; word;
-	     word = strtok_r(NULL, ",", &at)) {
-		word += strspn(word, " ");
-		if (options->pattern_count == VAC_GUARD_MOST_PATTERNS)
-			return vac_usage_error(command, "--exclude takes at most %u patterns",
-					       VAC_GUARD_MOST_PATTERNS);
-		options->patterns[options->pattern_count++] = word;
-	}
+	options->pattern_count = text ? vac_choose_split(text, options->patterns) : 0;
+	if (options->pattern_count < 0)
+		return vac_usage_error(command, "--exclude takes at most %u patterns",
+				       VAC_CHOOSE_MOST_PATTERNS);
 	return VAC_CONTINUE;
 }
 

@@ -8,17 +8,16 @@
 #include "base/size.h"
 #include "cli/holding.h"
 #include "cli/ps.h"
+#include "hold/choose.h"
 #include "hold/idle.h"
-
-#define VAC_GUARD_MOST_PATTERNS 32u
 
 /* What the command line says. */
 struct vac_guard_options {
 	int64_t idle_ms, interval_ms;
 	bool any_user; /* root, and nobody was named */
 	uid_t uid;
-	const char *patterns[VAC_GUARD_MOST_PATTERNS]; /* of commands that are left alone */
-	uint32_t pattern_count;
+	const char *patterns[VAC_CHOOSE_MOST_PATTERNS]; /* of commands that are left alone */
+	int pattern_count;
 	bool when_asked;
 	struct vac_size room; /* asked for while a device has less free */
 	bool dry_run, risk, json;
@@ -50,17 +49,5 @@ struct vac_guard_teller {
 	bool json;
 };
 void vac_guard_tell(struct vac_guard_teller *teller, const struct vac_guard_told *told);
-
-/* ---- guard_pick.c: whom the guard may park at all ---- */
-
-#define VAC_GUARD_COMMAND_BYTES 512u
-/* Its arguments with blanks between, fit for terminals; "" when they cannot be seen. */
-void vac_guard_command(pid_t pid, char to[VAC_GUARD_COMMAND_BYTES]);
-/* It is one of the guarded, whatever its use. */
-bool vac_guard_minds(const struct vac_guard_options *options, const struct vac_holder *holder,
-		     const char *command);
-/* Bytes that it would give back where room is asked for; 0: nothing, or not known. */
-uint64_t vac_guard_gives(const struct vac_guard_options *options, const struct vac_holder *holder,
-			 const struct vac_survey *survey);
 
 #endif
