@@ -685,7 +685,7 @@ class Gpud:
     def hold(self, identity, operation, pid, start_ticks=None):
         if start_ticks is None:
             start_ticks = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19])
-        self.send(HOLD, identity, struct.pack("<BBBIII", operation, 0, 0, 0, 0, 0)
+        self.send(HOLD, identity, struct.pack("<BBBIIII", operation, 0, 0, 0, 0, 0, 0)
                   + struct.pack("<IIQ", 1, pid, start_ticks))
 
     def close(self):
