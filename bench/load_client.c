@@ -2,8 +2,10 @@
  * load_client.c - many kept-alive HTTP/1.1 connections that ask the same again
  * and again, each as soon as it was answered. One thread, epoll.
  *
- *	load_client PORT PATH CONNECTIONS REQUESTS [SECONDS [new]] < BODY
+ *	load_client PORT PATH CONNECTIONS REQUESTS [SECONDS [new]] < BODIES
  *
+ * Bodies are separated by NUL bytes; each request takes the next one, the first
+ * again after the last.
  * Ends after REQUESTS replies or SECONDS (0: no limit), whichever comes first,
  * and prints one JSON object: how many replies there were, how many that were
  * not 200 or broke off, and latencies in microseconds. new: a connection is made
@@ -26,24 +28,30 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_BODY_BYTES (1u << 20)
-#define HEAD_BYTES     4096
+#define MAX_INPUT_BYTES (64u << 20)
+#define HEAD_BYTES      4096
 /* Latencies: 16 steps for each doubling. */
 #define STEPS   16
 #define BUCKETS (40 * STEPS)
 
+struct request {
+	char *data; /* head and body */
+	size_t bytes;
+};
+
 struct client {
 	int fd; /* -1: to be connected */
 	bool connecting;
-	size_t sent;       /* of the request */
+	const struct request *request;
+	size_t sent;       /* of it */
 	size_t head_used;  /* of the reply's head */
 	int64_t body_left; /* negative: the head is not whole */
 	int64_t began_ns;
 	char head[HEAD_BYTES];
 };
 
-static char *request;
-static size_t request_bytes;
+static struct request *requests;
+static size_t request_count, request_next;
 static struct sockaddr_in address;
 static struct client *clients;
 static int set;
@@ -107,6 +115,8 @@ static void watch(struct client *c, int what, uint32_t events)
 
 static void begin(struct client *c)
 {
+	c->request = &requests[request_next];
+	request_next = (request_next + 1) % request_count;
 	c->sent = c->head_used = 0;
 	c->body_left = -1;
 	started++;
@@ -141,8 +151,9 @@ static bool enough(void)
 
 static void push(struct client *c)
 {
-	while (c->sent < request_bytes) {
-		ssize_t n = send(c->fd, request + c->sent, request_bytes - c->sent, MSG_NOSIGNAL);
+	while (c->sent < c->request->bytes) {
+		ssize_t n = send(c->fd, c->request->data + c->sent, c->request->bytes - c->sent,
+				 MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EAGAIN) {
 			watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
@@ -293,24 +304,42 @@ static void run(int count)
 	}
 }
 
-static void read_request(const char *port, const char *path)
+static void add_request(const char *path, const char *body, size_t bytes)
 {
-	char *body = malloc(MAX_BODY_BYTES);
-	size_t body_bytes;
+	struct request *more = realloc(requests, (request_count + 1) * sizeof(*more));
+	char *data = malloc(HEAD_BYTES + bytes);
 	int head;
 
-	request = malloc(MAX_BODY_BYTES + HEAD_BYTES);
-	if (!request || !body)
+	if (!more || !data)
 		die("memory");
-	body_bytes = fread(body, 1, MAX_BODY_BYTES, stdin);
-	head = snprintf(request, HEAD_BYTES,
+	head = snprintf(data, HEAD_BYTES,
 			"%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Type: application/json\r\n"
 			"Content-Length: %zu\r\n\r\n",
-			body_bytes ? "POST" : "GET", path, once ? "Connection: close\r\n" : "",
-			body_bytes);
-	memcpy(request + head, body, body_bytes);
-	request_bytes = (size_t)head + body_bytes;
-	free(body);
+			bytes ? "POST" : "GET", path, once ? "Connection: close\r\n" : "", bytes);
+	if (head < 0 || head >= HEAD_BYTES)
+		die("a path");
+	memcpy(data + head, body, bytes);
+	requests = more;
+	requests[request_count++] = (struct request){data, (size_t)head + bytes};
+}
+
+static void read_requests(const char *port, const char *path)
+{
+	char *input = malloc(MAX_INPUT_BYTES);
+	size_t bytes, at = 0;
+
+	if (!input)
+		die("memory");
+	bytes = fread(input, 1, MAX_INPUT_BYTES - 1, stdin);
+	input[bytes] = '\0';
+	do { /* none at all is one without a body */
+		size_t length = strlen(input + at);
+
+		if (length || request_count == 0)
+			add_request(path, input + at, length);
+		at += length + 1;
+	} while (at < bytes);
+	free(input);
 	address = (struct sockaddr_in){.sin_family = AF_INET,
 				       .sin_port = htons((uint16_t)atoi(port)),
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -324,7 +353,7 @@ int main(int argc, char **argv)
 
 	if (argc < 5) {
 		fprintf(stderr, "usage: load_client PORT PATH CONNECTIONS REQUESTS [SECONDS [new]] "
-				"< BODY\n");
+				"< BODIES\n");
 		return 2;
 	}
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -334,7 +363,7 @@ int main(int argc, char **argv)
 	count = atoi(argv[3]);
 	wanted = strtoull(argv[4], NULL, 10);
 	once = argc > 6 && strcmp(argv[6], "new") == 0;
-	read_request(argv[1], argv[2]);
+	read_requests(argv[1], argv[2]);
 	clients = calloc((size_t)count, sizeof(*clients));
 	set = epoll_create1(EPOLL_CLOEXEC);
 	if (!clients || set < 0)
@@ -357,6 +386,8 @@ int main(int argc, char **argv)
 	       (double)(now_ns() - start_ns) / 1e9, (unsigned long long)reply_bytes,
 	       percentile(0.5), percentile(0.99), (double)longest_ns / 1e3);
 	free(clients);
-	free(request);
+	for (size_t i = 0; i < request_count; i++)
+		free(requests[i].data);
+	free(requests);
 	return 0;
 }

@@ -43,12 +43,30 @@ _vacate_values()
 	esac
 }
 
+# The words up to the cursor. bash breaks them at ':' and '=' as well as at blanks:
+# what belongs together (http://127.0.0.1:8321, --option=value) is one word again.
+_vacate_split()
+{
+	local word glued=
+
+	words=()
+	for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+		if ((${#words[@]} > 0)) && [[ $glued || $word == [:=] ]]; then
+			words[${#words[@]} - 1]+=$word
+		else
+			words+=("$word")
+		fi
+		glued=
+		[[ $word == [:=] ]] && glued=yes
+	done
+}
+
 # check [FILE], or show with the options of serve.
 _vacate_config()
 {
-	local word=$1 previous=$2 what=${COMP_WORDS[2]}
+	local word=$1 previous=$2 what=${words[2]}
 
-	if ((COMP_CWORD == 2)); then
+	if ((${#words[@]} == 3)); then
 		COMPREPLY=($(compgen -W "check show --help" -- "$word"))
 	elif [[ $what == show && $previous == --* ]] && _vacate_takes_value serve "$previous"; then
 		_vacate_values "$previous" "$word"
@@ -63,11 +81,16 @@ _vacate_config()
 
 _vacate()
 {
-	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-	local command=${COMP_WORDS[1]} server= i
+	local words word previous command server= i last
 
 	COMPREPLY=()
-	if ((COMP_CWORD == 1)); then
+	_vacate_split
+	last=$((${#words[@]} - 1))
+	word=${words[last]} previous=${words[last - 1]} command=${words[1]}
+	if [[ $word == --*=* ]]; then
+		previous=${word%%=*} word=${word#*=}
+	fi
+	if ((last == 1)); then
 		COMPREPLY=($(compgen -W "$(_vacate_commands) --help --version" -- "$word"))
 		return
 	fi
@@ -83,8 +106,9 @@ _vacate()
 		COMPREPLY=($(compgen -W "$(_vacate_options "$command")" -- "$word"))
 		return
 	fi
-	for ((i = 2; i < COMP_CWORD; i++)); do
-		[[ ${COMP_WORDS[i]} == --server ]] && server=${COMP_WORDS[i + 1]}
+	for ((i = 2; i < last; i++)); do
+		[[ ${words[i]} == --server ]] && server=${words[i + 1]}
+		[[ ${words[i]} == --server=* ]] && server=${words[i]#*=}
 	done
 	case $command in
 	plan | load | unload)

@@ -18,16 +18,18 @@ from=build-carry
 	meson setup "$from" -Dtests=false '-Dc_link_args=-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib:$ORIGIN' >/dev/null ||
 	die "meson does not set $from up"
 ninja -C "$from" vacate vacate-worker vacate-gpud libvacate-cpu.so libvacate-cuda.so \
-	bench/engine_bench tests/gpu/gpu_probe tests/gpu/libpause_cuda.so >"$from/carry.log" || {
+	bench/engine_bench bench/load_client tests/gpu/gpu_probe tests/gpu/libpause_cuda.so \
+	tests/gpu/libbad_pointer.so >"$from/carry.log" || {
 	tail -n 30 "$from/carry.log" >&2
 	exit 1
 }
 
 rm -rf "$to"
-mkdir -p "$to/lib" "$to/tests/gpu" "$to/bench" || exit 1
+mkdir -p "$to/lib" "$to/tests/gpu/shim" "$to/bench" || exit 1
 cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so} \
-	"$from"/bench/engine_bench "$from"/tests/gpu/{gpu_probe,libpause_cuda.so} "$to/"
+	"$from"/bench/{engine_bench,load_client} "$from"/tests/gpu/{gpu_probe,libpause_cuda.so} "$to/"
 cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
+cp "$from/tests/gpu/libbad_pointer.so" "$to/tests/gpu/shim/libcuda.so.1"
 cp tests/gpu/run tests/gpu/hold tests/gpu/see tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # What they need beside the C library, which every system has.

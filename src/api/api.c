@@ -298,7 +298,28 @@ void vac_api_error(const char *path, const struct vac_error *error, uint32_t ret
 
 const char *vac_failure_name(const struct vac_api_failure *failure)
 {
-	return failure->status == 401 ? "unauthorized" : vac_error_name(failure->error->code);
+	if (failure->status == 401)
+		return "unauthorized";
+	return failure->status == 403 ? "forbidden" : vac_error_name(failure->error->code);
+}
+
+bool vac_api_acts(const char *method, const char *path)
+{
+	const struct vac_http_request request = {.method = method, .path = path};
+	int knows;
+	const struct vac_api_route *route = find_route(family_of(path), &request, &knows);
+
+	return route && (route->changes || strcmp(route->method, "GET") != 0);
+}
+
+void vac_api_forbidden(const char *path, const struct vac_error *why, struct vac_reply *reply)
+{
+	const struct vac_api_failure failure = {
+		.error = why, .status = 403, .stage = VAC_STAGE_ROUTE};
+
+	memset(reply, 0, sizeof(*reply));
+	write_failure(family_of(path), &failure, reply);
+	reply->status = 403; /* whatever a family makes of other errors */
 }
 
 void vac_api_unauthorized(const char *path, bool wrong, struct vac_reply *reply)

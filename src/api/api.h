@@ -65,6 +65,7 @@ struct vac_call {
 	size_t input_count;
 	bool timeout_set; /* X-Request-Timeout */
 	int64_t timeout_ms;
+	bool names_only;       /* LIST of what models are called: no plans are needed */
 	bool no_autoload;      /* TASK on a model that is not loaded: refused, not loaded */
 	bool drop_cache;       /* UNLOAD */
 	size_t limit;          /* RECEIPTS; 0: all kept */
@@ -196,6 +197,10 @@ void vac_api_error(const char *path, const struct vac_error *error, uint32_t ret
 /* 401, in the shape of the family that the path belongs to. wrong: there was a
  * key, but none of the server's. */
 void vac_api_unauthorized(const char *path, bool wrong, struct vac_reply *reply);
+/* 403 in that shape: who asks may not, and no key would help. */
+void vac_api_forbidden(const char *path, const struct vac_error *why, struct vac_reply *reply);
+/* The route computes something or changes something; false for paths that are none. */
+bool vac_api_acts(const char *method, const char *path);
 void vac_call_free(struct vac_call *call);
 void vac_reply_free(struct vac_reply *reply);
 

@@ -11,6 +11,8 @@
 
 /* Longest model name that a request may give. */
 #define VAC_MODEL_NAME_LIMIT_BYTES 1024u
+/* A hundred years: more is for ever, and sums of nanoseconds stay far from overflow. */
+#define VAC_FOREVER_MS INT64_C(3155760000000)
 
 /* An error on its way to a family's shape. */
 struct vac_api_failure {
@@ -25,7 +27,7 @@ struct vac_api_failure {
 	bool empty; /* REQUEST: there is no input in it */
 };
 /* The name of the error for families that give it one: vac_error_name() of its
- * code, but for 401, which is about the client and no failure of ours. */
+ * code, but for 401 and 403, which are about the client and no failure of ours. */
 const char *vac_failure_name(const struct vac_api_failure *failure);
 
 /* A request while it is read. */

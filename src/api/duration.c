@@ -2,14 +2,10 @@
  * duration.c - "10m", "1h30m", "45", "1.5s", "-1", "0" as Go and Ollama write
  * durations. Any thread; no state.
  */
-#include "api/api.h"
+#include "api/common.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* Longer than a hundred years is for ever; it also keeps sums of nanoseconds
- * far from overflow. */
-#define FOREVER_MS (100.0 * 365.25 * 86400e3)
 
 /* Longest first where one is the start of another. */
 static const struct {
@@ -60,7 +56,7 @@ static int read_unit(const char **text, double *ms)
 /* The sum of milliseconds as the caller gets it: something is never nothing. */
 static int64_t settle(bool negative, double total_ms)
 {
-	if ((negative && total_ms > 0) || !(total_ms < FOREVER_MS))
+	if ((negative && total_ms > 0) || !(total_ms < (double)VAC_FOREVER_MS))
 		return -1;
 	if (total_ms > 0 && total_ms < 1)
 		return 1;

@@ -57,7 +57,7 @@ static int read_timeout(struct vac_parse *parse)
 	if (parse->call->timeout_set || us == 0)
 		return 0;
 	parse->call->timeout_set = true;
-	parse->call->timeout_ms = us / 1000 + (us % 1000 != 0);
+	parse->call->timeout_ms = us / 1000 < VAC_FOREVER_MS ? us / 1000 + (us % 1000 != 0) : -1;
 	return 0;
 }
 

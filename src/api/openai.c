@@ -137,6 +137,12 @@ static int render_model(struct vac_render *out)
 		out->call->model);
 }
 
+static int parse_models(struct vac_parse *parse)
+{
+	parse->call->names_only = true;
+	return 0;
+}
+
 static const char *code_name(const struct vac_api_failure *failure)
 {
 	if (failure->status == 401)
@@ -147,7 +153,7 @@ static const char *code_name(const struct vac_api_failure *failure)
 		return "rate_limit_exceeded";
 	if (failure->error->code == VAC_E_TOO_LARGE && failure->stage == VAC_STAGE_OUTCOME)
 		return "context_length_exceeded";
-	return vac_error_name(failure->error->code);
+	return vac_failure_name(failure);
 }
 
 static void error(const struct vac_api_failure *failure, struct vac_buf *body)
@@ -169,8 +175,8 @@ static void error(const struct vac_api_failure *failure, struct vac_buf *body)
 
 static const struct vac_api_route routes[] = {
 	{"POST", "/v1/embeddings", VAC_CALL_TASK, parse_embeddings, render_embeddings},
-	{"GET", "/v1/models", VAC_CALL_LIST, NULL, render_models},
-	{"GET", "/v1/models/", VAC_CALL_LIST, NULL, render_model, .rest_is_model = true},
+	{"GET", "/v1/models", VAC_CALL_LIST, parse_models, render_models},
+	{"GET", "/v1/models/", VAC_CALL_LIST, parse_models, render_model, .rest_is_model = true},
 	{0},
 };
 

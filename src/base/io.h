@@ -44,9 +44,10 @@ int vac_list_dir(const char *dir, void (*entry)(void *ctx, const char *name),
  * one that does, which a sandboxed worker is not allowed. */
 int vac_fstat(int fd, struct stat *st) VAC_MUST_CHECK;
 
-/* "dir/name" into a new string (caller frees), NULL when out of memory. */
 /* readdir() that tells an error from the end: NULL with *error 0 or an errno. */
 struct dirent *vac_next_entry(DIR *stream, int *error);
+
+/* "dir/name" into a new string (caller frees), NULL when out of memory. */
 char *vac_path_join(const char *dir, const char *name);
 
 #endif

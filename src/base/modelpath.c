@@ -320,14 +320,50 @@ static int hub_repo(const char *hub, const char *name, char **repo, struct vac_e
 	return 0;
 }
 
+/* The name of a place that is a model itself, as a download of one makes it: its
+ * directory's. NULL and 0: no model can have it. */
+static int own_name(const char *dir, char **name, struct vac_error *err)
+{
+	char *real = realpath(dir, NULL);
+	const char *last = real ? strrchr(real, '/') + 1 : "";
+	int rc = 0;
+
+	*name = NULL;
+	if (!real && errno == ENOMEM)
+		return vac_fail_nomem(err, "the path of a model", PATH_MAX);
+	if (component_ok(last, strlen(last))) {
+		*name = strdup(last);
+		if (!*name)
+			rc = vac_fail_nomem(err, "the name of a model", strlen(last));
+	}
+	free(real);
+	return rc;
+}
+
+/* The place is the model of that name: 1, or 0. */
+static int find_itself(const char *dir, const char *name, char **out, struct vac_error *err)
+{
+	char *own;
+	int rc = own_name(dir, &own, err);
+	bool same = own && strcmp(own, name) == 0;
+
+	free(own);
+	if (!same)
+		return rc;
+	*out = strdup(dir);
+	return *out ? 1 : vac_fail_nomem(err, "the path of a model", strlen(dir));
+}
+
 /* DIR/name when that is a model. 1: found, 0: not, negative: it cannot be known. A
  * directory inside a model (1_Pooling has a config.json too) is none. */
 static int find_below(const char *dir, const char *name, char **out, struct vac_error *err)
 {
 	const char *slash = strchr(name, '/');
 	char *path, *first, *parent;
-	int rc;
+	int rc = look_for_config(dir, err);
 
+	if (rc != 0)
+		return rc < 0 ? rc : find_itself(dir, name, out, err);
 	if (slash) {
 		first = strndup(name, (size_t)(slash - name));
 		parent = first ? vac_path_join(dir, first) : NULL;
@@ -403,8 +439,8 @@ bool vac_model_has_part(const char *subdir)
 	       number[strspn(number, "0123456789")] != '\0';
 }
 
-int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
-		      char **dir, struct vac_error *err)
+static int resolve_name(const struct vac_model_dirs *where, const char *name, char **dir,
+			struct vac_error *err)
 {
 	char *hub = NULL, *repo = NULL;
 	struct vac_error refused = {0};
@@ -412,9 +448,6 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 	struct stat st;
 	int rc;
 
-	*dir = NULL;
-	if (name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0)
-		return resolve_path(name, allow_path, dir, err);
 	if (!vac_model_name_ok(name))
 		return vac_fail(err, VAC_E_INVALID,
 				"%s: is not the name of a model; names are \"name\" or "
@@ -448,6 +481,22 @@ int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool
 out:
 	free(repo);
 	free(hub);
+	return rc;
+}
+
+int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
+		      char **dir, struct vac_error *err)
+{
+	int rc;
+
+	*dir = NULL;
+	if (name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0)
+		return resolve_path(name, allow_path, dir, err);
+	rc = resolve_name(where, name, dir, err);
+	/* What nobody knows by that name may be a directory here. */
+	if (allow_path && *name && has_config(name) &&
+	    (rc == vac_error_errno(VAC_E_INVALID) || rc == vac_error_errno(VAC_E_NOT_FOUND)))
+		return resolve_path(name, true, dir, err);
 	return rc;
 }
 
@@ -532,6 +581,18 @@ static int list_hub_entry(struct listing *list, const char *hub, const char *fil
 	return listing_add(list, plain, dir, err);
 }
 
+/* One of the --models directories. */
+static int list_place(struct listing *list, const char *path, struct vac_error *err)
+{
+	char *name;
+	int rc;
+
+	if (!has_config(path))
+		return list_dir(list, path, NULL, err);
+	rc = own_name(path, &name, err);
+	return name ? listing_add(list, name, strdup(path), err) : rc;
+}
+
 static int list_hub(struct listing *list, const char *hub, struct vac_error *err)
 {
 	struct dirent *entry;
@@ -588,7 +649,7 @@ int vac_model_list(const struct vac_model_dirs *where, size_t limit, struct vac_
 	for (size_t i = 0; i < where->dir_count; i++) {
 		size_t old_count = list.count;
 
-		rc = list_dir(&list, where->dirs[i], NULL, err);
+		rc = list_place(&list, where->dirs[i], err);
 		if (rc != 0)
 			goto err;
 		merge_place(&list, old_count);

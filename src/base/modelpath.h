@@ -1,6 +1,6 @@
 /*
  * modelpath.h - where models lie on disk: a directory, an entry under one of
- * the --models directories, or a snapshot in the HuggingFace cache
+ * the --models directories (or such a directory itself, by its own name), or a snapshot in the HuggingFace cache
  * (HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub;
  * models--org--name/refs/main names snapshots/<commit>). Names only: no file
  * of a model is opened. Any thread.
@@ -28,7 +28,7 @@ bool vac_model_name_ok(const char *name);
  * frees). A name is one or two components ("org/name"); components "", ".",
  * ".." and names with control characters or backslashes are VAC_E_INVALID.
  * Text that starts with '/' or "./" or "../" is a path and taken as such only
- * when allow_path. Not found: VAC_E_NOT_FOUND, and the message says where was
+ * when allow_path, and then also what is no model's name and is one's directory. Not found: VAC_E_NOT_FOUND, and the message says where was
  * looked. */
 int vac_model_resolve(const struct vac_model_dirs *where, const char *name, bool allow_path,
 		      char **dir, struct vac_error *err) VAC_MUST_CHECK;

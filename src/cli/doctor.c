@@ -33,7 +33,7 @@ static int run(const struct vac_command *command, int argc, char **argv)
 const struct vac_command vac_command_doctor = {
 	.name = "doctor",
 	.arguments = "[DEVICE]",
-	.summary = "what models can run on here, what is missing, and what installs it",
+	.summary = "Says what models can run on here, what is missing, and what installs it",
 	.details = "Looks for the NVIDIA driver, NVML, cuBLASLt and NVRTC in the loader's path,\n"
 		   "the CUDA toolkit and Python environments; VACATE_CUDA_PATH, directories with\n"
 		   "':' between them, comes first. With DEVICE (cpu, cuda, cuda:0) the exit\n"

@@ -2,28 +2,36 @@
 #include "cli/client.h"
 
 #include <stdio.h>
+#include <string.h>
 
-#include "base/buf.h"
 #include "cli/load_watch.h"
 
-/* "start 20 ms, open 1 ms, ..." of the stages that took time. */
-static void put_stages(struct vac_buf *buf, const json_t *stages)
+#define INDENT "           "
+
+/* "start 20 ms, open 1 ms, ..." of the stages that took time: lines of at most 80
+ * columns, since a line that is cut tells the wrong thing. */
+static void print_stages(const struct vac_terminal *terminal, const json_t *stages)
 {
 	static const char *const names[] = {"start", "open", "tokenizer", "map",
 					    "read",  "pack", "warm"};
-	char text[VAC_TEXT_BYTES];
-	const char *before = " (";
+	char line[96] = INDENT, text[VAC_TEXT_BYTES], stage[VAC_TEXT_BYTES + 16];
+	size_t at = strlen(INDENT);
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		int64_t ms;
 
 		if (!vac_reply_number(stages, names[i], &ms) || ms <= 0)
 			continue;
-		vac_buf_printf(buf, "%s%s %s", before, names[i], vac_format_ms(text, ms));
-		before = ", ";
+		snprintf(stage, sizeof(stage), "%s %s", names[i], vac_format_ms(text, ms));
+		if (at + strlen(stage) + 3 > 80) {
+			vac_print_line(terminal, "%s,", line);
+			at = strlen(INDENT);
+		}
+		at += (size_t)snprintf(line + at, sizeof(line) - at, "%s%s",
+				       at > strlen(INDENT) ? ", " : "", stage);
 	}
-	if (before[0] == ',')
-		vac_buf_putc(buf, ')');
+	if (at > strlen(INDENT))
+		vac_print_line(terminal, "%s", line);
 }
 
 static int print_model(const struct vac_command *command, const json_t *model, const char *asked)
@@ -31,9 +39,7 @@ static int print_model(const struct vac_command *command, const json_t *model, c
 	struct vac_terminal terminal = vac_terminal_of(stdout);
 	const char *name = vac_reply_text(model, "name"), *device = vac_reply_text(model, "device");
 	const char *state = vac_reply_text(model, "state");
-	struct vac_buf stages = VAC_BUF_INIT;
 	char bytes[VAC_TEXT_BYTES], ms[VAC_TEXT_BYTES];
-	int rc = VAC_EXIT_OK;
 
 	if (!state) {
 		vac_complain(command,
@@ -41,16 +47,13 @@ static int print_model(const struct vac_command *command, const json_t *model, c
 			     "vacate server?");
 		return VAC_EXIT_FAILED;
 	}
-	put_stages(&stages, json_object_get(model, "stages_ms"));
-	vac_buf_putc(&stages, '\0');
 	vac_print_line(&terminal, "%s: %s on %s", name ? name : asked, state,
 		       device ? device : "-");
 	vac_print_line(&terminal, "  planned  %s",
 		       vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", bytes));
-	vac_print_line(&terminal, "  loaded   in %s%s", vac_reply_ms(model, "load_ms", ms),
-		       vac_buf_ok(&stages) ? (const char *)stages.data : "");
-	vac_buf_free(&stages);
-	return rc;
+	vac_print_line(&terminal, "  loaded   in %s", vac_reply_ms(model, "load_ms", ms));
+	print_stages(&terminal, json_object_get(model, "stages_ms"));
+	return VAC_EXIT_OK;
 }
 
 static int ask(const struct vac_command *command, struct vac_client *client, const char *name,

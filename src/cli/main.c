@@ -31,7 +31,7 @@ static void print_help(FILE *file)
 		      "  VACATE_SERVER   the server to ask, like --server\n"
 		      "  VACATE_API_KEY  the key to send to it\n"
 		      "  NO_COLOR        no colours\n"
-		      "  COLUMNS         width of tables where output is not a terminal\n\n"
+		      "  COLUMNS         width of lines where output is not a terminal\n\n"
 		      "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no server there,\n"
 		      "4 no such model or process, 5 no room for it now.\n");
 }

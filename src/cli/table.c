@@ -11,7 +11,9 @@
 
 #include "cli/format.h"
 
-#define DEFAULT_WIDTH 80
+#define DEFAULT_WIDTH 80 /* of a terminal that does not know its own */
+/* Of a file or pipe: what reads it is to have whole names. */
+#define ENDLESS_WIDTH 32767
 #define MIN_WIDTH     20
 #define GAP           2 /* blanks between columns */
 /* A name is shortened to that before columns are left out. */
@@ -24,12 +26,13 @@ struct vac_cell {
 
 struct vac_terminal vac_terminal_of(FILE *file)
 {
-	struct vac_terminal terminal = {.file = file, .width = DEFAULT_WIDTH};
+	struct vac_terminal terminal = {.file = file};
 	const char *columns = getenv("COLUMNS"), *no_color = getenv("NO_COLOR");
 	const char *term = getenv("TERM");
 	bool is_terminal = isatty(fileno(file)) == 1;
 	struct winsize size;
 
+	terminal.width = is_terminal ? DEFAULT_WIDTH : ENDLESS_WIDTH;
 	if (is_terminal && ioctl(fileno(file), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
 		terminal.width = size.ws_col;
 	else if (columns && atoi(columns) > 0)

@@ -26,7 +26,7 @@ struct vac_terminal {
 	size_t width; /* columns */
 	bool color;
 };
-/* Width: of the terminal, else COLUMNS, else 80. Colours: only on a terminal,
+/* Width: of the terminal, else COLUMNS, else no limit. Colours: only on a terminal,
  * not with NO_COLOR or TERM=dumb. */
 struct vac_terminal vac_terminal_of(FILE *file);
 

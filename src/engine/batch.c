@@ -112,14 +112,27 @@ uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences)
 	       (sequences + 1) * sizeof(uint32_t);
 }
 
-/* Lays the batch's tokens out, in the scratch at last. */
-static void put_tokens(struct vac_engine *engine, struct vac_tokens *tokens)
+/* The sizes that the batch is computed with. true: those of a class of small ones. */
+static bool round_shape(const struct vac_engine *engine, const struct vac_model *model,
+			struct vac_batch_shape *shape)
 {
+	const struct vac_backend_device *device = engine->backend->device;
 	const struct vac_batch *batch = &engine->batch;
+	const struct vac_batch_shape room = {.rows = model->layout.rows,
+					     .sequences = model->layout.sequences};
+	*shape = (struct vac_batch_shape){batch->rows, batch->count, batch->longest};
+	return device && device->round_batch && device->round_batch(engine->compute, &room, shape);
+}
+
+/* Lays the batch's tokens out, in the scratch at last. */
+static void put_tokens(struct vac_engine *engine, const struct vac_batch_shape *shape,
+		       struct vac_tokens *tokens)
+{
+	struct vac_batch *batch = &engine->batch;
 	const struct vac_backend_device *device = engine->backend->device;
 	uint8_t *base = engine->scratch->base, *to = device ? batch->input : base;
-	size_t types = align_up(batch->rows * sizeof(int32_t)), starts = types;
-	starts += align_up(batch->rows);
+	size_t types = align_up(shape->rows * sizeof(int32_t)), starts = types;
+	starts += align_up(shape->rows);
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct vac_job *job = batch->entries[i].job;
 		uint32_t row = batch->starts[i], length = batch->starts[i + 1] - row;
@@ -128,19 +141,44 @@ static void put_tokens(struct vac_engine *engine, struct vac_tokens *tokens)
 		       length * sizeof(int32_t));
 		memcpy(to + types + row, job->types.data + from, length);
 	}
-	memcpy(to + starts, batch->starts, (batch->count + 1) * sizeof(uint32_t));
+	for (uint32_t i = batch->count; i < shape->sequences; i++)
+		batch->starts[i + 1] = batch->rows;
+	memcpy(to + starts, batch->starts, (shape->sequences + 1) * sizeof(uint32_t));
 	if (device)
 		device->upload(engine->compute, base, to,
-			       vac_batch_input_bytes(batch->rows, batch->count));
+			       vac_batch_input_bytes(shape->rows, shape->sequences));
 	*tokens = (struct vac_tokens){
-		.rows = batch->rows,
-		.sequences = batch->count,
-		.longest = batch->longest,
+		.rows = shape->rows,
+		.sequences = shape->sequences,
+		.longest = shape->longest,
 		.ids = (const int32_t *)(const void *)base,
 		.types = base + types,
 		.starts = (const uint32_t *)(const void *)(base + starts),
 		.host_starts = batch->starts,
 	};
+}
+
+/* What run() of a replay needs. */
+struct computation {
+	struct vac_model *model;
+	const struct vac_tokens *tokens;
+	void (*between)(void *ctx); /* NULL for a small batch, which is done in no time */
+};
+
+static int compute_tokens(void *ctx, const float **out, struct vac_error *err)
+{
+	const struct computation *this = ctx;
+	struct vac_model *model = this->model;
+	const struct vac_engine *engine = model->engine;
+	uint8_t *base = engine->scratch->base;
+	const void *hidden;
+	int rc = model->network->architecture->run(model->network, this->tokens,
+						   base + model->layout.activations, this->between,
+						   engine->between_ctx, &hidden, err);
+	if (rc == 0)
+		rc = vac_head_run(&model->head, this->tokens, hidden, base + model->layout.head,
+				  out, err);
+	return rc;
 }
 
 static int compute_batch(struct vac_engine *engine, struct vac_model *model, const float **out,
@@ -150,16 +188,16 @@ static int compute_batch(struct vac_engine *engine, struct vac_model *model, con
 	const struct vac_scratch_layout *l = &model->layout;
 	struct vac_batch *batch = &engine->batch;
 	uint8_t *base = engine->scratch->base;
+	struct vac_replay replay = {.owner = model, .base = base, .run = compute_tokens};
 	struct vac_tokens tokens;
-	const void *hidden;
-	put_tokens(engine, &tokens);
+	bool small = round_shape(engine, model, &replay.shape);
+	struct computation computation = {model, &tokens, small ? NULL : engine->between};
+	replay.ctx = &computation;
+	put_tokens(engine, &replay.shape, &tokens);
 	engine->backend->workspace(engine->compute, base + l->workspace,
 				   engine->scratch->bytes - l->workspace);
-	int rc = model->network->architecture->run(model->network, &tokens, base + l->activations,
-						   engine->between, engine->between_ctx, &hidden,
-						   err);
-	if (rc == 0)
-		rc = vac_head_run(&model->head, &tokens, hidden, base + l->head, out, err);
+	int rc = small ? device->replay(engine->compute, &replay, out, err)
+		       : compute_tokens(&computation, out, err);
 	if (rc == 0 && device) {
 		device->download(engine->compute, batch->results, *out,
 				 (size_t)batch->count * model->head.width * sizeof(float));

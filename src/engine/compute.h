@@ -61,6 +61,7 @@ struct vac_embed {
 
 /* The tokens of a batch without padding. On the device. */
 struct vac_tokens {
+	/* All three may be larger than what there is after round_batch. */
 	uint32_t rows;               /* sum of the lengths */
 	uint32_t sequences;          /* each has at least one row */
 	uint32_t longest;            /* length of the longest */
@@ -85,6 +86,25 @@ struct vac_attention {
 struct vac_compute_options {
 	uint32_t threads;
 	uint32_t device; /* which one of its kind: 0 for cuda:0 */
+	/* Told what is done without, in one line; may be NULL. On the engine's thread. */
+	void (*warn)(void *ctx, const char *text);
+	void *warn_ctx;
+};
+
+/* The sizes of a batch, as in struct vac_tokens. */
+struct vac_batch_shape {
+	uint32_t rows, sequences, longest;
+};
+
+/* A small batch, which is computed again and again with other contents. */
+struct vac_replay {
+	const void *owner; /* its model */
+	const void *base;  /* of all that it reads and writes beside weights */
+	struct vac_batch_shape shape;
+	/* The calls that compute it. They depend on the above and on the owner alone,
+	 * leave *out the same each time, and may be made twice. */
+	int (*run)(void *ctx, const float **out, struct vac_error *err);
+	void *ctx;
 };
 
 /* Some elements of a checkpoint, on their way to a place in a region. */
@@ -136,6 +156,21 @@ struct vac_backend_device {
 	int (*fetch)(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
 		     struct vac_error *err);
 	int (*fetch_end)(struct vac_compute *c, struct vac_error *err);
+
+	/* Raises the sizes of a small batch to those of a class of batches, within room,
+	 * so that few differ. Then the last sequences are empty, and the rows from
+	 * starts[sequences] on hold no token: what comes of them is meaningless. false: left
+	 * as it was. */
+	bool (*round_batch)(const struct vac_compute *c, const struct vac_batch_shape *room,
+			    struct vac_batch_shape *shape);
+	/* For what round_batch has raised: runs it, or plays back what an earlier run with
+	 * the same owner, base and shape has asked of the device. The results are the
+	 * same, to the bit. */
+	int (*replay)(struct vac_compute *c, const struct vac_replay *replay, const float **out,
+		      struct vac_error *err);
+	/* Drops what is kept for replay of that owner; NULL: of all. Before any of its
+	 * memory goes. */
+	void (*forget)(struct vac_compute *c, const void *owner);
 
 	/* Who uses the device, from outside. Also before start and after stop. */
 	int (*measure)(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err);

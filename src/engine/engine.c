@@ -80,7 +80,12 @@ int vac_engine_open(struct vac_engine **out, const struct vac_engine_options *op
 	rc = vac_engine_find_dtype(engine, options->dtype, &engine->dtype, err);
 	if (rc < 0)
 		goto err;
-	const struct vac_compute_options compute = {.threads = threads, .device = options->device};
+	const struct vac_compute_options compute = {
+		.threads = threads,
+		.device = options->device,
+		.warn = options->warn,
+		.warn_ctx = options->between_ctx,
+	};
 	rc = backend->open(&compute, &engine->compute, err);
 	if (rc < 0)
 		goto err;
@@ -231,6 +236,12 @@ void vac_engine_leave(struct vac_engine *engine)
 		engine->backend->device->leave(engine->compute);
 }
 
+void vac_engine_forget(struct vac_engine *engine, const struct vac_model *model)
+{
+	if (engine->backend->device && engine->backend->device->forget)
+		engine->backend->device->forget(engine->compute, model);
+}
+
 int vac_engine_start(struct vac_engine *engine, struct vac_error *err)
 {
 	if (!engine->backend->device || engine->started)
@@ -270,8 +281,10 @@ int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err)
 			return 0;
 	}
 	engine->scratch = region;
-	if (old)
+	if (old) {
+		vac_engine_forget(engine, NULL);
 		vac_engine_unmap(engine, old);
+	}
 	if (!region)
 		engine->backend->workspace(engine->compute, NULL, 0);
 	return 0;

@@ -36,7 +36,9 @@ struct vac_engine_options {
 	                             * may submit and cancel jobs, but not step, load or close. */
 	/* A batch of that model is about to be computed; may be NULL. */
 	void (*computing)(void *ctx, uint32_t model);
-	void *between_ctx; /* of both */
+	/* Something is done without from now on, in one line; may be NULL. */
+	void (*warn)(void *ctx, const char *text);
+	void *between_ctx; /* of all three */
 };
 
 /* "cpu", "cuda" (the first GPU) or "cuda:N": which backend that is (static),

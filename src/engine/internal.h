@@ -6,6 +6,7 @@
 #define VAC_ENGINE_INTERNAL_H
 
 #include "base/buf.h"
+#include "engine/ahead.h"
 #include "engine/architecture.h"
 #include "engine/head.h"
 #include "text/tokenizer.h"
@@ -47,6 +48,7 @@ struct vac_model {
 	enum vac_dtype dtype;         /* of its elements */
 	uint32_t max_batch_tokens;    /* of a batch of more than one sequence */
 	struct vac_safetensors files; /* closed when resident */
+	struct vac_ahead *ahead;      /* of files, until they are read */
 	struct vac_tokenizer_parsed *parsed;
 	size_t tokenizer_json_bytes;
 	struct vac_weights weights; /* the list goes when resident */
@@ -133,6 +135,8 @@ uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device
 /* Around calls of the backend, see struct vac_backend_device. Nothing without one. */
 void vac_engine_enter(struct vac_engine *engine);
 void vac_engine_leave(struct vac_engine *engine);
+/* What the device keeps for small batches of that model; NULL: of all. Entered. */
+void vac_engine_forget(struct vac_engine *engine, const struct vac_model *model);
 /* The dtype of that name among the backend's; NULL or "": the engine's own. */
 int vac_engine_find_dtype(const struct vac_engine *engine, const char *name, enum vac_dtype *out,
 			  struct vac_error *err) VAC_MUST_CHECK;

@@ -25,6 +25,8 @@ static uint64_t align_up(uint64_t bytes)
 /* Everything that only loading needs. */
 static void drop_load_state(struct vac_model *model)
 {
+	vac_ahead_free(model->ahead);
+	model->ahead = NULL;
 	vac_head_close_files(&model->head);
 	vac_weights_free(&model->weights);
 	vac_safetensors_close(&model->files);
@@ -288,6 +290,9 @@ int vac_model_begin_load(struct vac_engine *engine, uint32_t id, const char *dir
 		free_model(model);
 		return rc;
 	}
+	/* Host memory is filled at once; a device takes its time to come up. */
+	if (engine->backend->device)
+		model->ahead = vac_ahead_new(&model->files);
 	model->id = id;
 	model->next = engine->models;
 	engine->models = model;
@@ -494,8 +499,10 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 		at = &(*at)->next;
 	*at = model->next;
 	vac_jobs_orphan(model);
-	if (model->stage > VAC_LOAD_DEVICE)
+	if (model->stage > VAC_LOAD_DEVICE) {
 		vac_engine_enter(engine);
+		vac_engine_forget(engine, model);
+	}
 	struct vac_region *region = ledger->regions;
 	while (region) {
 		struct vac_region *next = region->next;

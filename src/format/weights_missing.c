@@ -6,16 +6,10 @@
 
 #include "base/io.h"
 #include "base/quote.h"
+#include "base/text.h"
 #include "format/safetensors_private.h"
 
 enum weights_kind { NO_WEIGHTS, FLAX_WEIGHTS, TF_WEIGHTS, TORCH_WEIGHTS };
-
-static bool ends_with(const char *text, const char *end)
-{
-	size_t n = strlen(text), m = strlen(end);
-
-	return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 /* What a training run leaves beside the weights in the same formats. */
 static bool is_training_state(const char *name)
@@ -32,11 +26,11 @@ static enum weights_kind kind_of(const char *name)
 	if (name[0] == '.' || is_training_state(name))
 		return NO_WEIGHTS;
 	for (size_t i = 0; i < sizeof(torch_ends) / sizeof(torch_ends[0]); i++)
-		if (ends_with(name, torch_ends[i]))
+		if (vac_ends_with(name, torch_ends[i]))
 			return TORCH_WEIGHTS;
-	if (ends_with(name, ".h5"))
+	if (vac_ends_with(name, ".h5"))
 		return TF_WEIGHTS;
-	return ends_with(name, ".msgpack") ? FLAX_WEIGHTS : NO_WEIGHTS;
+	return vac_ends_with(name, ".msgpack") ? FLAX_WEIGHTS : NO_WEIGHTS;
 }
 
 struct search {

@@ -41,23 +41,21 @@ const char *vac_hold_phase_name(enum vac_hold_phase phase)
 
 int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 {
-	const char *named = getenv("VACATE_HOLD_DIR");
+	const char *named = getenv("VACATE_HOLD_DIR"), *shared = vac_lock_directory();
 	int n;
 
 	memset(hold, 0, sizeof(*hold));
 	hold->host_root = "";
 	hold->device_lock_ms = VAC_HOLD_DEVICE_LOCK_MS;
-	strcpy(hold->lock_directory, "/tmp");
+	snprintf(hold->lock_directory, sizeof(hold->lock_directory), "%s", shared);
 	if (named && *named)
 		n = snprintf(hold->directory, sizeof(hold->directory), "%s", named);
 	else
-		n = snprintf(hold->directory, sizeof(hold->directory), "/tmp/vacate-hold-%u",
+		n = snprintf(hold->directory, sizeof(hold->directory), "%s/vacate-hold-%u", shared,
 			     (unsigned)geteuid());
 	if (n < 0 || (size_t)n >= sizeof(hold->directory))
 		return vac_fail(err, VAC_E_INVALID, "VACATE_HOLD_DIR is longer than %zu bytes",
 				sizeof(hold->directory) - 1);
-	if (named && *named)
-		memcpy(hold->lock_directory, hold->directory, sizeof(hold->directory));
 	return 0;
 }
 

@@ -59,7 +59,7 @@ struct vac_hold {
 	const struct vac_cuda *cuda; /* NULL: not started so far */
 	const struct vac_nvml *nvml;
 	char directory[256];      /* of the records */
-	char lock_directory[256]; /* of the locks: /tmp, or the same */
+	char lock_directory[256]; /* of the locks */
 	const char *host_root;    /* for vac_meter_host_of(): ""; tests have another */
 	int driver_version;       /* cuDriverGetVersion: 13000 */
 	char driver_text[80];     /* by NVML: "580.159"; "": NVML does not say */
@@ -68,8 +68,8 @@ struct vac_hold {
 	int64_t init_ns;          /* of cuInit; 0 once it stands in a receipt */
 };
 
-/* Where the records are: $VACATE_HOLD_DIR, or /tmp/vacate-hold-UID; the locks in the
- * former as well, or in /tmp. No driver is loaded before it is needed. */
+/* Where the records are: $VACATE_HOLD_DIR, or vacate-hold-UID where the locks are
+ * (vac_lock_directory). No driver is loaded before it is needed. */
 int vac_hold_open(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 void vac_hold_close(struct vac_hold *hold);
 

@@ -1,7 +1,7 @@
 /*
  * lock.c - see lock.h.
  *
- * The directory is one that everybody may write to (/tmp), so: a file is opened for
+ * The directory is one that everybody may write to, so: a file is opened for
  * reading, which is all that flock needs and what protected_regular leaves alone; it is
  * made with O_EXCL, and never through a link. Whoever made it, everybody may read it.
  * Somebody hostile can hold a lock for ever; then it is said who does.
@@ -27,6 +27,21 @@
  * just then: tried so often. */
 #define TRIES  64
 #define CANNOT "this lock cannot be used"
+
+const char *vac_lock_directory(void)
+{
+	const char *named = getenv("VACATE_HOLD_DIR");
+	struct stat st;
+
+	if (named && *named)
+		return named;
+	/* By its mode and not by access(2): a service that may not write to it must not
+	 * look elsewhere. */
+	if (lstat("/run/lock", &st) == 0 && S_ISDIR(st.st_mode) &&
+	    (st.st_mode & (S_ISVTX | S_IWOTH)) == (S_ISVTX | S_IWOTH))
+		return "/run/lock";
+	return "/tmp";
+}
 
 /* A descriptor, or a negative errno. */
 static int open_lock(const char *path)

@@ -19,6 +19,10 @@ struct vac_lock {
 };
 #define VAC_LOCK_NONE ((struct vac_lock){.fd = -1})
 
+/* Where they are: $VACATE_HOLD_DIR, else /run/lock where everybody may write to it, as
+ * on Debian, else /tmp. The same for all who run on the machine: services often have a
+ * /tmp of their own. */
+const char *vac_lock_directory(void);
 /* Waits until deadline_ns (vac_now_ns; 0: not at all), asking cancelled (may be NULL)
  * on the way. VAC_E_BUSY: another has it; *holder is its process, 0 if that cannot be
  * told. VAC_E_CANCELLED; VAC_E_IO: the file is not one that can be locked. */

@@ -227,16 +227,25 @@ static int count_mincore(int fd, uint64_t size, uint64_t *pages)
 	return 0;
 }
 
+int vac_meter_cached(int fd, uint64_t size, uint64_t *cached_bytes)
+{
+	uint64_t pages = 0;
+	int rc = count_cachestat(fd, &pages);
+
+	if (rc == -ENOSYS || rc == -EOPNOTSUPP)
+		rc = count_mincore(fd, size, &pages);
+	*cached_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return rc;
+}
+
 int vac_meter_page_cache(const char *path, uint64_t *cached_bytes, struct vac_error *err)
 {
-	uint64_t size, pages = 0;
+	uint64_t size;
 	int rc, fd = vac_open_file(path, &size, err);
 
 	if (fd < 0)
 		return fd;
-	rc = count_cachestat(fd, &pages);
-	if (rc == -ENOSYS || rc == -EOPNOTSUPP)
-		rc = count_mincore(fd, size, &pages);
+	rc = vac_meter_cached(fd, size, cached_bytes);
 	close(fd);
 	if (rc == -EPERM)
 		return vac_fail(err, VAC_E_IO,
@@ -245,7 +254,6 @@ int vac_meter_page_cache(const char *path, uint64_t *cached_bytes, struct vac_er
 				path);
 	if (rc != 0)
 		return vac_fail_errno(err, -rc, "%s: cannot ask the page cache", path);
-	*cached_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
 	return 0;
 }
 

@@ -37,6 +37,8 @@ int vac_meter_anon(pid_t pid, uint64_t *anon_bytes) VAC_MUST_CHECK;
  * may write to it; for others it is VAC_E_IO. */
 int vac_meter_page_cache(const char *path, uint64_t *cached_bytes,
 			 struct vac_error *err) VAC_MUST_CHECK;
+/* The same of an open file of that size; a negative errno if it is not told. */
+int vac_meter_cached(int fd, uint64_t size, uint64_t *cached_bytes) VAC_MUST_CHECK;
 /* Asks the kernel to drop a file's clean pages (posix_fadvise DONTNEED). */
 int vac_drop_page_cache(const char *path, struct vac_error *err) VAC_MUST_CHECK;
 

@@ -42,8 +42,7 @@ void vac_access_reload(struct vac_access *access)
 	vac_log(VAC_LOG_INFO, "%zu API keys read", keys.count);
 }
 
-/* Whether somebody is there, and nothing else, can be asked without a key. */
-static bool is_open(const struct vac_access *access, const char *method, const char *path)
+bool vac_access_is_open(const struct vac_access *access, const char *method, const char *path)
 {
 	static const char *const open[] = {"/healthz", "/health", "/v2/health/live",
 					   "/v2/health/ready"};
@@ -81,7 +80,7 @@ static bool is_key(const struct vac_access *access, const char *text)
 bool vac_access_holds(const struct vac_access *access, const char *method, const char *path,
 		      const char *authorization, const char *api_key)
 {
-	return !access->path || is_open(access, method, path) ||
+	return !access->path || vac_access_is_open(access, method, path) ||
 	       is_key(access, bearer(authorization)) || is_key(access, api_key);
 }
 

@@ -12,6 +12,7 @@ struct vac_access {
 	struct vac_keys keys;
 	bool metrics_open;           /* GET /metrics needs no key */
 	uint64_t missing, wrong;     /* requests refused for having no key, or another */
+	uint64_t foreign;            /* of web pages that are none of ours; browser.h */
 	uint64_t reloads, keep_olds; /* files read again; of these, how many were of no use */
 };
 
@@ -27,6 +28,8 @@ void vac_access_reload(struct vac_access *access);
 /* Of a request that was granted before: it would be again. */
 bool vac_access_holds(const struct vac_access *access, const char *method, const char *path,
 		      const char *authorization, const char *api_key);
+/* Needs no key: whether somebody is there, and nothing else. */
+bool vac_access_is_open(const struct vac_access *access, const char *method, const char *path);
 /* Values of the headers Authorization and X-Api-Key, NULL when absent. Counts
  * refusals. */
 enum vac_access_verdict vac_access_check(struct vac_access *access, const char *method,

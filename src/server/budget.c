@@ -6,6 +6,10 @@
 
 #include "memory/meter.h"
 
+/* What a worker says that a model takes is believed up to that, which no machine
+ * has; sums of such numbers stay numbers. */
+#define MOST_BYTES (UINT64_C(1) << 55)
+
 void vac_budget_init(struct vac_budget *budget, bool on_device, const struct vac_size *limit,
 		     const struct vac_size *headroom,
 		     void (*measure)(void *ctx, struct vac_budget_room *out), void *ctx)
@@ -105,11 +109,23 @@ uint64_t vac_budget_room_left(const struct vac_budget *budget)
 
 /* ---- charges ---- */
 
+static uint64_t bounded(uint64_t bytes)
+{
+	return bytes < MOST_BYTES ? bytes : MOST_BYTES;
+}
+
 static uint64_t own_bytes(const struct vac_budget *budget, const struct vac_charge *charge,
 			  const struct vac_plan *plan)
 {
-	return charge->alone ? vac_plan_bytes(plan, budget->on_device)
-			     : vac_plan_own_bytes(plan, budget->on_device);
+	return bounded(charge->alone ? vac_plan_bytes(plan, budget->on_device)
+				     : vac_plan_own_bytes(plan, budget->on_device));
+}
+
+/* What models share: the plan without own bytes. */
+static uint64_t scratch_bytes(const struct vac_budget *budget, const struct vac_plan *plan,
+			      uint64_t own)
+{
+	return bounded(vac_plan_bytes(plan, budget->on_device)) - own;
 }
 
 void vac_charge_plan(const struct vac_budget *budget, struct vac_charge *charge,
@@ -117,8 +133,8 @@ void vac_charge_plan(const struct vac_budget *budget, struct vac_charge *charge,
 {
 	assert(!charge->counted);
 	charge->own_bytes = own_bytes(budget, charge, plan);
-	charge->scratch_bytes = vac_plan_bytes(plan, budget->on_device) - charge->own_bytes;
-	charge->load_bytes = budget->on_device ? 0 : plan->load_bytes;
+	charge->scratch_bytes = scratch_bytes(budget, plan, charge->own_bytes);
+	charge->load_bytes = budget->on_device ? 0 : bounded(plan->load_bytes);
 }
 
 uint64_t vac_charge_bytes(const struct vac_charge *charge)
@@ -201,7 +217,7 @@ void vac_budget_settle(struct vac_budget *budget, struct vac_charge *charge,
 		budget->leaving_bytes += own - charge->own_bytes;
 	charge->own_bytes = own;
 	unlink_charge(budget, charge);
-	charge->scratch_bytes = vac_plan_bytes(plan, budget->on_device) - own;
+	charge->scratch_bytes = scratch_bytes(budget, plan, own);
 	link_charge(budget, charge);
 	find_top(budget, budget->charges);
 	budget->measured = false;

@@ -21,6 +21,11 @@
  * when it is empty, so that one large answer does not stay in the server. */
 #define READ_BYTES ((size_t)16 << 10)
 #define KEEP_BYTES ((size_t)64 << 10)
+/* Of one worker in a turn of the loop: one that says more than can be read as it
+ * comes would hold up everybody else. */
+#define TURN_BYTES ((size_t)128 << 10)
+/* Of one that is dead. No socket holds as much; what goes on is no worker's. */
+#define LAST_BYTES ((size_t)64 << 20)
 /* Frames that wait for a worker that reads slowly. What the calls themselves
  * may hold is bounded before (max_pending_bytes), so this is a safety net. */
 #define OUT_LIMIT_BYTES ((size_t)512 << 20)
@@ -278,6 +283,13 @@ static void flush(struct vac_worker *worker)
 	}
 }
 
+void vac_worker_flush(struct vac_worker *worker)
+{
+	assert(!worker->files);
+	if (worker->dirty)
+		flush(worker);
+}
+
 void vac_supervisor_flush(struct vac_supervisor *supervisor)
 {
 	if (!supervisor->any_dirty)
@@ -411,9 +423,11 @@ static size_t want_bytes(const struct vac_worker *worker)
 	return whole - worker->in.bytes;
 }
 
-void vac_channel_read(struct vac_worker *worker)
+static void read_up_to(struct vac_worker *worker, size_t most)
 {
-	while (worker->socket.fd >= 0) {
+	size_t bytes = 0;
+
+	while (worker->socket.fd >= 0 && bytes < most) {
 		size_t want = want_bytes(worker);
 		void *to = vac_buf_reserve(&worker->in, want);
 		ssize_t n;
@@ -435,11 +449,22 @@ void vac_channel_read(struct vac_worker *worker)
 		}
 		worker->heard_ns = vac_now_ns();
 		vac_buf_advance(&worker->in, (size_t)n);
+		bytes += (size_t)n;
 		handle_frames(worker);
 		/* A short read emptied the socket: no second call to hear EAGAIN. */
 		if ((size_t)n < want)
 			return;
 	}
+}
+
+void vac_channel_read(struct vac_worker *worker)
+{
+	read_up_to(worker, TURN_BYTES);
+}
+
+void vac_channel_read_last(struct vac_worker *worker)
+{
+	read_up_to(worker, LAST_BYTES);
 }
 
 static void socket_ready(struct vac_source *source, uint32_t events)

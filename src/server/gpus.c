@@ -127,25 +127,44 @@ static int put_question(struct vac_gpus *gpus, struct vac_error *err)
 	gpus->exchange.lost = lost;
 	question = vac_worker_begin(gpud);
 	vac_wire_put_empty(&gpud->out, VAC_WIRE_GPUS, question.id);
-	return vac_worker_commit(&question, &gpus->exchange, err);
+	if (vac_worker_commit(&question, &gpus->exchange, err) < 0)
+		return -EIO;
+	/* Not at the end of the loop's turn: both sides measure at the same time. */
+	vac_worker_flush(gpud);
+	return 0;
 }
 
 static void ask(struct vac_gpus *gpus)
 {
 	struct vac_error err;
+	int rc;
 
 	gpus->again = false;
 	gpus->waits = gpus->later;
 	gpus->later = NULL;
 	vac_timer_clear(gpus->supervisor->loop, &gpus->timer);
-	if (put_question(gpus, &err) < 0)
+	rc = put_question(gpus, &err);
+	for (struct vac_gpus_wait *wait = gpus->waits; wait; wait = wait->next) {
+		if (wait->meanwhile)
+			wait->meanwhile(wait);
+		wait->meanwhile = NULL;
+	}
+	if (rc < 0)
 		conclude(gpus, &err);
 }
 
 void vac_gpus_ask(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
 		  void (*done)(struct vac_gpus_wait *wait))
 {
+	vac_gpus_ask_and(gpus, wait, NULL, done);
+}
+
+void vac_gpus_ask_and(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
+		      void (*meanwhile)(struct vac_gpus_wait *wait),
+		      void (*done)(struct vac_gpus_wait *wait))
+{
 	wait->done = done;
+	wait->meanwhile = meanwhile;
 	wait->next = gpus->later;
 	gpus->later = wait;
 	gpus->again = true;

@@ -25,6 +25,9 @@ struct vac_gpus_wait {
 	struct vac_gpus_wait *next;
 	/* There is a reading now, or gpus->error says why not. NULL: it does not wait. */
 	void (*done)(struct vac_gpus_wait *wait);
+	/* Called once before done, when vacate-gpud has the question: what the asker
+	 * measures himself meanwhile. It asks nothing. May be NULL. */
+	void (*meanwhile)(struct vac_gpus_wait *wait);
 };
 
 struct vac_gpus {
@@ -50,6 +53,9 @@ void vac_gpus_free(struct vac_gpus *gpus);
 /* Asks for a reading; done() follows, even at once when it fails. */
 void vac_gpus_ask(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
 		  void (*done)(struct vac_gpus_wait *wait));
+void vac_gpus_ask_and(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
+		      void (*meanwhile)(struct vac_gpus_wait *wait),
+		      void (*done)(struct vac_gpus_wait *wait));
 /* Asks for one that nobody waits for, unless one is under way. */
 void vac_gpus_refresh(struct vac_gpus *gpus);
 /* Ends vacate-gpud, if it runs; the next question starts it again. */

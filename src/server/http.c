@@ -38,6 +38,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/trim.h"
+#include "server/browser.h"
+#include "server/head.h"
 #include "server/state.h"
 
 #define NS_PER_MS 1000000
@@ -309,7 +311,7 @@ static enum MHD_Result send_reply(struct vac_request *request)
 					reply->authenticate);
 	if (reply->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow);
-	if (request->server->draining)
+	if (request->server->draining || request->last)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	vac_metrics_reply(&request->server->metrics, reply->status);
 	rc = MHD_queue_response(request->mhd, (unsigned int)reply->status, response);
@@ -378,62 +380,67 @@ static void refuse_large(struct vac_request *request, uint64_t bytes)
 	refuse(request, &err, 0);
 }
 
+/* No web page of a stranger made a browser ask. Keys are what such a page has not. */
+static int check_browser(const struct vac_request *request, struct vac_error *err)
+{
+	const struct vac_server *server = request->server;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	struct MHD_Connection *mhd = request->mhd;
+
+	if (server->access.path || server->options.allow_no_key ||
+	    (info && info->client_addr && info->client_addr->sa_family == AF_UNIX) ||
+	    vac_access_is_open(&server->access, request->method, request->path))
+		return 0;
+	return vac_browser_check(
+		&(struct vac_browser_head){.host = get_header(mhd, MHD_HTTP_HEADER_HOST),
+					   .origin = get_header(mhd, MHD_HTTP_HEADER_ORIGIN),
+					   .fetch_site = get_header(mhd, "Sec-Fetch-Site"),
+					   .acts = vac_api_acts(request->method, request->path)},
+		server->options.host, err);
+}
+
 /* Who asks may ask. Before anything of the body is kept. */
 static bool admit(struct vac_request *request)
 {
+	struct vac_error why;
 	struct vac_access *access = &request->server->access;
 	enum vac_access_verdict verdict =
 		vac_access_check(access, request->method, request->path,
 				 get_header(request->mhd, MHD_HTTP_HEADER_AUTHORIZATION),
 				 get_header(request->mhd, "X-Api-Key"));
 
-	if (verdict == VAC_ACCESS_GRANTED)
+	if (verdict == VAC_ACCESS_GRANTED && check_browser(request, &why) == 0)
 		return true;
 	drop_body(request);
-	vac_api_unauthorized(request->path, verdict == VAC_ACCESS_WRONG, &request->reply);
+	if (verdict == VAC_ACCESS_GRANTED) {
+		access->foreign++;
+		vac_api_forbidden(request->path, &why, &request->reply);
+	} else {
+		vac_api_unauthorized(request->path, verdict == VAC_ACCESS_WRONG, &request->reply);
+	}
 	request->stage = VAC_REQUEST_REFUSED;
 	return false;
 }
 
-/* The Content-Length, when there is one that can be read. */
-static bool stated_bytes(struct MHD_Connection *mhd, uint64_t *bytes)
-{
-	const char *text =
-		MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	char *end;
-
-	if (!text || *text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*bytes = strtoull(text, &end, 10);
-	if (errno == ERANGE)
-		*bytes = UINT64_MAX;
-	return *end == '\0' || errno == ERANGE;
-}
-
-int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err)
-{
-	struct vac_http *http = &request->server->http;
-	size_t most = request->server->options.max_pending_bytes;
-
-	if (http->held_bytes > most || bytes > most - http->held_bytes)
-		return vac_fail(err, VAC_E_BUSY,
-				"requests of %zu bytes are in work already, which is near the "
-				"most; try again soon or raise --max-pending",
-				http->held_bytes);
-	http->held_bytes += bytes;
-	request->held_bytes += bytes;
-	return 0;
-}
-
+/* When memory is short, a body that does not get on makes way. */
 static bool hold(struct vac_request *request, size_t bytes)
 {
-	struct vac_error err;
+	struct vac_request *slow;
+	struct vac_error err, why;
 
-	if (vac_http_hold(request, bytes, &err) == 0)
-		return true;
-	refuse(request, &err, 1);
-	return false;
+	while (vac_http_hold(request, bytes, &err) < 0) {
+		slow = vac_http_slowest(request, bytes);
+		if (!slow) {
+			refuse(request, &err, 1);
+			return false;
+		}
+		vac_fail(&why, VAC_E_BUSY,
+			 "the request body came too slowly while others needed the memory that "
+			 "--max-pending allows; send it again");
+		refuse(slow, &why, 1);
+	}
+	return true;
 }
 
 static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *mhd,
@@ -443,6 +450,7 @@ static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *m
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	struct vac_request *request;
 	uint64_t bytes = 0;
+	struct vac_error err;
 
 	if (!info || !info->socket_context)
 		return NULL;
@@ -452,22 +460,25 @@ static struct vac_request *begin(struct vac_http *http, struct MHD_Connection *m
 	request->server = http->server;
 	request->mhd = mhd;
 	request->connection = info->socket_context;
+	request->seat = &request->connection->seat;
 	request->method = method;
-	request->path = path;
+	request->path = vac_head_path(path);
 	request->next = http->requests;
 	if (http->requests)
 		http->requests->prev = request;
 	http->requests = request;
 	http->request_count++;
 	request->connection->request = request;
+	if (vac_head_check(mhd, &err) < 0) {
+		request->last = true;
+		refuse(request, &err, 0);
+		return request;
+	}
 	if (!admit(request))
 		return request;
-	if (!stated_bytes(mhd, &bytes) || bytes == 0)
-		return request;
-	if (bytes > http->server->options.max_body_bytes)
+	/* What is announced is not held before it comes: an announcement is cheap. */
+	if (vac_head_body_bytes(mhd, &bytes) && bytes > http->server->options.max_body_bytes)
 		refuse_large(request, bytes);
-	else if (hold(request, (size_t)bytes))
-		vac_buf_reserve(&request->body, (size_t)bytes);
 	return request;
 }
 
@@ -503,9 +514,10 @@ static bool worth_reading(const struct vac_request *request)
 {
 	uint64_t bytes;
 
-	return !MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
+	return !request->last &&
+	       !MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND,
 					    MHD_HTTP_HEADER_EXPECT) &&
-	       stated_bytes(request->mhd, &bytes) &&
+	       vac_head_body_bytes(request->mhd, &bytes) &&
 	       bytes / REFUSED_FACTOR <= request->server->options.max_body_bytes;
 }
 
@@ -696,6 +708,7 @@ int vac_http_start(struct vac_http *http, struct vac_server *server, struct vac_
 		0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
 		on_connection, http, MHD_OPTION_URI_LOG_CALLBACK, on_uri, http,
+		MHD_OPTION_UNESCAPE_CALLBACK, vac_head_unescape, NULL,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT,
 		(unsigned int)http->connection_limit, MHD_OPTION_CONNECTION_TIMEOUT,
 		(unsigned int)((options->idle_timeout_ms + 999) / 1000), MHD_OPTION_END);

@@ -114,8 +114,13 @@ static void put_access(const struct vac_server *server, struct vac_buf *buf)
 {
 	const struct vac_access *access = &server->access;
 
-	if (!access->path)
+	if (!access->path) {
+		one(buf, "vacate_foreign_page_refusals_total", "counter",
+		    "Requests refused because a web page of another site made a browser send "
+		    "them.",
+		    (double)access->foreign);
 		return;
+	}
 	vac_metrics_head(buf, "vacate_key_refusals_total", "counter",
 			 "Requests refused for having no API key, or one that is not known.");
 	vac_metrics_sample(buf, "vacate_key_refusals_total", "reason", "missing",

@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/modelpath.h"
+#include "base/text.h"
 
 /* Of a directory's files and of those one level below (1_Pooling/config.json). */
 #define SIGNATURE_LIMIT_BYTES ((size_t)256 << 10)
@@ -42,13 +43,6 @@ void vac_plans_free(struct vac_plans *plans)
 
 /* ---- what the files look like ---- */
 
-static bool ends_with(const char *name, const char *end)
-{
-	size_t n = strlen(name), m = strlen(end);
-
-	return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 /* Links are followed: the hub's cache is made of them. The time of its last change
  * is not only that of its content: a file that could not be read may be allowed. */
 static void sign_file(struct vac_buf *buf, const char *dir, const char *name, struct stat *st)
@@ -60,8 +54,8 @@ static void sign_file(struct vac_buf *buf, const char *dir, const char *name, st
 		return;
 	}
 	if (stat(path, st) == 0 && S_ISREG(st->st_mode) &&
-	    (ends_with(name, ".json") || ends_with(name, ".safetensors") ||
-	     ends_with(name, ".bin")))
+	    (vac_ends_with(name, ".json") || vac_ends_with(name, ".safetensors") ||
+	     vac_ends_with(name, ".bin")))
 		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld %jd.%09ld\n", path, (uintmax_t)st->st_ino,
 			       (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
 			       st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec,
@@ -263,18 +257,33 @@ static bool same_key(const struct vac_plan_key *a, const struct vac_plan_key *b)
 	return a->dtype && b->dtype ? strcmp(a->dtype, b->dtype) == 0 : a->dtype == b->dtype;
 }
 
+/* A list of thousands of models looks for each of them. */
+static uint32_t bucket_of(const char *dir)
+{
+	return vac_hash_text(dir) & (VAC_PLAN_BUCKETS - 1);
+}
+
 static struct vac_plan_entry *find(const struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = plans->entries;
+	struct vac_plan_entry *entry = plans->buckets[bucket_of(key->dir)];
 
 	while (entry && !same_key(&entry->key, key))
-		entry = entry->next;
+		entry = entry->chain;
 	return entry;
+}
+
+static void unchain(struct vac_plans *plans, const struct vac_plan_entry *entry)
+{
+	struct vac_plan_entry **at = &plans->buckets[bucket_of(entry->key.dir)];
+
+	while (*at != entry)
+		at = &(*at)->chain;
+	*at = entry->chain;
 }
 
 static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan_key *key)
 {
-	struct vac_plan_entry *entry = calloc(1, sizeof(*entry));
+	struct vac_plan_entry *entry = calloc(1, sizeof(*entry)), **bucket;
 
 	if (!entry)
 		return NULL;
@@ -290,6 +299,9 @@ static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan
 	}
 	entry->next = plans->entries;
 	plans->entries = entry;
+	bucket = &plans->buckets[bucket_of(entry->key.dir)];
+	entry->chain = *bucket;
+	*bucket = entry;
 	return entry;
 }
 
@@ -401,6 +413,7 @@ void vac_plans_sweep(struct vac_plans *plans)
 			continue;
 		}
 		*at = entry->next;
+		unchain(plans, entry);
 		free_entry(entry);
 	}
 }

@@ -23,9 +23,10 @@ struct vac_plan_key {
 
 struct vac_plan_entry {
 	struct vac_plan_entry *next;
-	struct vac_plan_key key; /* strings owned */
-	char *signature;         /* owned: name, inode, size and mtime of each file that counts */
-	bool known;              /* info or error is the answer for this signature */
+	struct vac_plan_entry *chain; /* of its bucket */
+	struct vac_plan_key key;      /* strings owned */
+	char *signature; /* owned: name, inode, size and mtime of each file that counts */
+	bool known;      /* info or error is the answer for this signature */
 	bool queued;
 	bool changed;           /* its files did, since they were asked about */
 	bool seen;              /* since the last sweep began */
@@ -40,10 +41,13 @@ struct vac_plan_wait {
 	void (*done)(struct vac_plan_wait *wait); /* NULL: it does not wait */
 };
 
+#define VAC_PLAN_BUCKETS 512u /* power of two */
+
 struct vac_plans {
 	struct vac_supervisor *supervisor;
-	struct vac_plan_entry *entries; /* owned */
-	struct vac_plan_entry *asked;   /* the one that is asked now */
+	struct vac_plan_entry *entries;                   /* owned */
+	struct vac_plan_entry *buckets[VAC_PLAN_BUCKETS]; /* the same by directory */
+	struct vac_plan_entry *asked;                     /* the one that is asked now */
 	struct vac_exchange exchange;
 	struct vac_worker *worker; /* of the exchange */
 	struct vac_plan_wait *waits;

@@ -350,10 +350,13 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 	model->resident_ns = vac_registry_now(registry);
 	model->load_ns = model->resident_ns - model->load_asked_ns;
 	model->loads++;
-	/* An unload was decided while it loaded: who waits is answered first. */
+	/* An unload was decided while it loaded: who waits is answered first, and
+	 * the unload counts from now on. */
 	model->state = model->unload_wanted ? VAC_REGISTRY_DRAINING : VAC_REGISTRY_RESIDENT;
-	if (model->unload_wanted)
+	if (model->unload_wanted) {
+		model->decided_ns = model->resident_ns;
 		vac_budget_leave(&model->device->budget, &model->charge);
+	}
 	vac_registry_note(registry, model,
 			  &(struct vac_event){.kind = VAC_EVENT_RESIDENT,
 					      .bytes = info->ledger_bytes,

@@ -6,22 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "server/registry_private.h"
 
 #define FIRST_BUCKETS 64u /* a power of two */
 
-static uint32_t hash_of(const char *name)
-{
-	uint32_t hash = 2166136261u; /* FNV-1a */
-
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char)*name) * 16777619u;
-	return hash;
-}
-
 static struct vac_model **bucket(const struct vac_registry *registry, const char *name)
 {
-	return &registry->buckets[hash_of(name) & (registry->bucket_count - 1)];
+	return &registry->buckets[vac_hash_text(name) & (registry->bucket_count - 1)];
 }
 
 struct vac_model *vac_registry_find(struct vac_registry *registry, const char *name)

@@ -85,10 +85,12 @@ struct vac_request {
 	/* http.c's */
 	struct MHD_Connection *mhd;
 	struct vac_connection *connection;
-	const char *method, *path; /* live as long as the request */
+	const struct vac_seat *seat; /* the connection's */
+	const char *method, *path;   /* live as long as the request */
 	struct vac_buf body;
 	size_t held_bytes; /* counted against max_pending_bytes */
 	bool suspended;
+	bool last; /* the connection ends with its reply */
 	enum vac_request_stage stage;
 	struct vac_reply reply;
 	int64_t arrived_ns; /* the body was complete */
@@ -115,9 +117,14 @@ struct vac_request {
 /* The request as api/ reads it; valid while the request lives. */
 void vac_http_describe(struct vac_request *request, struct vac_http_request *out);
 
+/* ---- bodies.c ---- */
+
 /* Counts memory of a request against max_pending_bytes until its reply is there;
  * VAC_E_BUSY when that were too much. */
 int vac_http_hold(struct vac_request *request, size_t bytes, struct vac_error *err) VAC_MUST_CHECK;
+/* Another whose body has not got on for longest, and who would do well to make way for
+ * so many bytes; NULL: nobody. */
+struct vac_request *vac_http_slowest(const struct vac_request *but, size_t bytes);
 
 /* ---- http_stream.c ---- */
 

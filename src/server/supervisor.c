@@ -382,7 +382,7 @@ static void reap(struct vac_worker *worker, const siginfo_t *info)
 
 	/* It ended by itself: what it answered before may still lie in the socket. */
 	if (worker->state != VAC_WORKER_DYING)
-		vac_channel_read(worker);
+		vac_channel_read_last(worker);
 	describe_end(worker, info, &why);
 	/* Only now: a zombie has a name, which may say why it ended. */
 	while (waitpid(worker->pid, NULL, 0) < 0 && errno == EINTR)

@@ -69,7 +69,7 @@ struct vac_worker {
 	size_t out_at;                /* bytes of out that were sent */
 	struct vac_wire_files *files; /* owned; to leave with frames in out, in order */
 	int64_t started_ns, ready_ns;
-	int64_t heard_ns;    /* last frame from it */
+	int64_t heard_ns;    /* last bytes from it */
 	uint64_t working_id; /* of the last WORKING: the question; 0: it never said */
 	uint32_t working_model;
 	struct vac_error why; /* DYING: why it was killed; code VAC_OK: see exit status */
@@ -139,6 +139,8 @@ void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const 
 	VAC_PRINTF(3, 4);
 /* Sends what waits. Once a turn. */
 void vac_supervisor_flush(struct vac_supervisor *supervisor);
+/* What one is asked goes out now. Not with files, which may be the end of it. */
+void vac_worker_flush(struct vac_worker *worker);
 /* SIGCHLD, for kernels without pidfds. */
 void vac_supervisor_reap(struct vac_supervisor *supervisor);
 

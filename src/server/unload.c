@@ -118,12 +118,16 @@ static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
 }
 
 /* The worker has left or was measured: the server's own side. */
-static void complete_receipt(struct vac_server *server, const struct vac_model *model,
-			     struct vac_receipt *receipt)
+static void measure_server(const struct vac_model *model, struct vac_receipt *receipt)
 {
 	measure_page_cache(model, receipt);
 	vac_trim();
 	measure(0, &receipt->server_after);
+}
+
+static void complete_receipt(struct vac_server *server, const struct vac_model *model,
+			     struct vac_receipt *receipt)
+{
 	receipt->wall_ns = vac_wall_ns();
 	receipt->unload_ns = vac_now_ns() - model->decided_ns;
 	receipt->id = server->receipts.next_id++;
@@ -178,16 +182,33 @@ static void device_measured(struct vac_gpus_wait *wait)
 	finish(job);
 }
 
-/* The host's side is measured; a device's is still to be asked for. */
+/* What the kernel says, of the worker (unless it is gone) and the server, takes it
+ * as long as NVML's word takes vacate-gpud. */
+static void measure_hosts_after(struct vac_job *job)
+{
+	if (!job->receipt.worker_exited)
+		measure(job->receipt.worker_pid, &job->receipt.worker_after);
+	measure_server(job->model, &job->receipt);
+}
+
+static void meanwhile_after(struct vac_gpus_wait *wait)
+{
+	measure_hosts_after(VAC_CONTAINER(wait, struct vac_job, gpus_wait));
+}
+
+/* The worker has answered or is gone. */
 static void measure_last(struct vac_job *job)
 {
 	job->step = VAC_JOB_IDLE;
 	/* It may be gone: nobody is to look at it any more. */
 	job->model->worker = NULL;
-	if (job->receipt.on_device)
-		vac_gpus_ask(&job->server->gpus, &job->gpus_wait, device_measured);
-	else
-		finish(job);
+	if (job->receipt.on_device) {
+		vac_gpus_ask_and(&job->server->gpus, &job->gpus_wait, meanwhile_after,
+				 device_measured);
+		return;
+	}
+	measure_hosts_after(job);
+	finish(job);
 }
 
 /* ---- steps ---- */
@@ -214,7 +235,6 @@ static int unload_answered(struct vac_exchange *exchange, const struct vac_wire_
 		vac_worker_stop(worker);
 		return 0;
 	}
-	measure(worker->pid, &job->receipt.worker_after);
 	measure_last(job);
 	return 0;
 }
@@ -245,8 +265,6 @@ static void ask_worker(struct vac_job *job)
 	struct vac_error err;
 
 	job->step = VAC_JOB_IDLE;
-	measure(model->worker->pid, &job->receipt.worker_before);
-	measure(0, &job->receipt.server_before);
 	job->exchange.answer = unload_answered;
 	job->exchange.lost = unload_lost;
 	ask = vac_worker_begin(model->worker);
@@ -259,6 +277,17 @@ static void ask_worker(struct vac_job *job)
 	ask = vac_worker_begin(model->worker);
 	if (vac_worker_commit(&ask, &job->exchange, &err) < 0)
 		assert(!"a dying worker takes every exchange");
+}
+
+static void measure_hosts_before(struct vac_job *job)
+{
+	measure(job->receipt.worker_pid, &job->receipt.worker_before);
+	measure(0, &job->receipt.server_before);
+}
+
+static void meanwhile_before(struct vac_gpus_wait *wait)
+{
+	measure_hosts_before(VAC_CONTAINER(wait, struct vac_job, gpus_wait));
 }
 
 static void device_measured_before(struct vac_gpus_wait *wait)
@@ -276,11 +305,12 @@ void vac_unload_begin(void *ctx, struct vac_model *model)
 
 	begin_receipt(model, model->worker->pid, &job->receipt);
 	if (!job->receipt.on_device) {
+		measure_hosts_before(job);
 		ask_worker(job);
 		return;
 	}
 	job->step = VAC_JOB_MEASURES;
-	vac_gpus_ask(&server->gpus, &job->gpus_wait, device_measured_before);
+	vac_gpus_ask_and(&server->gpus, &job->gpus_wait, meanwhile_before, device_measured_before);
 }
 
 void vac_unload_worker_gone(struct vac_server *server, const struct vac_worker *worker)
@@ -348,6 +378,7 @@ void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *rec
 		if (!receipt->device_before.listed)
 			receipt->device_before.valid = false;
 	}
+	measure_server(model, receipt);
 	complete_receipt(server, model, receipt);
 	late = receipt->on_device ? calloc(1, sizeof(*late)) : NULL;
 	if (!late) {

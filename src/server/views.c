@@ -197,13 +197,14 @@ static void answer_list(struct vac_request *request, struct vac_model_entry *ent
 	for (size_t i = 0; i < count; i++) {
 		view_model(&views[i], &server->catalog, entries[i].name, entries[i].dir,
 			   vac_registry_find(&server->registry, entries[i].name));
-		view_plan(server, &views[i]);
+		if (!request->call.names_only)
+			view_plan(server, &views[i]);
 	}
 	vac_dispatch_answer(request, &outcome);
 	free(views);
 }
 
-static void list(struct vac_request *request, bool may_wait);
+static void list(struct vac_request *request, bool first);
 
 static void list_planned(struct vac_plan_wait *wait)
 {
@@ -212,8 +213,9 @@ static void list_planned(struct vac_plan_wait *wait)
 
 /* Called twice when plans are missing: the disk is read again when they are
  * there, since it may have changed meanwhile. */
-static void list(struct vac_request *request, bool may_wait)
+static void list(struct vac_request *request, bool first)
 {
+	bool plans = first && !request->call.names_only;
 	struct vac_server *server = request->server;
 	struct vac_model_entry *entries;
 	struct vac_error err;
@@ -224,17 +226,17 @@ static void list(struct vac_request *request, bool may_wait)
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	for (size_t i = 0; may_wait && i < count; i++) {
+	for (size_t i = 0; plans && i < count; i++) {
 		struct vac_model_settings settings;
 		struct vac_plan_key key;
 
 		if (plan_key(server, entries[i].name, entries[i].dir, &settings, &key))
 			missing = !vac_plans_get(&server->plans, &key) || missing;
 	}
-	if (may_wait) {
+	if (plans)
 		vac_plans_sweep(&server->plans);
+	if (first)
 		vac_registry_sweep(&server->registry, on_disk, NULL);
-	}
 	if (missing)
 		vac_plans_wait(&server->plans, &request->plan_wait, list_planned);
 	else

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/text.h"
 
 /* Not taken by anybody: more than so many loads of a worker at once. */
 #define INBOX_LIMIT ((size_t)16 * VAC_WIRE_MAX_FDS)
@@ -29,17 +30,10 @@ struct scan {
 	struct vac_error *err;
 };
 
-static bool ends_with(const char *name, const char *end)
-{
-	size_t n = strlen(name), m = strlen(end);
-
-	return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 static bool is_read(const char *name)
 {
-	return ends_with(name, ".json") || ends_with(name, ".safetensors") ||
-	       ends_with(name, ".txt") || ends_with(name, ".model");
+	return vac_ends_with(name, ".json") || vac_ends_with(name, ".safetensors") ||
+	       vac_ends_with(name, ".txt") || vac_ends_with(name, ".model");
 }
 
 /* Takes a new string over, or NULL with errno: a place that is not there leads
@@ -56,12 +50,14 @@ static int allow(struct scan *scan, char *real)
 }
 
 /* .../models--org--name/snapshots/COMMIT: its files are links into ../../blobs. */
-static char *repository_of(const char *real)
+static char *repository_of(const char *dir)
 {
-	char *copy = strdup(real), *slash, *name;
+	char *copy = strdup(dir), *slash, *name;
 
 	if (!copy)
 		return NULL;
+	for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+		copy[n - 1] = '\0';
 	slash = strrchr(copy, '/');
 	if (!slash)
 		goto none;
@@ -79,6 +75,50 @@ none:
 	return NULL;
 }
 
+/* Allows what a link of the hub's cache leads to, if it is of one who may say so.
+ * False: it is a stranger's. */
+static bool follow(struct scan *scan, const char *link, uid_t keeper, int *rc)
+{
+	struct stat st;
+
+	if (lstat(link, &st) != 0 || !S_ISLNK(st.st_mode))
+		return true;
+	if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != keeper)
+		return false;
+	*rc = allow(scan, realpath(link, NULL));
+	return true;
+}
+
+/* HUB/models--org--name and its folder blobs may be links to another disk. Who
+ * keeps the cache made them: a download writes files and links of a snapshot, and
+ * nothing above. They are looked at where the cache is, not where they lead. */
+static int allow_moved(struct scan *scan, const char *hub)
+{
+	char *repo = repository_of(scan->dir), *blobs = NULL, *slash;
+	struct stat cache, above;
+	int rc = 0;
+
+	if (!repo)
+		return errno == ENOMEM ? vac_fail_nomem(scan->err, "a path", PATH_MAX) : 0;
+	slash = strrchr(repo, '/');
+	*slash = '\0';
+	if (stat(hub, &cache) != 0 || stat(slash == repo ? "/" : repo, &above) != 0 ||
+	    cache.st_dev != above.st_dev || cache.st_ino != above.st_ino)
+		goto out;
+	*slash = '/';
+	if (!follow(scan, repo, cache.st_uid, &rc) || rc < 0)
+		goto out;
+	blobs = vac_path_join(repo, "blobs");
+	if (blobs)
+		follow(scan, blobs, cache.st_uid, &rc);
+	else
+		rc = vac_fail_nomem(scan->err, "a path", PATH_MAX);
+out:
+	free(blobs);
+	free(repo);
+	return rc;
+}
+
 static int allow_places(struct scan *scan, const struct vac_model_dirs *where)
 {
 	char *hub = NULL;
@@ -92,6 +132,8 @@ static int allow_places(struct scan *scan, const struct vac_model_dirs *where)
 		rc = vac_model_hub_cache(where, &hub, scan->err);
 	if (rc == 0 && hub)
 		rc = allow(scan, realpath(hub, NULL));
+	if (rc == 0 && hub)
+		rc = allow_moved(scan, hub);
 	free(hub);
 	return rc;
 }

@@ -25,9 +25,10 @@ struct vac_wire_files {
 };
 
 /* Lists a model's directory and opens its files. A link is followed when it leads
- * to the directory itself, to the hub's repository that it is a snapshot of, or
- * to anywhere below the places of `where` (may be NULL): a checkpoint must not
- * choose for itself what is read. A directory that is not there has no files:
+ * to the directory itself, to the hub's repository that it is a snapshot of (also
+ * where who keeps the cache put that, or its blobs, with a link), or to anywhere
+ * below the places of `where` (may be NULL): a checkpoint must not choose for
+ * itself what is read. A directory that is not there has no files:
  * the worker says so. */
 int vac_wire_files_open(const char *dir, const struct vac_model_dirs *where,
 			struct vac_wire_files **out, struct vac_error *err) VAC_MUST_CHECK;

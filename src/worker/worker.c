@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "engine/compute.h"
 #include "memory/trim.h"
 #include "worker/sandbox.h"
@@ -178,6 +179,12 @@ static void computing(void *ctx, uint32_t model)
 	worker_tell(w, w->batch_id, model);
 }
 
+static void warn(void *ctx, const char *text)
+{
+	(void)ctx;
+	vac_log(VAC_LOG_WARN, "%s", text);
+}
+
 static int say_hello(struct worker *w)
 {
 	const char *program = "vacate-worker " VAC_VERSION;
@@ -238,6 +245,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 		.max_batch_tokens = options->max_batch_tokens,
 		.between = between,
 		.computing = computing,
+		.warn = warn,
 		.between_ctx = &w,
 	};
 	int rc = vac_backend_find(options->backend, &engine_options.found, err);

@@ -25,7 +25,8 @@ def test_files(installed):
     expected = ["bin/vacate", "libexec/vacate/vacate-worker", "include/vacate.h",
                 "share/man/man1/vacate.1", "share/man/man5/vacate.conf.5",
                 "share/doc/vacate/examples/vacate.conf",
-                "share/bash-completion/completions/vacate"]
+                "share/bash-completion/completions/vacate",
+                "share/zsh/site-functions/_vacate"]
     expected += [f"share/man/man1/{page.name}" for page in (ROOT / "man").glob("vacate-*.1")]
     for name in expected:
         assert (installed.prefix / name).is_file(), name

@@ -117,7 +117,8 @@ def server():
 
 
 def complete(*words, server="http://127.0.0.1:1"):
-    """What bash would offer for the last of the words."""
+    """What bash would offer for the last of the words, which it breaks at : and =."""
+    words = [part for word in words for part in re.findall("[:=]|[^:=]+", word) or [""]]
     script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vacate; '
               'printf "%s\\n" "${COMPREPLY[@]}"')
     path = f"{pathlib.Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
@@ -140,6 +141,12 @@ def test_completes_commands_and_options():
     assert complete("nonsense", "--") == []
 
 
+def test_completes_values_behind_a_sign():
+    assert complete("serve", "--sandbox=") == ["auto", "require", "off"]
+    assert complete("serve", "--log-level=w") == ["warn"]
+    assert complete("config", "show", "--sandbox=r") == ["require"]
+
+
 def test_completes_config():
     assert complete("config", "") == ["check", "show", "--help"]
     assert complete("config", "s") == ["show"]
@@ -159,3 +166,41 @@ def test_completes_models(server):
     assert complete("load", "--keep-alive", "", server=server) == []
     assert complete("list", "", server=server) == []
     assert complete("load", "") == []  # nobody answers: nothing, and no complaint
+
+
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'PS1=; fpath=($COMPLETION $fpath); autoload -Uz compinit; compinit -u -D'
+zpty -w shell 'LISTMAX=0; bindkey "^I" list-choices; print rea""dy'
+all=; more=
+wait_for() {
+    repeat 600; do
+        while zpty -r -t shell more; do all+=$more; done
+        [[ $all == *$1* ]] && { all=; return 0 }
+        sleep 0.1
+    done
+    print -r -- "no $1 in: $all"; exit 1
+}
+wait_for ready
+while read -r line expected; do
+    zpty -w -n shell "${line//_/ }"$'\t'
+    wait_for "$expected"
+    zpty -w -n shell $'\025'
+done
+"""
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
+def test_zsh_completes(server):
+    """What stands before the tabulator (_ for blanks), and what zsh then shows."""
+    lines = ["vacate_ Unloads a model", "vacate_serve_--sand --sandbox",
+             "vacate_serve_--sandbox_ require", "vacate_config_ check",
+             "vacate_config_show_--log-l error, warn", "vacate_load_oth other/three",
+             "vacate_unload_-- --drop-cache", f"vacate_load_--server_{server}_org/ org/two"]
+    path = f"{pathlib.Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["zsh", "-f", "-c", ZSH], input="\n".join(lines) + "\n", text=True,
+                          capture_output=True, timeout=240,
+                          env={**os.environ, "PATH": path, "VACATE_SERVER": server, "TERM": "xterm",
+                               "COMPLETION": str(ROOT / "completion")})
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -75,6 +75,17 @@ def test_models(client):
     assert models["tiny/a"].owned_by
 
 
+def test_names_need_no_plans(start):
+    """Who asks what models are called waits for no worker that reads them all."""
+    server = start()
+    assert {"tiny/a", "big/a"} <= {model["id"] for model in server.get("/v1/models").json["data"]}
+    assert server.get("/v1/models/tiny/a").json["id"] == "tiny/a"
+    assert server.get("/v1/models/tiny/none").status == 404
+    assert "worker" not in server.stderr()
+    assert len(server.get("/models").json["models"]) > 3    # those with plans start one
+    assert "started (no models)" in server.stderr()
+
+
 @pytest.mark.parametrize("arguments, status, where", [
     (dict(model="tiny/none", input="x"), 404, "tiny/none"),
     (dict(model="../etc", input="x"), 400, ".."),

@@ -4,10 +4,17 @@
  *
  *   gpu_probe devices
  *       what NVML says of each device.
+ *   gpu_probe watch
+ *       the same as one array, for each line of standard input.
  *   gpu_probe cycles MODEL COUNT [--device cuda:0] [--dtype T] [--keep MODEL2]
+ *                    [--smaps FILE]
  *       open, load, embed, unload, close, COUNT times; after each: is this process
  *       listed, the device's used bytes, RSS and private memory of this process.
- *       With --keep a second model stays resident and answers in each cycle.
+ *       With --keep a second model stays resident and answers in each cycle. FILE.2 and
+ *       FILE.last are /proc/self/smaps after these cycles.
+ *   gpu_probe classes MODEL COUNT [--device cuda:0] [--dtype T]
+ *       one text of 6, 14, 22, .. 510 words, COUNT times each: the device's used bytes
+ *       after each length and the least time; last, after the unload.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +31,7 @@
 #define MOST_DEVICES 16
 
 struct arguments {
-	const char *model, *keep;
+	const char *model, *keep, *smaps;
 	struct vacate_options options;
 	int count;
 };
@@ -37,7 +44,7 @@ static int fail(const char *what, const struct vac_error *err)
 
 static struct vac_nvml_device devices[MOST_DEVICES];
 
-static int print_devices(void)
+static int print_devices(const char *between, const char *end)
 {
 	struct vac_error err = {0};
 	char driver[80];
@@ -46,15 +53,37 @@ static int print_devices(void)
 		return fail("NVML", &err);
 	for (uint32_t i = 0; i < count && i < MOST_DEVICES; i++) {
 		const struct vac_nvml_device *d = &devices[i];
-		printf("{\"name\": \"%s\", \"uuid\": \"%s\", \"driver\": \"%s\", \"total\": %llu, "
+		printf("%s{\"name\": \"%s\", \"uuid\": \"%s\", \"driver\": \"%s\", \"total\": "
+		       "%llu, "
 		       "\"used\": %llu, \"processes\": [",
-		       d->name, d->uuid, driver, d->memory.total, d->memory.used);
+		       i ? between : "", d->name, d->uuid, driver, d->memory.total, d->memory.used);
 		for (uint32_t p = 0; p < d->process_count && p < VAC_NVML_MOST_PROCESSES; p++)
 			printf("%s{\"pid\": %u, \"bytes\": %llu}", p ? ", " : "",
 			       d->processes[p].pid, d->processes[p].used_bytes);
-		printf("]}\n");
+		printf("]}");
 	}
+	printf("%s", end);
+	fflush(stdout);
 	return 0;
+}
+
+/* NVML stays open meanwhile: a reading is quick. */
+static int watch(void)
+{
+	const struct vac_nvml *nvml;
+	struct vac_error err = {0};
+	char line[64];
+	int failed = 0;
+	if (vac_nvml_load(&nvml, &err) < 0)
+		return fail("NVML", &err);
+	if (nvml->init() != VAC_NVML_OK)
+		return fail("NVML does not start", &err);
+	while (!failed && fgets(line, sizeof(line), stdin)) {
+		printf("[");
+		failed = print_devices(", ", "]\n");
+	}
+	nvml->shutdown();
+	return failed;
 }
 
 static const char *const texts[] = {"The harbour is quiet.", "A lighthouse by the sea",
@@ -133,6 +162,21 @@ static int run_cycle(const struct arguments *a, int cycle, struct vacate *kept_o
 	return rc;
 }
 
+static void copy_smaps(const char *to, const char *which)
+{
+	static char data[1 << 16];
+	char path[4096];
+	size_t n;
+	snprintf(path, sizeof(path), "%s.%s", to, which);
+	FILE *in = fopen("/proc/self/smaps", "r"), *out = fopen(path, "w");
+	while (in && out && (n = fread(data, 1, sizeof(data), in)) > 0)
+		fwrite(data, 1, n, out);
+	if (in)
+		fclose(in);
+	if (out)
+		fclose(out);
+}
+
 /* What the device holds while this process has the driver open, and no more. */
 static int print_idle(void)
 {
@@ -171,8 +215,14 @@ static int run_cycles(const struct arguments *a)
 		if (rc == 0)
 			rc = embed(kept, &sum, &err);
 	}
-	for (int i = 0; rc == 0 && i < a->count; i++)
+	/* as often as a small batch may be asked for before it is recorded */
+	for (int i = 0; rc == 0 && kept && i < 8; i++)
+		rc = embed(kept, &sum, &err);
+	for (int i = 0; rc == 0 && i < a->count; i++) {
 		rc = run_cycle(a, i, v, kept, &err);
+		if (a->smaps && (i == 2 || i == a->count - 1))
+			copy_smaps(a->smaps, i == 2 ? "2" : "last");
+	}
 	if (rc == 0 && kept) {
 		/* the last one goes, and with it the context */
 		const int64_t none[4] = {0};
@@ -184,14 +234,59 @@ static int run_cycles(const struct arguments *a)
 	return rc < 0 ? fail("cycle", &err) : 0;
 }
 
+static unsigned long long used_now(void)
+{
+	struct vac_error err;
+	uint32_t count;
+	return vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0
+		       ? 0
+		       : devices[0].memory.used;
+}
+
+static int run_classes(const struct arguments *a)
+{
+	struct vacate *v = NULL;
+	struct vacate_model *model = NULL;
+	struct vac_error err = {0};
+	float vector[4096];
+	char text[4096];
+	int rc = vacate_open(&v, &a->options, &err);
+	if (rc == 0)
+		rc = vacate_load(v, a->model, &model, &err);
+	if (rc == 0 && vacate_dimensions(model) > 4096)
+		rc = -1;
+	printf("{\"words\": 0, \"used\": %llu}\n", used_now());
+	for (int words = 6; rc == 0 && words <= 510; words += words < 62 ? 8 : 32) {
+		const char *one = text;
+		int64_t least = INT64_MAX;
+		for (int i = 0; i < words; i++)
+			memcpy(text + (size_t)i * 4, "sea ", 5);
+		for (int i = 0; rc == 0 && i < a->count; i++) {
+			int64_t start = vac_now_ns();
+			rc = vacate_embed(model, &one, 1, NULL, vector, &err);
+			int64_t ns = vac_now_ns() - start;
+			least = ns < least ? ns : least;
+		}
+		printf("{\"words\": %d, \"used\": %llu, \"least_ms\": %.4f}\n", words, used_now(),
+		       (double)least * 1e-6);
+	}
+	if (model)
+		vacate_unload(model, NULL);
+	printf("{\"words\": -1, \"used\": %llu}\n", used_now());
+	vacate_close(v);
+	return rc < 0 ? fail("classes", &err) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = {.options = {.device = "cuda:0"}, .count = 3};
 	if (argc == 2 && strcmp(argv[1], "devices") == 0)
-		return print_devices();
-	if (argc < 4 || strcmp(argv[1], "cycles") != 0) {
-		fprintf(stderr, "usage: gpu_probe devices | cycles MODEL COUNT [--device D] "
-				"[--dtype T] [--keep MODEL]\n");
+		return print_devices("\n", "\n");
+	if (argc == 2 && strcmp(argv[1], "watch") == 0)
+		return watch();
+	if (argc < 4 || (strcmp(argv[1], "cycles") != 0 && strcmp(argv[1], "classes") != 0)) {
+		fprintf(stderr, "usage: gpu_probe devices | watch | cycles|classes MODEL COUNT "
+				"[--device D] [--dtype T] [--keep MODEL] [--smaps FILE]\n");
 		return 2;
 	}
 	a.model = argv[2];
@@ -203,6 +298,8 @@ int main(int argc, char **argv)
 			a.options.dtype = argv[i + 1];
 		else if (strcmp(argv[i], "--keep") == 0)
 			a.keep = argv[i + 1];
+		else if (strcmp(argv[i], "--smaps") == 0)
+			a.smaps = argv[i + 1];
 	}
-	return run_cycles(&a);
+	return strcmp(argv[1], "classes") == 0 ? run_classes(&a) : run_cycles(&a);
 }

@@ -1,5 +1,6 @@
 /* fake_cuda.c - see fake_cuda.h. */
 #include "fake_cuda.h"
+#include "fake_launches.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -14,7 +15,6 @@
 #include <cmocka.h>
 
 #include "driver/cuda.h"
-#include "engine/compute.h"
 #include "engine/cuda/cublaslt.h"
 #include "engine/cuda/kernels.h"
 
@@ -31,6 +31,7 @@ void fake_cuda_reset(void)
 		.room_bytes = (uint64_t)1 << 30,
 		.fail_at = -1,
 		.blas_fail_at = -1,
+		.blas_sleep_us = 500,
 	};
 }
 
@@ -38,7 +39,7 @@ int fake_cuda_live(void)
 {
 	const struct fake_cuda *f = &fake_cuda;
 	return f->contexts + f->streams + f->events + f->modules + f->reserved + f->memories +
-	       f->mapped + f->registered + f->handles + f->blas_objects;
+	       f->mapped + f->registered + f->handles + f->blas_objects + f->graphs + f->execs;
 }
 
 /* Counts a call; its result. */
@@ -287,6 +288,7 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 {
 	(void)stream;
 	CALL("upload");
+	assert_false(fake_capturing());
 	in_context();
 	memcpy((void *)(uintptr_t)to, from, bytes);
 	return VAC_CU_OK;
@@ -296,6 +298,7 @@ static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUs
 {
 	(void)stream;
 	CALL("download");
+	assert_false(fake_capturing());
 	in_context();
 	memcpy(to, (const void *)(uintptr_t)from, bytes);
 	return VAC_CU_OK;
@@ -318,6 +321,7 @@ static int fake_stream_synchronize(struct CUstream_st *stream)
 {
 	(void)stream;
 	CALL("stream_synchronize");
+	assert_false(fake_capturing());
 	return fake_cuda.sticky;
 }
 
@@ -338,6 +342,7 @@ static int fake_event_record(struct CUevent_st *event, struct CUstream_st *strea
 {
 	(void)event, (void)stream;
 	CALL("event_record");
+	assert_false(fake_capturing());
 	return VAC_CU_OK;
 }
 
@@ -345,6 +350,7 @@ static int fake_event_synchronize(struct CUevent_st *event)
 {
 	(void)event;
 	CALL("event_synchronize");
+	assert_false(fake_capturing());
 	return fake_cuda.sticky;
 }
 
@@ -381,113 +387,82 @@ static int fake_func_set_attribute(struct CUfunc_st *function, int attribute, in
 	return VAC_CU_OK;
 }
 
-/* The kernels' parameters, as their sources have them. */
-#define P(type, i) (*(type *)parameters[i])
-
-static void run_embed(void **parameters)
-{
-	const struct vac_embed embed = {
-		.hidden = P(uint32_t, 2),
-		.eps = P(float, 3),
-		.word = P(const void *, 7),
-		.position = P(const void *, 8),
-		.type = P(const void *, 9),
-		.gamma = P(const void *, 10),
-		.beta = P(const void *, 11),
-	};
-	const struct vac_tokens tokens = {
-		.rows = P(uint32_t, 0),
-		.sequences = P(uint32_t, 1),
-		.ids = P(const int32_t *, 4),
-		.types = P(const uint8_t *, 5),
-		.starts = P(const uint32_t *, 6),
-	};
-	vac_backend_reference.embed(NULL, &embed, &tokens, P(void *, 12));
-}
-
-static void run_attention(void **parameters, uint32_t sequences)
-{
-	static double workspace[4096];
-	const struct vac_attention attention = {
-		.heads = P(uint32_t, 0), .head_size = P(uint32_t, 1), .scale = P(float, 2)};
-	const struct vac_tokens tokens = {
-		.sequences = sequences,
-		.starts = P(const uint32_t *, 3),
-	};
-	struct vac_compute *c;
-	const struct vac_compute_options options = {.threads = 1};
-	assert_int_equal(vac_backend_reference.open(&options, &c, NULL), 0);
-	vac_backend_reference.workspace(c, workspace, sizeof(workspace));
-	vac_backend_reference.attention(c, &attention, &tokens, P(const void *, 4), P(void *, 5));
-	vac_backend_reference.close(c);
-}
-
-static double activate(const char *name, double x);
-
 static int fake_launch(struct CUfunc_st *function, unsigned grid_x, unsigned grid_y,
 		       unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
 		       unsigned shared_bytes, struct CUstream_st *stream, void **parameters,
 		       void **extra)
 {
-	const char *name = (const char *)(uintptr_t)function;
-	(void)grid_x, (void)block_z, (void)shared_bytes, (void)stream, (void)extra;
-	CALL("launch");
+	(void)block_z, (void)shared_bytes, (void)stream, (void)extra;
+	if (call("launch") != VAC_CU_OK) {
+		fake_spoil();
+		return fake_cuda.fail_with;
+	}
 	in_context();
 	assert_true(grid_x > 0 && block_x * block_y <= 1024);
 	fake_cuda.launches++;
-	if (strncmp(name, "embed_", 6) == 0) {
-		run_embed(parameters);
-	} else if (strncmp(name, "layer_norm_", 11) == 0) {
-		vac_backend_reference.layer_norm(NULL, P(uint32_t, 0), P(uint32_t, 1), P(float, 2),
-						 P(const void *, 3), P(const void *, 4),
-						 P(void *, 5));
-	} else if (strcmp(name, "attention_any") == 0) {
-		run_attention(parameters, grid_z);
-	} else if (strcmp(name, "pool") == 0) {
-		const struct vac_tokens tokens = {.sequences = grid_y,
-						  .starts = P(const uint32_t *, 2)};
-		vac_backend_reference.pool(NULL, (enum vac_pooling)P(int, 0), &tokens,
-					   P(uint32_t, 1), P(const void *, 3), P(void *, 4));
-	} else if (strcmp(name, "to_floats") == 0) {
-		memcpy(P(void *, 2), P(const void *, 1), P(uint64_t, 0) * sizeof(float));
-	} else if (strncmp(name, "activate_", 9) == 0) {
-		float *y = P(float *, 1);
-		for (uint64_t i = 0; i < P(uint64_t, 0); i++)
-			y[i] = (float)activate(name + 9, y[i]);
-	} else {
-		fail_msg("kernel %s was launched", name);
-	}
+	fake_kernel((const char *)(uintptr_t)function, grid_x, grid_y, grid_z, parameters);
 	return VAC_CU_OK;
 }
 
-/* The same formulas, by a product of one column. */
-static double activate(const char *name, double x)
+/* What a graph takes of the device's memory, it takes when it is made. */
+static int fake_mem_info(size_t *free_bytes, size_t *total_bytes)
 {
-	static const struct {
-		const char *name;
-		enum vac_activation activation;
-	} all[] = {
-		{"gelu", VAC_ACTIVATION_GELU},       {"gelu_tanh", VAC_ACTIVATION_GELU_TANH},
-		{"relu", VAC_ACTIVATION_RELU},       {"tanh", VAC_ACTIVATION_TANH},
-		{"sigmoid", VAC_ACTIVATION_SIGMOID},
-	};
-	const float one = 1, from = (float)x;
-	float to = 0;
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		const struct vac_linear_shape shape = {
-			.in = 1, .out = 1, .activation = all[i].activation};
-		struct vac_linear *linear;
-		if (strcmp(all[i].name, name) != 0)
-			continue;
-		assert_int_equal(vac_backend_reference.linear_open(NULL, &shape, &linear, NULL), 0);
-		assert_int_equal(
-			vac_backend_reference.linear(NULL, linear, &one, NULL, 1, &from, &to, NULL),
-			0);
-		vac_backend_reference.linear_close(NULL, linear);
-		return to;
-	}
-	fail_msg("activation %s", name);
-	return 0;
+	CALL("mem_info");
+	in_context();
+	*free_bytes = fake_cuda.room_bytes - fake_cuda.used_bytes;
+	*total_bytes = fake_cuda.room_bytes;
+	return VAC_CU_OK;
+}
+
+static int fake_capture_begin(struct CUstream_st *stream, int mode)
+{
+	(void)stream;
+	CALL("capture_begin");
+	in_context();
+	assert_int_equal(mode, VAC_CU_CAPTURE_THREAD_LOCAL);
+	fake_record();
+	return VAC_CU_OK;
+}
+
+static int fake_capture_end(struct CUstream_st *stream, struct CUgraph_st **graph)
+{
+	(void)stream;
+	bool whole = call("capture_end") == VAC_CU_OK;
+	*graph = fake_recorded(whole);
+	return !whole ? fake_cuda.fail_with : *graph ? VAC_CU_OK : 901;
+}
+
+static int fake_graph_instantiate(struct CUgraphExec_st **exec, struct CUgraph_st *graph,
+				  unsigned long long flags)
+{
+	CALL("graph_instantiate");
+	in_context();
+	assert_int_equal(flags, 0);
+	*exec = fake_graph_made(graph);
+	return VAC_CU_OK;
+}
+
+static int fake_graph_launch(struct CUgraphExec_st *exec, struct CUstream_st *stream)
+{
+	(void)stream;
+	CALL("graph_launch");
+	in_context();
+	fake_graph_play(exec);
+	return VAC_CU_OK;
+}
+
+static int fake_exec_destroy(struct CUgraphExec_st *exec)
+{
+	in_context();
+	fake_graph_drop((struct CUgraph_st *)exec, true);
+	return VAC_CU_OK;
+}
+
+static int fake_graph_destroy(struct CUgraph_st *graph)
+{
+	in_context();
+	fake_graph_drop(graph, false);
+	return VAC_CU_OK;
 }
 
 static int fake_error_name(int result, const char **name)
@@ -535,6 +510,12 @@ static int free_object(vac_blas_object object)
 {
 	free(object);
 	fake_cuda.blas_objects--;
+	return 0;
+}
+
+static int blas_property(int property, int *value)
+{
+	*value = property;
 	return 0;
 }
 
@@ -614,40 +595,41 @@ static int heuristic(struct cublasLtContext *handle, vac_blas_object desc, vac_b
 	return 0;
 }
 
-/* d = epilogue(a^T b + beta c), column-major. */
 static int matmul(struct cublasLtContext *handle, vac_blas_object desc, const void *alpha,
 		  const void *a, vac_blas_object a_layout, const void *b, vac_blas_object b_layout,
 		  const void *beta, const void *c, vac_blas_object c_layout, void *d,
 		  vac_blas_object d_layout, const struct vac_blas_algorithm *algorithm,
 		  void *workspace, size_t workspace_bytes, struct CUstream_st *stream)
 {
-	const float *w = a, *x = b;
-	float *y = d;
-	uint64_t depth_of = a_layout->rows, out = a_layout->cols;
+	const struct fake_product product = {
+		.w = a,
+		.x = b,
+		.y = d,
+		.bias = desc->epilogue & VAC_BLAS_EPILOGUE_BIAS ? desc->bias : NULL,
+		.in = a_layout->rows,
+		.out = a_layout->cols,
+		.rows = d_layout->cols,
+		.adds = *(const float *)beta != 0,
+		.relu = desc->epilogue & VAC_BLAS_EPILOGUE_RELU,
+	};
 	(void)handle, (void)stream, (void)c_layout;
-	BLAS_CALL();
+	if (blas_call() != 0)
+		return 14;
 	in_context();
 	assert_true(c == d && *(const float *)alpha == 1);
-	assert_int_equal(b_layout->rows, depth_of);
-	assert_int_equal(d_layout->rows, out);
+	assert_int_equal(b_layout->rows, product.in);
+	assert_int_equal(d_layout->rows, product.out);
 	assert_int_equal(b_layout->cols, d_layout->cols);
 	assert_true(workspace && workspace_bytes > 0);
 	fake_cuda.blas_last = (int)algorithm->data[0];
+	fake_cuda.blas_used[fake_cuda.blas_last % 4]++;
+	if (fake_cuda.blas_refuses && product.rows == fake_cuda.blas_refuses &&
+	    fake_cuda.blas_last != 0)
+		return 15;
 	if (fake_cuda.blas_last < fake_cuda.blas_slow)
-		usleep(500);
-	for (uint64_t j = 0; j < d_layout->cols; j++)
-		for (uint64_t i = 0; i < out; i++) {
-			double sum = 0;
-			for (uint64_t k = 0; k < depth_of; k++)
-				sum += (double)w[i * depth_of + k] * x[j * depth_of + k];
-			if (*(const float *)beta != 0)
-				sum += y[j * out + i];
-			if (desc->epilogue & VAC_BLAS_EPILOGUE_BIAS)
-				sum += desc->bias[i];
-			if (desc->epilogue & VAC_BLAS_EPILOGUE_RELU && sum < 0)
-				sum = 0;
-			y[j * out + i] = (float)sum;
-		}
+		usleep(fake_cuda.blas_sleep_us);
+	if (!fake_cuda.blas_idle)
+		fake_multiply(&product);
 	return 0;
 }
 
@@ -725,10 +707,18 @@ void fake_cuda_install(void)
 		.module_function = fake_module_function,
 		.func_set_attribute = fake_func_set_attribute,
 		.launch = fake_launch,
+		.mem_info = fake_mem_info,
+		.capture_begin = fake_capture_begin,
+		.capture_end = fake_capture_end,
+		.graph_instantiate = fake_graph_instantiate,
+		.graph_launch = fake_graph_launch,
+		.graph_exec_destroy = fake_exec_destroy,
+		.graph_destroy = fake_graph_destroy,
 		.error_name = fake_error_name,
 		.error_string = fake_error_string,
 	};
 	static const struct vac_blas blas = {
+		.property = blas_property,
 		.create = blas_create,
 		.destroy = blas_destroy,
 		.desc_create = desc_create,

@@ -1,12 +1,13 @@
 /*
  * fake_cuda.h - a driver, a cuBLASLt and an NVRTC without a GPU: device memory is
  * host memory, and kernels and products of float32 are computed at once, by the
- * reference backend. What is created and not given back is counted, and any call
- * can be made to fail. Install before the engine is opened.
+ * reference backend, or recorded and computed when their graph is launched. What is
+ * created and not given back is counted, and any call can be made to fail. Install before the engine is opened.
  */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fake_cuda {
@@ -30,9 +31,17 @@ struct fake_cuda {
 	/* The heuristic knows one more algorithm than so many, the last the only fast
 	 * one; which one was used last. */
 	int blas_slow, blas_last;
+	unsigned blas_sleep_us; /* what the others take */
+	long blas_used[4];      /* how often each was */
+	uint64_t blas_refuses;  /* rows that all but the first refuse; 0: none */
+	bool blas_idle;         /* products are asked for and not computed */
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;
+	/* graphs: what lives, how often one was played, what each takes of the device */
+	int graphs, execs;
+	long plays;
+	uint64_t graph_bytes;
 	/* of kernels: sets compiled, and what was loaded last */
 	int compiled;
 	const void *loaded;

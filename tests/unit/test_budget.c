@@ -271,6 +271,42 @@ static void test_scratch_of_the_staying(void **state)
 	}
 }
 
+/* A worker that says nonsense makes no room. */
+static void test_wild_plans(void **state)
+{
+	struct vac_charge first, second, wild = {0}, next;
+	struct vac_plan plan = {.load_bytes = UINT64_MAX};
+	struct vac_budget budget;
+	struct meter meter;
+	uint64_t limit;
+
+	(void)state;
+	budget_of(&budget, &meter);
+	vac_budget_measure(&budget, 0, 0);
+	for (int i = 0; i < 2; i++)
+		plan.items[plan.count++] =
+			(struct vac_plan_item){.kind = VAC_REGION_WEIGHTS, .bytes = UINT64_MAX};
+	vac_charge_plan(&budget, &wild, &plan);
+	assert_true(vac_budget_limit(&budget, &limit) && vac_charge_bytes(&wild) > limit);
+	assert_false(vac_shortage_none(vac_budget_shortage(&budget, &wild, false)));
+
+	/* Planned with a little, and loaded as if it were all that there is. */
+	first = charge_of(&budget, 100, 0, 0);
+	second = charge_of(&budget, 100, 0, 0);
+	next = charge_of(&budget, 1, 0, 0);
+	vac_budget_add(&budget, &first);
+	loaded(&budget, &first);
+	vac_budget_add(&budget, &second);
+	vac_budget_settle(&budget, &second, &plan);
+	vac_budget_measure(&budget, 1, 0);
+	assert_true(vac_budget_used(&budget) > limit);
+	assert_true(vac_budget_shortage(&budget, &next, false).budget_bytes > 0);
+	vac_budget_remove(&budget, &second);
+	assert_int_equal(vac_budget_used(&budget), 100 * MIB);
+	vac_budget_measure(&budget, 2, 0);
+	assert_true(vac_shortage_none(vac_budget_shortage(&budget, &next, false)));
+}
+
 static void test_this_machine(void **state)
 {
 	struct vac_budget_room room;
@@ -290,6 +326,7 @@ int main(void)
 		cmocka_unit_test(test_measured),
 		cmocka_unit_test(test_overhead),
 		cmocka_unit_test(test_scratch_of_the_staying),
+		cmocka_unit_test(test_wild_plans),
 		cmocka_unit_test(test_this_machine),
 	};
 

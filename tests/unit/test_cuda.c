@@ -5,13 +5,17 @@
  * nothing left, and one sentence for each thing that is missing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,10 +23,13 @@
 #include "engine/compute.h"
 #include "engine/cuda/kernels.h"
 #include "fake_cuda.h"
+#include "memory/meter.h"
 #include "temp_dir.h"
 #include "tiny_model.h"
 
 #define MIB ((uint64_t)1 << 20)
+
+static const char *directory; /* the test's own */
 
 static struct vac_engine *open_engine(const char *dtype)
 {
@@ -126,6 +133,8 @@ static void test_vectors(void **state)
 		{.seed = 4, .hidden = 20, .heads = 4, .intermediate = 7, .dense_out = 13},
 		{.seed = 5, .hidden = 1000, .heads = 8, .pooling = "max_tokens"},
 		{.seed = 6, .hidden_act = "gelu_new", .pooling = "mean_sqrt_len_tokens"},
+		{.seed = 7, .dtype = TINY_F16, .hidden = 36, .heads = 4},
+		{.seed = 8, .dtype = TINY_BF16, .dense_out = 5},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		const char *dir = tiny_write("model", &all[i]);
@@ -429,35 +438,102 @@ static void test_kernels_ahead(void **state)
 	fake_cuda_install();
 }
 
+/* One text of so many tokens, alone in its batch. */
+static void embed_one(struct vac_engine *engine, struct vac_model *model, size_t tokens)
+{
+	const struct vac_task_options task = {.task = VAC_TASK_EMBED};
+	static int32_t many[1024];
+	struct vac_input input = {.ids = many, .id_count = tokens};
+	struct vac_error err = {0};
+	struct vac_job *job;
+	int done = 0;
+	assert_int_equal(vac_job_create(model, &task, &input, 1, &job, &err), 0);
+	vac_job_submit(job, mark_done, &done);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(done, 1);
+	assert_int_equal(vac_job_status(job, &err), 0);
+	vac_job_free(job);
+}
+
 /* Of the algorithms for a product the fastest is used, for rows that were prepared. */
 static void test_fastest_product(void **state)
 {
 	(void)state;
-	const struct vac_task_options task = {.task = VAC_TASK_EMBED};
-	const struct vac_input one = {.ids = ids, .id_count = 20}, full[] = {one, one, one};
-	struct vac_job *job;
-	int done = 0;
-	const struct tiny_options options = {.seed = 1};
+	const struct tiny_options options = {.seed = 1, .positions = 1024};
 	const char *dir = tiny_write("model", &options);
 	struct vac_error err = {0};
 	struct vac_model *model;
 	fake_cuda_reset();
 	fake_cuda.blas_slow = 2;
+	fake_cuda.blas_idle = true;
 	struct vac_engine *engine = open_engine("float32");
 	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_true(fake_cuda.blas_used[1] > 0);
 	/* a batch of as many rows as there is room for */
-	assert_int_equal(vac_job_create(model, &task, full, 3, &job, &err), 0);
-	vac_job_submit(job, mark_done, &done);
-	assert_int_equal(vac_engine_step(engine, &err), 1);
-	assert_int_equal(done, 1);
+	embed_one(engine, model, 1024);
 	assert_int_equal(fake_cuda.blas_last, 2);
-	vac_job_free(job);
-	/* another one: the heuristic's first */
-	assert_int_equal(embed(engine, model, NULL, &err), 0);
+	/* another one, and a small one where there is no cache: the heuristic's first */
+	embed_one(engine, model, 520);
+	assert_int_equal(fake_cuda.blas_last, 0);
+	embed_one(engine, model, 16);
 	assert_int_equal(fake_cuda.blas_last, 0);
 	vac_model_close(model, NULL);
 	check_nothing_is_left(engine);
 	vac_engine_close(engine);
+}
+
+/* For small batches they are tried once on a machine, for a bounded time, and what was
+ * chosen then stays. */
+static void test_small_products(void **state)
+{
+	(void)state;
+	static const size_t rows[] = {3, 16, 24, 64, 128, 200, 300, 512};
+	int used[8], first[8];
+	const struct tiny_options options = {.seed = 1, .positions = 640};
+	const char *dir = tiny_write("model", &options);
+	struct vac_error err = {0};
+	struct vac_model *model;
+	setenv("XDG_CACHE_HOME", directory, 1);
+	for (int life = 0; life < 3; life++) {
+		fake_cuda_reset();
+		fake_cuda.blas_slow = life < 2 ? 2 : 1;
+		fake_cuda.blas_sleep_us = 1000;
+		fake_cuda.blas_idle = true;
+		struct vac_engine *engine = open_engine("float32");
+		assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+		/* what the first life wrote down the others read: they try nothing */
+		assert_int_equal(fake_cuda.blas_used[1] > 0, life == 0);
+		fake_cuda.blas_sleep_us = 0;
+		for (size_t i = 0; i < 8; i++) {
+			embed_one(engine, model, rows[i]);
+			used[i] = fake_cuda.blas_last;
+		}
+		if (life == 0)
+			memcpy(first, used, sizeof(first));
+		assert_memory_equal(used, first, sizeof(used));
+		/* up to 16 rows came first; one trial takes longer than there was time */
+		assert_int_equal(used[0], 2);
+		assert_int_equal(used[1], 2);
+		for (size_t i = 2; i < 8; i++)
+			assert_int_equal(used[i], 0);
+		vac_model_close(model, NULL);
+		check_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+	/* a choice that does not serve fewer rows is replaced at the first try */
+	fake_cuda_reset();
+	fake_cuda.blas_slow = 2;
+	fake_cuda.blas_idle = true;
+	fake_cuda.blas_refuses = 8;
+	struct vac_engine *engine = open_engine("float32");
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	embed_one(engine, model, 3);
+	assert_int_equal(fake_cuda.blas_last, 0);
+	memset(fake_cuda.blas_used, 0, sizeof(fake_cuda.blas_used));
+	embed_one(engine, model, 3);
+	assert_int_equal(fake_cuda.blas_used[2], 0);
+	vac_engine_close(engine);
+	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 }
 
 /* The GPU dies under a batch: the engine says so, and closing still works. */
@@ -510,6 +586,39 @@ static void test_close_while_loading(void **state)
 	}
 }
 
+/* While the device comes up, a file that is not in the page cache comes into it. */
+static void test_read_ahead(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {
+		.seed = 1, .hidden = 512, .heads = 8, .intermediate = 2048};
+	char path[512];
+	struct vac_error err = {0};
+	struct vac_model *model;
+	uint64_t before = 0, now = 0;
+	struct stat st;
+	const char *dir = tiny_write("model", &options);
+	snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+	int fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && fsync(fd) == 0 && fstat(fd, &st) == 0);
+	close(fd);
+	assert_int_equal(vac_drop_page_cache(path, &err), 0);
+	if (vac_meter_page_cache(path, &before, &err) < 0 || before > (uint64_t)st.st_size / 4)
+		skip(); /* a file system in memory, or one that does not tell */
+	fake_cuda_reset();
+	struct vac_engine *engine = open_engine("float32");
+	assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
+	/* no step was taken; a minute only guards against hanging */
+	for (int i = 0; i < 60000 && now < (uint64_t)st.st_size; i++) {
+		usleep(1000);
+		assert_int_equal(vac_meter_page_cache(path, &now, &err), 0);
+	}
+	assert_true(now >= (uint64_t)st.st_size);
+	vac_model_close(model, NULL);
+	check_nothing_is_left(engine);
+	vac_engine_close(engine);
+}
+
 static void test_no_driver(void **state)
 {
 	(void)state;
@@ -527,7 +636,7 @@ static void test_no_driver(void **state)
 static int set_up(void **state)
 {
 	(void)state;
-	temp_dir_make();
+	directory = temp_dir_make();
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	fake_cuda_reset();
 	fake_cuda_install();
@@ -555,8 +664,10 @@ int main(void)
 		cmocka_unit_test(test_refused_options),
 		cmocka_unit_test(test_kernels_ahead),
 		cmocka_unit_test(test_fastest_product),
+		cmocka_unit_test(test_small_products),
 		cmocka_unit_test(test_sticky_error),
 		cmocka_unit_test(test_close_while_loading),
+		cmocka_unit_test(test_read_ahead),
 		cmocka_unit_test(test_no_driver),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -175,6 +175,59 @@ static void links(void **state)
 	vac_wire_files_free(files);
 }
 
+/* A cache whose repository, or its blobs, is on another disk. */
+static void moved_cache(void **state)
+{
+	char hub[512];
+	struct vac_model_dirs where = {.hub_cache = hub};
+	struct vac_wire_files *files;
+	const char *place = "hub/models--a--b/snapshots/0/";
+
+	(void)state;
+	snprintf(hub, sizeof(hub), "%s/", temp_path("hub"));
+	temp_text("disk/blobs/123", "{}");
+	temp_text("disk/other/456", "{}");
+	temp_mkdir("hub/models--a--b/snapshots/0");
+	temp_symlink("../../disk/blobs", "hub/models--a--b/blobs");
+	temp_symlink("../../blobs/123", "hub/models--a--b/snapshots/0/config.json");
+	temp_symlink("../../blobs/../other/456", "hub/models--a--b/snapshots/0/tokenizer.json");
+	files = open_files(temp_path(place), &where);
+	assert_state(files, "config.json", VAC_HANDED_OPEN);
+	assert_state(files, "tokenizer.json", VAC_HANDED_OUTSIDE);
+	vac_wire_files_free(files);
+	/* Not in the cache, the same folders may come from anywhere. */
+	files = open_files(temp_path(place), NULL);
+	assert_state(files, "config.json", VAC_HANDED_OUTSIDE);
+	vac_wire_files_free(files);
+	/* Nor does a link that a stranger could make in a cache that all write to. */
+	if (geteuid() == 0) {
+		assert_int_equal(lchown(temp_path("hub/models--a--b/blobs"), 12345, 12345), 0);
+		files = open_files(temp_path(place), &where);
+		assert_state(files, "config.json", VAC_HANDED_OUTSIDE);
+		vac_wire_files_free(files);
+		assert_int_equal(chown(temp_path("hub"), 12345, 12345), 0);
+		files = open_files(temp_path(place), &where);
+		assert_state(files, "config.json", VAC_HANDED_OPEN);
+		vac_wire_files_free(files);
+	}
+
+	temp_text("disk/minilm/blobs/789", "{}");
+	temp_mkdir("disk/minilm/snapshots/0");
+	temp_symlink("../../blobs/789", "disk/minilm/snapshots/0/config.json");
+	temp_symlink("../../../blobs/123", "disk/minilm/snapshots/0/tokenizer.json");
+	temp_symlink("../disk/minilm", "hub/models--c--d");
+	files = open_files(temp_path("hub/models--c--d/snapshots/0"), &where);
+	assert_state(files, "config.json", VAC_HANDED_OPEN);
+	assert_state(files, "tokenizer.json", VAC_HANDED_OUTSIDE);
+	vac_wire_files_free(files);
+	if (geteuid() == 0) {
+		assert_int_equal(lchown(temp_path("hub/models--c--d"), 54321, 54321), 0);
+		files = open_files(temp_path("hub/models--c--d/snapshots/0"), &where);
+		assert_state(files, "config.json", VAC_HANDED_OUTSIDE);
+		vac_wire_files_free(files);
+	}
+}
+
 static void limits(void **state)
 {
 	int before = count_fds();
@@ -363,17 +416,22 @@ static void found_without_the_system(void **state)
 static void no_memory(void **state)
 {
 	struct vac_wire_files *files = NULL;
+	char hub[512];
+	struct vac_model_dirs where = {.hub_cache = hub};
 	struct vac_error err;
 	int rc = -1, before = count_fds();
 
 	(void)state;
-	temp_text("models--n/blobs/1", "{}");
+	snprintf(hub, sizeof(hub), "%s", temp_path("."));
+	temp_text("disk/1", "{}");
+	temp_mkdir("models--n");
+	temp_symlink("../disk", "models--n/blobs");
 	temp_mkdir("models--n/snapshots/0");
 	temp_symlink("../../blobs/1", "models--n/snapshots/0/config.json");
 	temp_text("models--n/snapshots/0/sub/config.json", "{}");
 	for (unsigned long n = 0; rc < 0; n++) {
 		fail_after(n);
-		rc = vac_wire_files_open(temp_path("models--n/snapshots/0"), NULL, &files, &err);
+		rc = vac_wire_files_open(temp_path("models--n/snapshots/0"), &where, &files, &err);
 		fail_never();
 		if (rc < 0) {
 			assert_int_equal(rc, -ENOMEM);
@@ -392,6 +450,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_opened, make, clean),
 		cmocka_unit_test_setup_teardown(no_directory_has_no_files, make, clean),
 		cmocka_unit_test_setup_teardown(links, make, clean),
+		cmocka_unit_test_setup_teardown(moved_cache, make, clean),
 		cmocka_unit_test_setup_teardown(limits, make, clean),
 		cmocka_unit_test_setup_teardown(beside_the_bytes, make, clean),
 		cmocka_unit_test_setup_teardown(cut_short, make, clean),

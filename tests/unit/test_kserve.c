@@ -261,6 +261,16 @@ static void parameters(void **state)
 	assert_false(call.binary);
 	assert_false(call.timeout_set);
 	vac_call_free(&call);
+
+	/* longer than anybody waits is for ever, as in the header */
+	request = ask("POST", INFER, NULL,
+		      "{\"parameters\":{\"timeout\":9223372036854775807},\"inputs\":"
+		      "[{\"name\":\"text\",\"shape\":[1],\"datatype\":\"BYTES\","
+		      "\"data\":[\"x\"]}]}");
+	help_parse(&request, &call);
+	assert_true(call.timeout_set);
+	assert_int_equal(call.timeout_ms, -1);
+	vac_call_free(&call);
 }
 
 /* --- the binary form -------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/modelpath.h"
@@ -101,6 +102,49 @@ static void test_model_dirs(void **state)
 	expect_error(&where, "odd", false, VAC_E_NOT_FOUND, "odd");
 }
 
+/* Who downloaded one model names its directory. */
+static void test_a_place_that_is_a_model(void **state)
+{
+	char place[512], other[512], model[520];
+	const char *dirs[] = {model, other};
+	struct vac_model_dirs where = {.dirs = dirs, .dir_count = 2};
+	struct vac_model_entry *entries;
+	struct vac_error err;
+	size_t count;
+	char *dir;
+
+	(void)state;
+	temp_text("place/minilm/config.json", "{}");
+	temp_text("place/minilm/1_Pooling/config.json", "{}");
+	temp_text("other/minilm/config.json", "{}");
+	temp_text("other/b/config.json", "{}");
+	snprintf(other, sizeof(other), "%s", temp_path("other"));
+	snprintf(place, sizeof(place), "%s", temp_path("place/minilm"));
+	snprintf(model, sizeof(model), "%s//", place);
+	assert_int_equal(vac_model_resolve(&where, "minilm", false, &dir, &err), 0);
+	assert_string_equal(dir, model);
+	free(dir);
+	expect_dir(&where, "b", "other/b");
+	expect_error(&where, "1_Pooling", false, VAC_E_NOT_FOUND, "\"1_Pooling\"");
+	expect_error(&where, "minilm/1_Pooling", false, VAC_E_NOT_FOUND, "1_Pooling");
+	assert_int_equal(vac_model_list(&where, 10, &entries, &count, &err), 0);
+	assert_int_equal(count, 2);
+	assert_string_equal(entries[0].name, "b");
+	assert_string_equal(entries[1].name, "minilm");
+	assert_string_equal(entries[1].dir, model);
+	vac_model_list_free(entries, count);
+	for (unsigned long n = 0, rc = 1; rc != 0; n++) {
+		fail_after(n);
+		rc = vac_model_resolve(&where, "minilm", false, &dir, &err) != 0;
+		fail_never();
+		if (rc != 0)
+			assert_int_equal(err.code, VAC_E_NO_ROOM);
+		else
+			free(dir);
+		assert_true(n < 50);
+	}
+}
+
 static void test_bad_names(void **state)
 {
 	static const char *const names[] = {"",       ".",       "..",  "a/..",     "../a/b",
@@ -121,7 +165,10 @@ static void test_bad_names(void **state)
 
 static void test_paths(void **state)
 {
-	struct vac_model_dirs where = {0};
+	static const char *const names[] = {"m", "a/b/c", "m/", "a//b/./c"};
+	char place[512];
+	const char *dirs[] = {place};
+	struct vac_model_dirs where = {.dirs = dirs};
 	struct vac_error err = {0};
 	char *dir;
 
@@ -134,6 +181,25 @@ static void test_paths(void **state)
 	expect_error(&where, "./m", false, VAC_E_INVALID, "is a path");
 	expect_error(&where, "../m", false, VAC_E_INVALID, "is a path");
 	expect_error(&where, temp_path("none"), true, VAC_E_NOT_FOUND, "config.json");
+	/* As transformers takes it; names that are known go first. */
+	temp_text("a/b/c/config.json", "{}");
+	temp_text("place/m/config.json", "{}");
+	snprintf(place, sizeof(place), "%s", temp_path("place"));
+	assert_int_equal(chdir(temp_path(".")), 0);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		assert_int_equal(vac_model_resolve(&where, names[i], true, &dir, &err), 0);
+		assert_string_equal(dir, names[i]);
+		free(dir);
+		expect_error(&where, names[i], false, i ? VAC_E_INVALID : VAC_E_NOT_FOUND, "");
+	}
+	expect_error(&where, "a/b", true, VAC_E_NOT_FOUND, "\"a/b\"");
+	expect_error(&where, "", true, VAC_E_INVALID, "name of a model");
+	where.dir_count = 1;
+	expect_dir(&where, "m", "place/m");
+	assert_int_equal(vac_model_resolve(&where, "m", true, &dir, &err), 0);
+	assert_string_equal(dir, temp_path("place/m"));
+	free(dir);
+	assert_int_equal(chdir("/"), 0);
 }
 
 static void test_hub(void **state)
@@ -306,6 +372,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_model_dirs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_place_that_is_a_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hub, setup, teardown),

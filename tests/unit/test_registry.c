@@ -220,6 +220,8 @@ static void test_unload_while_loading(void **state)
 	assert_true(vac_registry_unload(&w->registry, m, VAC_UNLOAD_REQUEST, false, &seen.watch));
 	pass(w, 10);
 	loaded(w, m);
+	/* Its receipt says no negative time. */
+	assert_int_equal(m->decided_ns, m->resident_ns);
 	pass(w, 10);
 	assert_string_equal(asked(w), "load a;run 1;"); /* who waited is answered */
 	vac_registry_done(&w->registry, &call.waiter, true);

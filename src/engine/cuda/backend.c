@@ -19,6 +19,9 @@ static int cuda_open(const struct vac_compute_options *options, struct vac_compu
 		return vac_fail_nomem(err, "the cuda backend", sizeof(*c));
 	c->cuda = cuda;
 	c->threads = options->threads;
+	c->warn = options->warn;
+	c->warn_ctx = options->warn_ctx;
+	c->graphs.wanted = vac_cuda_graphs_wanted();
 	c->ordinal = options->device;
 	c->dtype = VAC_DTYPE_F16;
 	snprintf(c->description, sizeof(c->description), "not started");
@@ -82,6 +85,9 @@ static size_t cuda_residue(const struct vac_compute *c, struct vac_residue *out,
 	size_t count = 0;
 	if (c->up && count < capacity)
 		out[count++] = (struct vac_residue){.name = "the CUDA context"};
+	if (c->graphs.bytes && count < capacity)
+		out[count++] = (struct vac_residue){
+			.name = "CUDA graphs", .bytes_valid = true, .bytes = c->graphs.bytes};
 	if (c->blas && count < capacity)
 		out[count++] = (struct vac_residue){.name = "libcuda and cuBLASLt on the host"};
 	return count;
@@ -102,6 +108,9 @@ static const struct vac_backend_device device = {
 	.fetch_begin = vac_cuda_fetch_begin,
 	.fetch = vac_cuda_fetch,
 	.fetch_end = vac_cuda_fetch_end,
+	.round_batch = vac_cuda_round_batch,
+	.replay = vac_cuda_replay,
+	.forget = vac_cuda_forget,
 	.measure = vac_cuda_measure,
 };
 

@@ -27,6 +27,11 @@ struct vac_team;
 #define VAC_CUDA_OLDEST_ARCHITECTURE 80
 #define VAC_CUDA_LARGEST_HEAD        1024
 #define VAC_CUDA_FETCH_SLOTS         4
+/* Up to so many rows batches are small: as graphs, with algorithms of their own. */
+#define VAC_CUDA_SMALL_ROWS 512
+/* The graphs of all models together: how many, and of the driver's memory. */
+#define VAC_CUDA_MOST_GRAPHS  48
+#define VAC_CUDA_GRAPHS_BYTES ((uint64_t)32 << 20)
 
 /* X(name): the functions of kernels/ */
 #define VAC_CUDA_KERNELS(X)                                                                        \
@@ -41,9 +46,7 @@ struct vac_team;
 	X(activate_sigmoid)                                                                        \
 	X(attention_any)                                                                           \
 	X(pool)                                                                                    \
-	X(convert_f32)                                                                             \
-	X(convert_f16)                                                                             \
-	X(convert_bf16)                                                                            \
+	X(convert)                                                                                 \
 	X(to_floats)
 /* For elements of 16 bits only. */
 #define VAC_CUDA_KERNELS_16(X)                                                                     \
@@ -78,6 +81,25 @@ struct vac_cuda_ring {
 	struct vac_team *team;
 };
 
+/* A class of small batches; owner NULL: none. */
+struct vac_cuda_graph {
+	const void *owner, *base;
+	struct vac_batch_shape shape;
+	uint32_t uses;               /* before it was recorded */
+	uint64_t used;               /* the last time, by the clock */
+	struct CUgraphExec_st *exec; /* NULL: not recorded */
+	bool played;
+	uint64_t bytes;   /* that it took of the device's memory */
+	const float *out; /* its results */
+};
+
+struct vac_cuda_graphs {
+	bool wanted; /* batches are computed in classes */
+	bool off;    /* something failed: no graphs until the device is started again */
+	uint64_t clock, bytes;
+	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
+};
+
 /* One thing that is brought up by a thread of its own. */
 struct vac_cuda_task {
 	pthread_t thread;
@@ -88,7 +110,9 @@ struct vac_cuda_task {
 
 struct vac_compute {
 	const struct vac_cuda *cuda;
-	const struct vac_blas *blas; /* from ready on */
+	const struct vac_blas *blas;               /* from ready on */
+	void (*warn)(void *ctx, const char *text); /* may be NULL */
+	void *warn_ctx;
 	uint32_t threads;
 	uint32_t ordinal;
 	int driver;                           /* its version */
@@ -107,6 +131,7 @@ struct vac_compute {
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
+	struct vac_cuda_graphs graphs;
 	void *workspace;
 	uint64_t workspace_bytes;
 	/* the first failure since the last synchronize */
@@ -115,6 +140,19 @@ struct vac_compute {
 	/* not bound to the device */
 	struct vac_linear *linears;
 };
+
+/* What one launch of convert.cu takes, as its parameter. */
+struct vac_cuda_conversion {
+	uint32_t count, blocks; /* blocks: of all of them */
+	struct vac_cuda_converted {
+		uint64_t from, to, count; /* addresses on the device; elements */
+		uint32_t first_block;
+		uint32_t type; /* 32 float, 16 half, 17 bfloat16 */
+	} items[VAC_FETCH_ITEMS];
+};
+
+/* 32, 16 or 17, as the kernels name types. */
+int vac_cuda_element(enum vac_dtype dtype);
 
 /* Notes what failed in an operation that cannot say so itself. */
 void vac_cuda_note(struct vac_compute *c, int result, const char *what);
@@ -159,12 +197,23 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		    const void *bias, uint32_t rows, const void *x, void *y,
 		    struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
+/* The upper end of the bucket that so many rows belong to. */
+uint32_t vac_cuda_bucket_rows(uint32_t rows);
+
+/* graphs.c: small batches, as compute.h has them. */
+bool vac_cuda_graphs_wanted(void); /* by the environment */
+bool vac_cuda_round_batch(const struct vac_compute *c, const struct vac_batch_shape *room,
+			  struct vac_batch_shape *shape);
+int vac_cuda_replay(struct vac_compute *c, const struct vac_replay *replay, const float **out,
+		    struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_forget(struct vac_compute *c, const void *owner);
 
 /* operations.c: kernels launched. */
 void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, uint64_t count,
 		       void *y);
-void vac_cuda_convert(struct vac_compute *c, enum vac_dtype dtype, uint64_t count,
-		      vac_cu_address from, void *to);
+void vac_cuda_conversion_add(struct vac_cuda_conversion *all, enum vac_dtype dtype, uint64_t count,
+			     vac_cu_address from, void *to);
+void vac_cuda_convert(struct vac_compute *c, struct vac_cuda_conversion *all);
 void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
 		    const struct vac_tokens *tokens, void *y);
 void vac_cuda_layer_norm(struct vac_compute *c, uint32_t rows, uint32_t hidden, float eps,

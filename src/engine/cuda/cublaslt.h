@@ -49,6 +49,7 @@ enum {
 
 /* X(member, symbol, parameters) */
 #define VAC_BLAS_FUNCTIONS(X)                                                                      \
+	X(property, "cublasLtGetProperty", (int property, int *value)) /* major, minor, patch */   \
 	X(create, "cublasLtCreate", (struct cublasLtContext * *handle))                            \
 	X(destroy, "cublasLtDestroy", (struct cublasLtContext * handle))                           \
 	X(desc_create, "cublasLtMatmulDescCreate",                                                 \

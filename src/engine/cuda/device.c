@@ -120,23 +120,26 @@ static int compile_kernels(struct vac_compute *c, int element, struct CUmod_st *
 	return rc;
 }
 
+int vac_cuda_element(enum vac_dtype dtype)
+{
+	return dtype == VAC_DTYPE_F32 ? 32 : dtype == VAC_DTYPE_F16 ? 16 : 17;
+}
+
 /* In the context. */
 static int load_kernels(struct vac_compute *c, enum vac_dtype dtype, struct vac_error *err)
 {
-	static const int elements[] = {
-		[VAC_DTYPE_F32] = 32, [VAC_DTYPE_F16] = 16, [VAC_DTYPE_BF16] = 17};
 	struct vac_cuda_module *m = &c->modules[dtype];
 	int rc = 0;
 	if (m->module)
 		return 0;
 	/* A driver refuses what a newer toolkit has made. */
-	const void *ahead = vac_cuda_cubin(c->architecture, elements[dtype]);
+	const void *ahead = vac_cuda_cubin(c->architecture, vac_cuda_element(dtype));
 	int result = ahead ? c->cuda->module_load(&m->module, ahead) : VAC_CU_OK;
 	if (result == VAC_CU_OUT_OF_MEMORY)
 		return check(c, result, "loading the kernels", err);
 	if (!ahead || result != VAC_CU_OK) {
 		m->module = NULL;
-		rc = compile_kernels(c, elements[dtype], &m->module, err);
+		rc = compile_kernels(c, vac_cuda_element(dtype), &m->module, err);
 	}
 	if (rc == 0)
 		rc = find_functions(c, m, dtype, err);
@@ -267,6 +270,7 @@ void vac_cuda_stop(struct vac_compute *c)
 	end(&c->blas_task);
 	if (c->ctx) {
 		vac_cuda_enter(c);
+		vac_cuda_forget(c, NULL);
 		if (c->handle)
 			c->blas->destroy(c->handle);
 		for (size_t i = 0; i < VAC_MOST_DTYPES; i++)
@@ -282,7 +286,7 @@ void vac_cuda_stop(struct vac_compute *c)
 	c->stream = NULL;
 	c->workspace = NULL;
 	c->failure = 0;
-	c->started = c->up = false;
+	c->started = c->up = c->graphs.off = false;
 	memset(c->modules, 0, sizeof(c->modules));
 }
 

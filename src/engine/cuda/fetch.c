@@ -1,8 +1,8 @@
 /*
  * fetch.c - from files to regions. A team of threads reads (from the page cache,
  * mostly: that is copying) into a ring of slots that the GPU was given to read.
- * Floats become elements on the way: the converting kernel itself reads the
- * slot over the bus. What needs no converting is copied. While the GPU reads
+ * Floats become elements on the way: the converting kernel, one launch a slot, reads
+ * it over the bus. What needs no converting is copied. While the GPU reads
  * one slot, the next is filled. On the engine's thread, in the context.
  */
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "memory/region.h"
 
 #define READERS     8                   /* more gain nothing over the bus */
-#define CHUNK_BYTES ((uint64_t)1 << 20) /* of one pread */
+#define CHUNK_BYTES ((uint64_t)1 << 19) /* of one pread: no reader waits long for the last */
 #define ALIGNMENT   64                  /* of an item in its slot */
 #define MOST_CHUNKS (VAC_FETCH_BYTES / CHUNK_BYTES + VAC_FETCH_ITEMS)
 
@@ -142,6 +142,8 @@ int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_
 	int rc = read_items(c, items, count, ring->base + at, err);
 	if (rc < 0)
 		return rc;
+	struct vac_cuda_conversion conversion;
+	conversion.count = conversion.blocks = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct vac_fetch *item = &items[i];
 		uint64_t bytes = item->count * vac_dtype_bytes(item->dtype);
@@ -151,9 +153,11 @@ int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_
 						      c->stream),
 				      "copying weights");
 		else
-			vac_cuda_convert(c, item->dtype, item->count, ring->address + at, item->to);
+			vac_cuda_conversion_add(&conversion, item->dtype, item->count,
+						ring->address + at, item->to);
 		at += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	}
+	vac_cuda_convert(c, &conversion);
 	vac_cuda_note(c, c->cuda->event_record(ring->done[number], c->stream), "copying weights");
 	ring->next = (number + 1) % VAC_CUDA_FETCH_SLOTS;
 	if (c->failure < 0 && err)

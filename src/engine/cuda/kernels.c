@@ -16,6 +16,7 @@
 #include "base/io.h"
 
 #define MOST_BYTES ((size_t)64 << 20)
+#define PATH_BYTES (PATH_MAX + 256)
 #define MAGIC      UINT64_C(0x314c4e4b43414356) /* "VCACKNL1" */
 
 static const struct vac_cuda_cubin *injected;
@@ -109,34 +110,36 @@ static bool read_cached(const char *path, void **image, size_t *bytes)
 }
 
 /* Whoever reads sees a whole file or none. A failure only costs time later. */
-static void write_cached(const char path[PATH_MAX + 96], const void *image, size_t bytes)
+static bool write_cached(const char path[PATH_BYTES], const void *image, size_t bytes)
 {
-	char temporary[PATH_MAX + 128];
+	char temporary[PATH_BYTES + 32];
 	const struct head head = {MAGIC, bytes, hash(HASH_START, image, bytes)};
 	snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return;
+		return false;
 	bool good = vac_write_full(fd, &head, sizeof(head)) == 0 &&
 		    vac_write_full(fd, image, bytes) == 0;
 	good = close(fd) == 0 && good;
-	if (!good || rename(temporary, path) != 0)
+	good = good && rename(temporary, path) == 0;
+	if (!good)
 		unlink(temporary);
+	return good;
 }
 
 /* Where a name is in the cache; false: there is no cache. */
-static bool cache_path(const char *name, char out[PATH_MAX + 96])
+static bool cache_path(const char *name, char out[PATH_BYTES])
 {
 	char directory[PATH_MAX];
 	if (!cache_directory(directory) || !ours_alone(directory))
 		return false;
-	snprintf(out, PATH_MAX + 96, "%s/%s", directory, name);
+	snprintf(out, PATH_BYTES, "%s/%s", directory, name);
 	return true;
 }
 
 bool vac_cuda_cache_get(const char *name, void *out, size_t bytes)
 {
-	char path[PATH_MAX + 96];
+	char path[PATH_BYTES];
 	void *image;
 	size_t there;
 	if (!cache_path(name, path) || !read_cached(path, &image, &there))
@@ -147,17 +150,16 @@ bool vac_cuda_cache_get(const char *name, void *out, size_t bytes)
 	return there == bytes;
 }
 
-void vac_cuda_cache_put(const char *name, const void *what, size_t bytes)
+bool vac_cuda_cache_put(const char *name, const void *what, size_t bytes)
 {
-	char path[PATH_MAX + 96];
-	if (cache_path(name, path))
-		write_cached(path, what, bytes);
+	char path[PATH_BYTES];
+	return cache_path(name, path) && write_cached(path, what, bytes);
 }
 
 int vac_cuda_kernels(int driver, int architecture, int element, void **image, size_t *bytes,
 		     struct vac_error *err)
 {
-	char name[80], path[PATH_MAX + 96];
+	char name[80], path[PATH_BYTES];
 	const struct vac_nvrtc *nvrtc;
 	snprintf(name, sizeof(name), "%016" PRIx64 "-sm_%d-%d-%d", hash_sources(), architecture,
 		 element, driver);

@@ -70,9 +70,9 @@ const char *vac_nvrtc_path(void);                     /* as vac_cuda_path */
 int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int element, void **image,
 		     size_t *bytes, struct vac_error *err) VAC_MUST_CHECK;
 /* Anything small that depends on GPU, driver and library only, by a name without
- * a slash. get: false if it is not there, or not ours alone. */
+ * a slash. get: false if it is not there, or not ours alone; put: if it is not kept. */
 bool vac_cuda_cache_get(const char *name, void *out, size_t bytes);
-void vac_cuda_cache_put(const char *name, const void *what, size_t bytes);
+bool vac_cuda_cache_put(const char *name, const void *what, size_t bytes);
 /* Kernels, from the cache if they are there. driver: its version. */
 int vac_cuda_kernels(int driver, int architecture, int element, void **image, size_t *bytes,
 		     struct vac_error *err) VAC_MUST_CHECK;

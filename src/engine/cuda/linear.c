@@ -5,44 +5,16 @@
  * not have follows as a kernel of ours.
  *
  * The best algorithm depends on the rows: one is asked for (by the heuristic)
- * for each bucket of rows and kept. For those that are prepared, the first few
- * of the heuristic are measured, once on a machine: the cache of kernels.h keeps
- * the fastest. On the engine's thread.
+ * for each bucket of rows and kept; choices.c finds better ones for those that are
+ * prepared. On the engine's thread.
  */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/clock.h"
-#include "engine/cuda/backend.h"
-#include "engine/cuda/kernels.h"
+#include "engine/cuda/linear.h"
 
 #define ROW_GRANULE 8
-#define MOST_ROWS   (1u << 20)
-#define BUCKETS     64
 #define ALIGNMENT   16 /* of all matrices, in bytes */
-#define CANDIDATES  8
-#define ROUNDS      3    /* of measuring; the best one counts */
-#define BETTER      0.99 /* of the time so far, or it is noise */
-
-struct bucket {
-	uint32_t rows; /* the most it serves; 0: not asked yet */
-	struct vac_blas_algorithm algorithm;
-	uint64_t workspace_bytes;
-};
-
-struct vac_linear {
-	struct vac_linear *next;
-	uint32_t users;
-	struct vac_linear_shape shape;
-	enum vac_dtype dtype;
-	/* made at the first use on a device */
-	const struct vac_blas *blas;
-	vac_blas_object desc, weight, x, y;
-	struct bucket buckets[BUCKETS];
-};
 
 static bool same_shape(const struct vac_linear_shape *a, const struct vac_linear_shape *b)
 {
@@ -174,9 +146,13 @@ static int set_rows(const struct vac_linear *l, uint64_t rows)
 	return status;
 }
 
-/* The heuristic's first choices, at most *count of them; at least one, or an error. */
-static int ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
-	       struct vac_blas_choice *choices, int *count)
+int vac_linear_set_bias(const struct vac_linear *l, const void *bias)
+{
+	return l->blas->desc_set(l->desc, VAC_BLAS_DESC_BIAS_POINTER, &bias, sizeof(bias));
+}
+
+int vac_linear_ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
+		   struct vac_blas_choice *choices, int *count)
 {
 	const struct vac_blas *blas = l->blas;
 	vac_blas_object preference = NULL;
@@ -202,9 +178,8 @@ static int ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 	return status == 0 ? choices->state : status;
 }
 
-/* The upper end of the bucket that so many rows belong to: every multiple of 8
- * up to 64, then four for each doubling. */
-static uint32_t bucket_rows(uint32_t rows)
+/* Every multiple of 8 up to 64, then four for each doubling. */
+uint32_t vac_cuda_bucket_rows(uint32_t rows)
 {
 	uint32_t step = ROW_GRANULE;
 	while (rows > step * 8)
@@ -222,8 +197,8 @@ static uint32_t bucket_index(uint32_t rows)
 	return index + rows / step - 1;
 }
 
-static int multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
-		    const void *x, void *y, const struct vac_blas_algorithm *algorithm)
+int vac_linear_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
+			const void *x, void *y, const struct vac_blas_algorithm *algorithm)
 {
 	const float one = 1, zero = 0;
 	return l->blas->matmul(c->handle, l->desc, &one, packed, l->weight, x, l->x,
@@ -231,127 +206,35 @@ static int multiply(struct vac_compute *c, const struct vac_linear *l, const voi
 			       c->workspace, c->workspace_bytes, c->stream);
 }
 
-/* The name of a choice in the cache; false: nothing tells the library's versions
- * apart. */
-static bool choice_name(const struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-			char out[160])
+/* prepare: nothing is computed, and it may take its time. */
+static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool prepare,
+		       struct vac_linear_bucket **out, struct vac_error *err)
 {
-	const struct vac_linear_shape *s = &l->shape;
-	const char *path = vac_blas_path();
-	struct stat st;
-	if (!path || stat(path, &st) != 0)
-		return false;
-	snprintf(out, 160, "product-%jx-%jx-sm_%d-%d-%d-%ux%u-%u-%d%d%d", (uintmax_t)st.st_size,
-		 (uintmax_t)st.st_mtime, c->architecture, c->driver, (int)l->dtype, s->in, s->out,
-		 rows, s->bias, s->accumulate, s->activation == VAC_ACTIVATION_RELU);
-	return true;
-}
-
-/* Nanoseconds of one product; negative: it does not work. The matrices lie in the
- * workspace, behind cuBLASLt's own, with whatever values. */
-static double try_out(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-		      const struct vac_blas_algorithm *algorithm)
-{
-	const int repeats = rows > 4096 ? 2 : 16;
-	uint8_t *x = (uint8_t *)c->workspace + VAC_CUDA_BLAS_WORKSPACE_BYTES;
-	uint8_t *y = x + (uint64_t)rows * l->shape.in * vac_dtype_bytes(l->dtype);
-	int status = multiply(c, l, x, x, y, algorithm);
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
-	int64_t start = vac_now_ns();
-	for (int i = 0; status == 0 && i < repeats; i++)
-		status = multiply(c, l, x, x, y, algorithm);
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
-	return status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
-}
-
-/* The fastest of the candidates. Their order is that of the heuristic, whose first
- * one stays unless another is clearly faster. */
-static const struct vac_blas_choice *fastest(struct vac_compute *c, const struct vac_linear *l,
-					     uint32_t rows, const struct vac_blas_choice *choices,
-					     int count)
-{
-	double best[CANDIDATES];
-	int chosen = 0;
-	for (int round = 0; round < ROUNDS && c->failure == 0; round++) {
-		for (int i = 0; i < count; i++) {
-			double ns = choices[i].state == 0
-					    ? try_out(c, l, rows, &choices[i].algorithm)
-					    : -1;
-			if (ns < 0)
-				ns = 1e12;
-			if (round == 0 || ns < best[i])
-				best[i] = ns;
-		}
-	}
-	for (int i = 1; c->failure == 0 && i < count; i++)
-		if (best[i] < best[chosen] * BETTER)
-			chosen = i;
-	return &choices[chosen];
-}
-
-/* Whether there is room to try it out: x and y; weights and bias are read from
- * where these lie. */
-static bool room_to_try(const struct vac_compute *c, const struct vac_linear *l, uint32_t rows)
-{
-	const struct vac_linear_shape *s = &l->shape;
-	uint64_t elements = (uint64_t)rows * s->in + (uint64_t)rows * s->out;
-	return c->workspace && (uint64_t)s->in * s->out <= elements &&
-	       VAC_CUDA_BLAS_WORKSPACE_BYTES + elements * vac_dtype_bytes(l->dtype) <=
-		       c->workspace_bytes;
-}
-
-static int choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
-		  struct vac_blas_choice *out)
-{
-	struct vac_blas_choice choices[CANDIDATES] = {0};
-	char name[160];
-	bool named = choice_name(c, l, rows, name);
-	int count = CANDIDATES;
-	if (named && vac_cuda_cache_get(name, out, sizeof(*out)))
-		return 0;
-	int status = ask(c, l, rows, choices, &count);
-	if (status != 0)
-		return status;
-	*out = choices[0];
-	if (count < 2 || !room_to_try(c, l, rows))
-		return 0;
-	const void *bias = (uint8_t *)c->workspace + VAC_CUDA_BLAS_WORKSPACE_BYTES;
-	if (l->shape.bias)
-		status =
-			l->blas->desc_set(l->desc, VAC_BLAS_DESC_BIAS_POINTER, &bias, sizeof(bias));
-	if (status != 0)
-		return status;
-	*out = *fastest(c, l, rows, choices, count);
-	if (named && c->failure == 0)
-		vac_cuda_cache_put(name, out, sizeof(*out));
-	return 0;
-}
-
-/* measure: the rows are those of many batches to come, and nothing is computed. */
-static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool measure,
-		       const struct bucket **out, struct vac_error *err)
-{
-	uint32_t most = bucket_rows(rows);
-	struct bucket *bucket = &l->buckets[bucket_index(most)];
-	if (bucket->rows != most) {
-		struct vac_blas_choice choice = {0};
-		int count = 1;
-		int status =
-			measure ? choose(c, l, rows, &choice) : ask(c, l, most, &choice, &count);
-		if (status != 0)
-			return refused(err, "a product", &l->shape, most, status);
-		bucket->algorithm = choice.algorithm;
-		bucket->workspace_bytes = choice.workspace_bytes;
-		bucket->rows = most;
-	}
+	uint32_t most = vac_cuda_bucket_rows(rows);
+	struct vac_linear_bucket *bucket = &l->buckets[bucket_index(most)];
 	*out = bucket;
+	if (bucket->rows == most)
+		return 0;
+	struct vac_blas_choice choice = {0};
+	int count = 1, status = 0;
+	if (prepare && most <= VAC_CUDA_SMALL_ROWS)
+		status = vac_linear_choose_small(c, l);
+	if (most <= VAC_CUDA_SMALL_ROWS && l->small_chosen)
+		choice = l->small[vac_linear_point(most)];
+	else if (status == 0)
+		status = prepare ? vac_linear_choose(c, l, rows, &choice)
+				 : vac_linear_ask(c, l, most, &choice, &count);
+	if (status != 0)
+		return refused(err, "a product", &l->shape, most, status);
+	bucket->algorithm = choice.algorithm;
+	bucket->rows = most;
 	return 0;
 }
 
 int vac_cuda_linear_prepare(struct vac_compute *c, struct vac_linear *linear, uint32_t rows,
 			    struct vac_error *err)
 {
-	const struct bucket *bucket;
+	struct vac_linear_bucket *bucket;
 	int rc = make_objects(c, linear, err);
 	return rc == 0 ? find_bucket(c, linear, vac_cuda_round_rows(c, rows), true, &bucket, err)
 		       : rc;
@@ -360,7 +243,7 @@ int vac_cuda_linear_prepare(struct vac_compute *c, struct vac_linear *linear, ui
 int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void *packed,
 		    const void *bias, uint32_t rows, const void *x, void *y, struct vac_error *err)
 {
-	const struct bucket *bucket = NULL;
+	struct vac_linear_bucket *bucket = NULL;
 	const struct vac_linear_shape *shape = &linear->shape;
 	uint32_t rounded = vac_cuda_round_rows(c, rows);
 	int rc = make_objects(c, linear, err), status;
@@ -372,17 +255,18 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		return 0;
 	status = set_rows(linear, rounded);
 	if (status == 0 && shape->bias)
-		status = linear->blas->desc_set(linear->desc, VAC_BLAS_DESC_BIAS_POINTER, &bias,
-						sizeof(bias));
+		status = vac_linear_set_bias(linear, bias);
 	if (status != 0)
 		return refused(err, "a product", shape, rounded, status);
-	status = multiply(c, linear, packed, x, y, &bucket->algorithm);
+	status = vac_linear_multiply(c, linear, packed, x, y, &bucket->algorithm);
 	if (status != 0) { /* an algorithm need not serve fewer rows than it was asked for */
 		struct vac_blas_choice choice = {0};
 		int count = 1;
-		status = ask(c, linear, rounded, &choice, &count);
+		status = vac_linear_ask(c, linear, rounded, &choice, &count);
 		if (status == 0)
-			status = multiply(c, linear, packed, x, y, &choice.algorithm);
+			status = vac_linear_multiply(c, linear, packed, x, y, &choice.algorithm);
+		if (status == 0 && rounded == bucket->rows)
+			bucket->algorithm = choice.algorithm;
 	}
 	if (status != 0)
 		return refused(err, "a product", shape, rounded, status);

@@ -59,15 +59,26 @@ void vac_cuda_activate(struct vac_compute *c, enum vac_activation activation, ui
 	       "an activation");
 }
 
-void vac_cuda_convert(struct vac_compute *c, enum vac_dtype dtype, uint64_t count,
-		      vac_cu_address from, void *to)
+void vac_cuda_conversion_add(struct vac_cuda_conversion *all, enum vac_dtype dtype, uint64_t count,
+			     vac_cu_address from, void *to)
 {
-	struct CUfunc_st *function = dtype == VAC_DTYPE_F32   ? c->module->functions.convert_f32
-				     : dtype == VAC_DTYPE_F16 ? c->module->functions.convert_f16
-							      : c->module->functions.convert_bf16;
-	void *parameters[] = {&count, &from, &to};
-	launch(c, function, (struct grid){.x = blocks_of(count, BLOCK * OCTET), .threads = BLOCK},
-	       parameters, "converting weights");
+	all->items[all->count++] = (struct vac_cuda_converted){
+		.from = from,
+		.to = (uintptr_t)to,
+		.count = count,
+		.first_block = all->blocks,
+		.type = (uint32_t)vac_cuda_element(dtype),
+	};
+	all->blocks += blocks_of(count, BLOCK * OCTET);
+}
+
+void vac_cuda_convert(struct vac_compute *c, struct vac_cuda_conversion *all)
+{
+	void *parameters[] = {all};
+	if (all->blocks)
+		launch(c, c->module->functions.convert,
+		       (struct grid){.x = all->blocks, .threads = BLOCK}, parameters,
+		       "converting weights");
 }
 
 /* Whether the kernels that hold a row in a warp's registers take it. */
@@ -87,9 +98,9 @@ void vac_cuda_embed(struct vac_compute *c, const struct vac_embed *embed,
 {
 	struct vac_embed e = *embed;
 	struct vac_tokens t = *tokens;
-	void *parameters[] = {&t.rows,  &t.sequences, &e.hidden, &e.eps,      &t.ids,
-			      &t.types, &t.starts,    &e.word,   &e.position, &e.type,
-			      &e.gamma, &e.beta,      &y};
+	/* how many rows there are the kernel reads behind the last start */
+	void *parameters[] = {&t.sequences, &e.hidden,   &e.eps,  &t.ids,   &t.types, &t.starts,
+			      &e.word,      &e.position, &e.type, &e.gamma, &e.beta,  &y};
 	launch(c,
 	       fits_warp(e.hidden) ? c->module->functions.embed_warp
 				   : c->module->functions.embed_block,

@@ -59,14 +59,14 @@ KERNEL layer_norm_warp(u32 rows, u32 hidden, float eps, const element *gamma, co
 	normalize(v, hidden, eps, gamma, beta, x);
 }
 
-KERNEL embed_warp(u32 rows, u32 sequences, u32 hidden, float eps, const int *ids, const u8 *types,
+KERNEL embed_warp(u32 sequences, u32 hidden, float eps, const int *ids, const u8 *types,
 		  const u32 *starts, const element *word, const element *position,
 		  const element *type, const element *gamma, const element *beta, element *y)
 {
 	const u32 row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 	const u32 lane = threadIdx.x % WARP;
 	float v[OCTETS][OCTET];
-	if (row >= rows)
+	if (row >= starts[sequences]) /* the grid may be larger */
 		return;
 	word += (u64)ids[row] * hidden;
 	type += (u64)types[row] * hidden;
@@ -105,12 +105,14 @@ KERNEL layer_norm_block(u32 rows, u32 hidden, float eps, const element *gamma, c
 				  to_float(beta[i]));
 }
 
-KERNEL embed_block(u32 rows, u32 sequences, u32 hidden, float eps, const int *ids, const u8 *types,
+KERNEL embed_block(u32 sequences, u32 hidden, float eps, const int *ids, const u8 *types,
 		   const u32 *starts, const element *word, const element *position,
 		   const element *type, const element *gamma, const element *beta, element *y)
 {
 	const u32 row = blockIdx.x;
 	float sum = 0, square = 0;
+	if (row >= starts[sequences]) /* the grid may be larger */
+		return;
 	word += (u64)ids[row] * hidden;
 	type += (u64)types[row] * hidden;
 	position += (u64)(row - starts[sequence_of(row, starts, sequences)]) * hidden;

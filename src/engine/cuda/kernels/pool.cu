@@ -16,6 +16,8 @@ KERNEL pool(int pooling, u32 hidden, const u32 *starts, const element *x, elemen
 	const u32 start = starts[sequence], length = starts[sequence + 1] - start;
 	const u32 rows = pooling == POOL_CLS ? 1 : length;
 	float value = pooling == POOL_MAX ? -__int_as_float(0x7f800000) : 0;
+	if (length == 0) /* the grid may be larger than the batch */
+		return;
 	x += (u64)start * hidden;
 	if (column < hidden)
 		for (u32 r = threadIdx.y; r < rows; r += POOL_ROWS) {

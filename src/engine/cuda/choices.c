@@ -1,0 +1,201 @@
+/*
+ * choices.c - which of cuBLASLt's algorithms a product takes. Of the heuristic's
+ * first few the fastest is measured, once on a machine: the cache of kernels.h
+ * keeps it. Measured are the rows of a full batch, and a few points among small
+ * ones.
+ *
+ * Another algorithm may round otherwise, and a model is to give the same answer
+ * after each load: for small batches, which single requests make, nothing is chosen
+ * that the cache does not keep, and what the time for measuring did not reach keeps
+ * the heuristic's choice for good. On the engine's thread.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "engine/cuda/kernels.h"
+#include "engine/cuda/linear.h"
+
+#define CANDIDATES 8
+#define ROUNDS     3    /* of measuring; the best one counts */
+#define BETTER     0.99 /* of the time so far, or it is noise */
+#define REPEATS    16
+#define MOST_NS    (60 * 1000000) /* for the points of one product; then no more begin */
+
+/* The most telling ones first: the time may end. */
+static const uint32_t points[VAC_LINEAR_POINTS] = {16, 32, 64, 128, 256, 512};
+static const uint32_t order[VAC_LINEAR_POINTS] = {0, 3, 1, 2, 5, 4};
+
+uint32_t vac_linear_point(uint32_t rows)
+{
+	uint32_t i = 0;
+	while (i + 1 < VAC_LINEAR_POINTS && points[i] < rows)
+		i++;
+	return i;
+}
+
+/* The name of choices in the cache. The library's file tells builds of one version
+ * apart; a table of a test's own has none. */
+static bool choice_name(const struct vac_compute *c, const struct vac_linear *l, const char *which,
+			char out[200])
+{
+	const struct vac_linear_shape *s = &l->shape;
+	const char *path = vac_blas_path();
+	int version[3];
+	struct stat st = {0};
+	if (path && stat(path, &st) != 0)
+		return false;
+	for (int i = 0; i < 3; i++)
+		if (l->blas->property(i, &version[i]) != 0)
+			return false;
+	snprintf(out, 200, "product-%d.%d.%d-%jx-%jx-sm_%d-%d-%d-%ux%u-%s-%d%d%d", version[0],
+		 version[1], version[2], (uintmax_t)st.st_size, (uintmax_t)st.st_mtime,
+		 c->architecture, c->driver, (int)l->dtype, s->in, s->out, which, s->bias,
+		 s->accumulate, s->activation == VAC_ACTIVATION_RELU);
+	return true;
+}
+
+/* Where a trial has its matrices: in the workspace behind cuBLASLt's own, with
+ * whatever values. Of the weights as many copies as there is room for, up to one
+ * for each repeat: a model's come from memory, not from a cache. */
+struct trial {
+	uint8_t *x, *y, *weights;
+	uint64_t weight_bytes;
+	uint32_t copies; /* 0: no room */
+};
+
+static struct trial lay_out(const struct vac_compute *c, const struct vac_linear *l, uint32_t rows)
+{
+	const struct vac_linear_shape *s = &l->shape;
+	uint64_t width = vac_dtype_bytes(l->dtype), used = VAC_CUDA_BLAS_WORKSPACE_BYTES;
+	struct trial t = {.weight_bytes = (uint64_t)s->in * s->out * width};
+	uint8_t *base = c->workspace;
+	if (!base)
+		return t;
+	t.x = base + used;
+	used += (uint64_t)rows * s->in * width;
+	t.y = base + used;
+	used += (uint64_t)rows * s->out * width;
+	used = (used + VAC_PACKED_ALIGNMENT - 1) / VAC_PACKED_ALIGNMENT * VAC_PACKED_ALIGNMENT;
+	t.weights = base + used;
+	while (t.copies < REPEATS && used + t.weight_bytes <= c->workspace_bytes) {
+		t.copies++;
+		used += t.weight_bytes;
+	}
+	return t;
+}
+
+/* Nanoseconds of one product; negative: it does not work. Small ones take the GPU
+ * less time than the processor needs to ask for them: all are asked for while
+ * something else is computed, which takes as long each time. */
+static double try_out(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+		      const struct trial *t, const struct vac_blas_algorithm *algorithm)
+{
+	const int repeats = rows > 4096 ? 2 : REPEATS;
+	int status = vac_linear_multiply(c, l, t->weights, t->x, t->y, algorithm);
+	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
+	int64_t start = vac_now_ns();
+	if (rows <= VAC_CUDA_SMALL_ROWS)
+		vac_cuda_activate(c, VAC_ACTIVATION_RELU,
+				  t->copies * t->weight_bytes / vac_dtype_bytes(l->dtype),
+				  t->weights);
+	for (int i = 0; status == 0 && i < repeats; i++)
+		status = vac_linear_multiply(c, l,
+					     t->weights + (uint32_t)i % t->copies * t->weight_bytes,
+					     t->x, t->y, algorithm);
+	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
+	return status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
+}
+
+/* The fastest of the candidates. Their order is that of the heuristic, whose first
+ * one stays unless another is clearly faster. */
+static const struct vac_blas_choice *fastest(struct vac_compute *c, const struct vac_linear *l,
+					     uint32_t rows, const struct trial *t,
+					     const struct vac_blas_choice *choices, int count)
+{
+	double best[CANDIDATES];
+	int chosen = 0;
+	for (int round = 0; round < ROUNDS && c->failure == 0; round++) {
+		for (int i = 0; i < count; i++) {
+			double ns = choices[i].state == 0
+					    ? try_out(c, l, rows, t, &choices[i].algorithm)
+					    : -1;
+			if (ns < 0)
+				ns = 1e12;
+			if (round == 0 || ns < best[i])
+				best[i] = ns;
+		}
+	}
+	for (int i = 1; c->failure == 0 && i < count; i++)
+		if (best[i] < best[chosen] * BETTER)
+			chosen = i;
+	return &choices[chosen];
+}
+
+/* The heuristic's first choice, or with try the fastest one. */
+static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool try,
+		struct vac_blas_choice *out)
+{
+	struct vac_blas_choice choices[CANDIDATES] = {0};
+	const struct trial t = lay_out(c, l, rows);
+	int count = try && t.copies ? CANDIDATES : 1;
+	int status = vac_linear_ask(c, l, rows, choices, &count);
+	if (status != 0)
+		return status;
+	*out = choices[0];
+	if (count < 2)
+		return 0;
+	if (l->shape.bias)
+		status = vac_linear_set_bias(l, t.weights);
+	if (status == 0)
+		*out = *fastest(c, l, rows, &t, choices, count);
+	return status;
+}
+
+int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
+		      struct vac_blas_choice *out)
+{
+	char name[200], which[16];
+	snprintf(which, sizeof(which), "%" PRIu32, rows);
+	bool named = choice_name(c, l, which, name);
+	if (named && vac_cuda_cache_get(name, out, sizeof(*out)))
+		return 0;
+	int status = find(c, l, rows, true, out);
+	if (status == 0 && named && c->failure == 0)
+		vac_cuda_cache_put(name, out, sizeof(*out));
+	return status;
+}
+
+static int find_small(struct vac_compute *c, struct vac_linear *l, bool try)
+{
+	int64_t start = vac_now_ns();
+	int status = 0;
+	for (uint32_t i = 0; status == 0 && i < VAC_LINEAR_POINTS; i++) {
+		bool now = try && vac_now_ns() - start < MOST_NS;
+		status = find(c, l, points[order[i]], now, &l->small[order[i]]);
+	}
+	return status;
+}
+
+int vac_linear_choose_small(struct vac_compute *c, struct vac_linear *l)
+{
+	char name[200];
+	if (l->small_chosen)
+		return 0;
+	bool named = choice_name(c, l, "small", name);
+	l->small_chosen = named && vac_cuda_cache_get(name, l->small, sizeof(l->small));
+	if (l->small_chosen)
+		return 0;
+	/* a file of the heuristic's choices first: where none can be written none is tried */
+	int status = find_small(c, l, false);
+	if (status == 0 && named && vac_cuda_cache_put(name, l->small, sizeof(l->small))) {
+		status = find_small(c, l, true);
+		if (status == 0 && c->failure == 0 &&
+		    !vac_cuda_cache_put(name, l->small, sizeof(l->small)))
+			status = find_small(c, l, false);
+	}
+	l->small_chosen = status == 0;
+	return status;
+}

@@ -1,0 +1,49 @@
+/*
+ * linear.h - products between linear.c, which computes them, and choices.c, which
+ * finds the fastest algorithms for them. On the engine's thread.
+ */
+#ifndef VAC_ENGINE_CUDA_LINEAR_H
+#define VAC_ENGINE_CUDA_LINEAR_H
+
+#include "engine/cuda/backend.h"
+
+#define VAC_LINEAR_BUCKETS 64
+/* Rows for which algorithms of small batches are chosen; each serves those below it
+ * down to the one before. */
+#define VAC_LINEAR_POINTS 6
+
+struct vac_linear_bucket {
+	uint32_t rows; /* the most it serves; 0: not asked yet */
+	struct vac_blas_algorithm algorithm;
+};
+
+struct vac_linear {
+	struct vac_linear *next;
+	uint32_t users;
+	struct vac_linear_shape shape;
+	enum vac_dtype dtype;
+	/* made at the first use on a device */
+	const struct vac_blas *blas;
+	vac_blas_object desc, weight, x, y;
+	bool small_chosen;
+	struct vac_blas_choice small[VAC_LINEAR_POINTS];
+	struct vac_linear_bucket buckets[VAC_LINEAR_BUCKETS];
+};
+
+/* linear.c. They return a cublasStatus_t, or another number that is not 0. */
+int vac_linear_set_bias(const struct vac_linear *l, const void *bias);
+/* The heuristic's first choices, at most *count of them; at least one, or an error. */
+int vac_linear_ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
+		   struct vac_blas_choice *choices, int *count);
+/* Of as many rows as were asked for last. */
+int vac_linear_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
+			const void *x, void *y, const struct vac_blas_algorithm *algorithm);
+
+/* choices.c: nothing is computed meanwhile, and the workspace may be written over. */
+int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
+		      struct vac_blas_choice *out);
+int vac_linear_choose_small(struct vac_compute *c, struct vac_linear *l);
+/* After that: which of l->small serves so many rows. */
+uint32_t vac_linear_point(uint32_t rows);
+
+#endif

@@ -1,0 +1,166 @@
+"""parts_trouble.py - parts of tests/gpu/run: a GPU that refuses, several GPUs, races."""
+import os
+import shutil
+import time
+
+from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, devices,
+                    expect, find, mib, minilm, random_bert, run, serving)
+
+TEXT = "a lighthouse by the sea"
+
+# --- sticky ------------------------------------------------------------------
+
+
+def part_sticky():
+    """A kernel is given a bad pointer, by a library between worker and driver: the context
+    is lost, the worker ends and says why, the request is answered by the next one."""
+    shim = HERE / "shim"
+    if not DRY and not (shim / "libcuda.so.1").exists():
+        raise Skip(f"{shim}/libcuda.so.1 is not there; scripts/carry.sh builds it")
+    trigger = WORK / "bad-pointer"
+    trigger.unlink(missing_ok=True)
+    bert_base(), minilm()
+    watch = Watch()
+    env = {"VACATE_CUDA_PATH": str(shim), "VACATE_TEST_BAD_POINTER": str(trigger)}
+    with serving("sticky", "--journal", str(WORK / "sticky.jsonl"), env=env) as server:
+        (truth,) = server.embed("minilm", TEXT)
+        server.embed("bert-base", TEXT)
+        loaded = watch.used()
+        (worker,) = server.ok("GET", "/models/ps")["workers"]
+        if DRY:
+            os.kill(worker["pid"], 9)
+        else:
+            trigger.touch()
+        start = time.time()
+        (vector,) = server.embed("minilm", TEXT)
+        print(f"answered {(time.time() - start) * 1e3:.0f} ms after the kernel's fault, by another "
+              f"worker; the trigger is {'still there' if trigger.exists() else 'used up'}")
+        expect(vector == truth, "sticky: another answer")
+        expect(not trigger.exists(), "sticky: no kernel was given a bad pointer")
+        (now,) = server.ok("GET", "/models/ps")["workers"]
+        expect(now["pid"] != worker["pid"], "sticky: the worker lives on")
+        expect(worker["pid"] not in watch.pids(), "sticky: NVML still lists the worker")
+        lines = [line for line in server.stderr().splitlines() if "GPU ended" in line]
+        print("log: " + (lines[0] if lines else "NOTHING"))
+        expect(DRY or lines, "sticky: no line of the log names the fault")
+        receipts = [r for r in server.ok("GET", "/receipts")["receipts"]
+                    if r["reason"] == "worker_died"]
+        for receipt in receipts:
+            vram = receipt["vram"] or {}
+            print(f"receipt: {receipt['model']}, {receipt['reason']}, "
+                  f"{mib(vram.get('returned_bytes') or 0):.1f} MiB of VRAM returned, "
+                  f"{receipt['unaccounted_bytes']} unaccounted, listed "
+                  f"{(vram.get('after') or {}).get('listed')}")
+        expect({r["model"] for r in receipts} == {"minilm", "bert-base"},
+               f"sticky: receipts of {[r['model'] for r in receipts]}")
+        server.embed("bert-base", TEXT)
+        expect(DRY or abs(watch.used() - loaded) <= 4 << 20,
+               f"sticky: {mib(watch.used()):.1f} MiB used, {mib(loaded):.1f} before")
+        for name in ("minilm", "bert-base"):
+            server.unload(name)
+    used = watch.pids()
+    watch.close()
+    expect(not used, f"sticky: processes {used} are left on the GPU")
+
+
+# --- devices -----------------------------------------------------------------
+
+
+def placed(server):
+    return {m["name"]: m["device"] for m in server.ok("GET", "/models/ps")["models"]}
+
+
+def part_devices():
+    """Two GPUs: a model on each, models of one by the name, auto, and what is visible."""
+    found = devices()
+    if len(found) < 2:
+        raise Skip(f"{len(found)} GPU here, two are needed")
+    watch = Watch()
+    first = [d["used"] for d in watch.read()]
+
+    def grown():
+        return [mib(d["used"] - before) for d, before in zip(watch.read(), first)]
+
+    bert_base(), minilm()
+    print(f"used at first, MiB: {[round(mib(x), 1) for x in first]}")
+    with serving("auto", device="auto") as server:
+        (a,) = server.embed("bert-base", TEXT)
+        one = placed(server)["bert-base"]
+        (b,) = server.embed("minilm", TEXT)
+        print(f"auto: {placed(server)}, grown by {[round(x, 1) for x in grown()]} MiB, listed "
+              f"{[len(d['processes']) for d in watch.read()]}")
+        expect(len(set(placed(server).values())) == 2, "auto put both on one GPU")
+        receipt = server.unload("bert-base")
+        expect(receipt["device"] == one and receipt["worker"]["exited"] and
+               not receipt["vram"]["after"]["listed"], f"auto: {receipt['vram']}")
+        expect(server.embed("minilm", TEXT) == [b], "auto: another answer beside an unload")
+        server.unload("minilm")
+        print(f"auto: after both unloads grown by {[round(x, 1) for x in grown()]} MiB")
+    expect(all(abs(x) <= 4 for x in grown()), f"auto: VRAM is left: {grown()}")
+    for number in (0, 1):
+        with serving(f"cuda{number}", device=f"cuda:{number}") as server:
+            expect(server.embed("bert-base", TEXT) == [a], f"cuda:{number}: another answer")
+            where = [i for i, x in enumerate(grown()) if x > 100]
+            (worker,) = server.ok("GET", "/models/ps")["workers"]
+            print(f"cuda:{number}: {placed(server)}, NVML's device {where}, worker's VRAM "
+                  f"{mib(worker['vram_bytes'] or 0):.1f} MiB")
+            expect(len(where) == 1 and worker["vram_bytes"], f"cuda:{number}: {where}")
+            server.unload("bert-base")
+    uuids = [d["uuid"] for d in found]
+    for visible, expected in (("1", 1), (uuids[1], 1), (uuids[0][:12], 0),
+                              (f"{uuids[1]},{uuids[0]}", 1)):
+        with serving("visible", device="cuda:0",
+                     env={"CUDA_VISIBLE_DEVICES": visible}) as server:
+            server.embed("minilm", TEXT)
+            where = [i for i, x in enumerate(grown()) if x > 100]
+            (gpu, *more) = server.ok("GET", "/models/ps")["gpus"]
+            print(f"CUDA_VISIBLE_DEVICES={visible}: cuda:0 is NVML's device {where}, "
+                  f"{1 + len(more)} known, uuid as NVML's {gpu['uuid'] == uuids[expected]}")
+            # the numbers of driver and NVML need not be in the same order; UUIDs are
+            expect(gpu["uuid"] == uuids[where[0]] if where else False,
+                   f"visible {visible}: {gpu['uuid']} is not where the memory went")
+            if "-" in visible:
+                expect(where == [expected], f"visible {visible}: on device {where}")
+            server.unload("minilm")
+    with serving("none", device="cuda:0", env={"CUDA_VISIBLE_DEVICES": "7"}) as server:
+        reply = server.post("/v1/embeddings", {"model": "minilm", "input": TEXT})
+        print(f"CUDA_VISIBLE_DEVICES=7: {reply.status} {reply.body[:200]!r}")
+        expect(reply.status in (503, 422, 404), "none visible: no error")
+    watch.close()
+
+
+# --- racecheck ---------------------------------------------------------------
+
+# Each shape takes kernels that the others do not: head size and the longest text.
+RACES = [("float16", 64, 2, 40), ("float16", 64, 2, 300), ("bfloat16", 64, 2, 300),
+         ("float16", 32, 2, 70), ("float16", 96, 2, 70), ("float16", 128, 2, 70),
+         ("bfloat16", 128, 1, 70), ("float16", 40, 2, 70), ("float32", 64, 1, 40)]
+
+
+def part_racecheck():
+    tool = shutil.which("compute-sanitizer") or shutil.which(
+        "compute-sanitizer", path="/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer")
+    if not tool and not DRY:
+        raise Skip("compute-sanitizer is not here")
+    budget = Budget(420)
+    for dtype, size, heads, words in RACES:
+        name = f"{dtype}, {heads} heads of {size}, {words} words"
+        if not budget.has(60, name):
+            continue
+        path = random_bert(f"race-{size}-{heads}", hidden_size=size * heads,
+                           num_attention_heads=heads, intermediate_size=size, num_hidden_layers=1)
+        text = " ".join(WORDS[i % len(WORDS)] for i in range(words))
+        command = [find("engine_bench"), path, "--device", DEVICE, "--embed", "--dtype", dtype]
+        for check, more in (("racecheck", ["--racecheck-report", "all"]), ("memcheck", [])):
+            start = time.time()
+            # only ours: cuBLASLt's take minutes and are not ours to check
+            done = run([tool, "--tool", check, *more, "--kernel-regex",
+                        "kns=attention|embed|layer_norm|pool|convert|to_floats|activate",
+                        "--error-exitcode", "9", *command],
+                       input=text.encode() + b"\0", timeout=100) if tool else None
+            output = (done.stdout + done.stderr).decode(errors="replace") if done else ""
+            summary = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
+            print(f"{check:<10}{name:<40}{summary[-1] if summary else 'nothing said'} "
+                  f"({time.time() - start:.0f} s)", flush=True)
+            expect(DRY or (done.returncode == 0 and summary),
+                   f"{check}, {name}: status {done.returncode if done else None}, {output[-300:]}")
