@@ -11,8 +11,6 @@
 /* Of a set of models that would make room, so many are looked at whether they
  * could stay. */
 #define SPARE_TRIES 64
-/* Between tries to have a device to oneself. */
-#define CLAIM_POLL_MS 20
 
 static void wake_at(struct vac_registry *registry, int64_t at_ns)
 {
@@ -433,10 +431,6 @@ static bool look_at(struct vac_registry *registry, struct vac_model *model)
 	}
 	model->shortage = vac_budget_shortage(&device->budget, &model->charge, false);
 	if (vac_shortage_none(model->shortage)) {
-		if (registry->ops->claim && !registry->ops->claim(registry->ctx, device)) {
-			wake_at(registry, vac_registry_now(registry) + CLAIM_POLL_MS * NS_PER_MS);
-			return false;
-		}
 		admit(registry, model);
 		return true;
 	}

@@ -7,13 +7,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "hold/hold.h"
 #include "server/state.h"
 
 /* A reading of the GPUs that is older is renewed while somebody waits for room. */
 #define READING_AGE_NS INT64_C(1000000000)
-/* For a load to be admitted. */
-#define CLAIM_NS INT64_C(500000000)
 
 /* Of "cpu": what of its workers is in no file; statm is quick, and some pages
  * off. */
@@ -92,79 +89,6 @@ static bool in_use(void *ctx)
 	return worker != NULL;
 }
 
-/* ---- claims ---- */
-
-static int take_lock(struct vac_server *server, struct vac_gpu_meter *meter, struct vac_error *err)
-{
-	const struct vac_gpus *gpus = &server->gpus;
-	struct vac_hold hold;
-	pid_t holder;
-	int rc = vac_hold_open(&hold, err);
-
-	if (rc < 0)
-		return rc;
-	vac_hold_close(&hold);
-	for (uint32_t i = 0; i < gpus->count; i++)
-		if (strcmp(gpus->list[i].device, meter->device) == 0)
-			rc = vac_lock_take_device(&meter->lock, hold.lock_directory,
-						  gpus->list[i].uuid, 0, NULL, NULL, &holder, err);
-	return rc;
-}
-
-static void claim_read(struct vac_gpus_wait *wait)
-{
-	struct vac_gpu_meter *meter = VAC_CONTAINER(wait, struct vac_gpu_meter, reading);
-	struct vac_server *server = meter->server;
-
-	meter->fresh = true;
-	server->devices[meter - server->meters].budget.measured = false;
-	vac_dispatch_registry_ops.wake_at(server, vac_now_ns());
-}
-
-bool vac_devices_claim(void *ctx, struct vac_device *device)
-{
-	struct vac_server *server = ctx;
-	struct vac_gpu_meter *meter = &server->meters[device - server->devices];
-	struct vac_error err;
-
-	if (device == &server->devices[0] || meter->unlockable)
-		return true;
-	if (meter->lock.fd >= 0)
-		return meter->fresh;
-	if (take_lock(server, meter, &err) == 0) {
-		/* Who had the lock before may have brought somebody back meanwhile. */
-		meter->claimed_ns = vac_now_ns();
-		vac_gpus_ask(&server->gpus, &meter->reading, claim_read);
-		/* Should no load want it any more by then, it is given back. */
-		vac_dispatch_registry_ops.wake_at(server, meter->claimed_ns + CLAIM_NS);
-		return false;
-	}
-	if (err.code == VAC_E_BUSY)
-		return false;
-	meter->unlockable = true;
-	vac_log(VAC_LOG_WARN, "%s: loads there do not exclude `vacate resume`: %s", device->name,
-		err.message);
-	return true;
-}
-
-void vac_devices_unclaim(struct vac_server *server, bool all)
-{
-	for (uint32_t i = 1; i < server->device_count; i++) {
-		struct vac_gpu_meter *meter = &server->meters[i];
-		bool loading = server->devices[i].loading > 0;
-
-		if (meter->lock.fd < 0)
-			continue;
-		meter->used |= loading;
-		if (!all &&
-		    (loading || (!meter->used && vac_now_ns() - meter->claimed_ns < CLAIM_NS)))
-			continue;
-		vac_gpus_unwait(&server->gpus, &meter->reading);
-		vac_lock_release(&meter->lock, false);
-		meter->fresh = meter->used = false;
-	}
-}
-
 /* ---- finding ---- */
 
 /* Whether a driver is there at all, without loading it: then vacate-gpud is worth
@@ -239,8 +163,7 @@ static void add_gpus(struct vac_server *server)
 		struct vac_gpu_meter *meter = &server->meters[server->device_count];
 		struct vac_device *device = &server->devices[server->device_count++];
 
-		*meter = (struct vac_gpu_meter){
-			.server = server, .device = gpu->device, .lock = VAC_LOCK_NONE};
+		*meter = (struct vac_gpu_meter){.server = server, .device = gpu->device};
 		vac_device_init(device, gpu->device, "--vram");
 		vac_device_limit(device, true, &options->vram, &options->headroom, measure_gpu,
 				 meter);

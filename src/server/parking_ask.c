@@ -70,8 +70,6 @@ void vac_parking_ask(struct vac_server *server)
 /* No load is admitted on a GPU while a process counts on room there. */
 static void block_loads(struct vac_server *server, bool block)
 {
-	if (block) /* vacate-gpud takes the lock now */
-		vac_devices_unclaim(server, true);
 	for (uint32_t i = 1; i < server->device_count; i++) {
 		server->devices[i].held = block;
 		server->devices[i].budget.measured = false;

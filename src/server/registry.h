@@ -149,9 +149,6 @@ struct vac_registry_ops {
 	void (*died)(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
 	/* vac_registry_tick() is wanted at that time (or earlier). */
 	void (*wake_at)(void *ctx, int64_t at_ns);
-	/* Loads on the device count on its room from now on, and nobody else does. false: not
-	 * yet; it is asked again. NULL: they do. */
-	bool (*claim)(void *ctx, struct vac_device *device);
 	/* A load waits for memory that others hold, and all models together could not make
 	 * room: so much more is needed. Asked again and again; nothing of the registry may
 	 * be called from it. NULL: it waits until there is room. */

@@ -216,7 +216,6 @@ static int64_t settle(void *ctx)
 	int64_t wait_ns = vac_http_run(&server->http);
 
 	tell_changes(server);
-	vac_devices_unclaim(server, false);
 
 	/* The last receipts have been measured. */
 	if (server->draining && vac_registry_empty(&server->registry) && vac_parking_done(server))
@@ -250,7 +249,6 @@ static void registry_due(struct vac_timer *timer)
 	struct vac_server *server = VAC_CONTAINER(timer, struct vac_server, registry_timer);
 
 	vac_registry_tick(&server->registry);
-	vac_devices_unclaim(server, false);
 	stop_empty_workers(server);
 }
 
@@ -439,7 +437,6 @@ static void teardown(struct vac_server *server)
 	vac_events_free(&server->events);
 	vac_supervisor_free(&server->supervisor);
 	vac_parking_free(server);
-	vac_devices_unclaim(server, true);
 	vac_gpus_free(&server->gpus);
 	vac_unload_free(server);
 	vac_registry_free(&server->registry);

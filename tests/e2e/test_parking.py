@@ -15,7 +15,7 @@ import measure
 import pytest
 from fake_gpus import GIB, MIB, PATIENCE_S, FakeGpus, eventually
 from test_guard import SAMPLES, busy, sample
-from test_hold import (PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, finish, ok, start)
+from test_hold import PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, ok
 from test_supervisor import Fake
 
 FULL = 4000 * MIB         # of the GPU
@@ -466,43 +466,3 @@ def test_wrong_users(world, tmp_path):
     with pytest.raises(harness.StartError) as failed:
         begin("--guard-users", "no-such-user-here")
     assert "guard_users: there is no user no-such-user-here" in failed.value.stderr
-
-
-# ---- and `vacate resume` of others -------------------------------------------------------
-
-def test_a_load_and_somebodys_resume(world):
-    """Neither counts on room that the other is about to take."""
-    gpus, begin = world
-    target = gpus.target(3800 * MIB)
-    ok(gpus, "park", target.pid)
-    server = begin(park=None)
-    gpus.on(RESUME_CALLS[0], "touch here", "wait go")
-    resume = start(gpus, "resume", target.pid)
-    gpus.wait("here")
-    reply = server.waits()
-    time.sleep(0.5)
-    assert server.states() == {"a": "waiting"}       # there is room, and somebody counts on it
-    gpus.touch("go")
-    assert finish(resume).returncode == 0, resume.err
-    time.sleep(1)
-    assert server.states() == {"a": "waiting"}       # and then there is none
-    target.kill()
-    target.wait()
-    assert reply().status == 200
-
-
-def test_a_resume_while_something_loads(world):
-    gpus, begin = world
-    target = gpus.target(3800 * MIB)
-    ok(gpus, "park", target.pid)
-    server = begin(park=None, words=MODEL + ",slow-load-1500")
-    thread = threading.Thread(target=server.ask)
-    thread.start()
-    eventually(lambda: server.states() == {"a": "loading"})
-    done = finish(start(gpus, "resume", target.pid))
-    thread.join(PATIENCE_S)
-    assert done.returncode == 5 and "vacate-worker" not in done.err, done.err
-    assert gpus.state(target.pid) == "parked" and not gpus.broken(target.pid)
-    # a lock that no load needs any more is free again
-    server.unload("a")
-    ok(gpus, "resume", target.pid, "--wait", "1m")
