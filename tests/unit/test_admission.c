@@ -366,6 +366,8 @@ static void test_what_others_hold_is_told(void **state)
 	submit(w, b, &call, 2);
 	assert_null(w->lacked); /* a goes */
 	assert_int_equal(a->state, VAC_REGISTRY_DRAINING);
+	pass(w, 1);
+	assert_string_equal(asked(w), "unload a evicted;");
 	w->others_mib += 30;
 	unloaded(w, a);
 	assert_ptr_equal(w->lacked, b);
