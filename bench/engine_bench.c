@@ -39,6 +39,12 @@ static void mark_done(struct vac_job *job, void *ctx)
 	*(bool *)ctx = true;
 }
 
+static void warn(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "engine_bench: warning: %s\n", text);
+}
+
 static int compare_times(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -271,8 +277,10 @@ static int run(const struct arguments *a)
 	struct vac_engine *engine;
 	struct vac_model *model;
 	struct vac_error err = {0};
-	struct vac_engine_options options = {
-		.dtype = a->dtype, .threads = a->threads, .max_batch_tokens = a->batch_tokens};
+	struct vac_engine_options options = {.dtype = a->dtype,
+					     .threads = a->threads,
+					     .max_batch_tokens = a->batch_tokens,
+					     .warn = warn};
 	if (vac_engine_parse_device(a->device, &options.backend, &options.device, &err) < 0)
 		return fail("device", &err);
 	if (a->backend)

@@ -122,7 +122,7 @@ int vac_print_held(const struct vac_terminal *terminal, enum vac_wire_hold_opera
 
 static json_t *bytes_or_null(bool valid, uint64_t bytes)
 {
-	return valid ? json_integer((json_int_t)bytes) : json_null();
+	return valid && bytes <= INT64_MAX ? json_integer((json_int_t)bytes) : json_null();
 }
 
 static json_t *error_json(const struct vac_error *error)
@@ -136,10 +136,10 @@ static json_t *error_json(const struct vac_error *error)
 
 static json_t *memory_json(const struct vac_wire_held_memory *memory)
 {
-	return json_pack("{s:b,s:o,s:I,s:I}", "listed", memory->listed, "process_bytes",
+	return json_pack("{s:b,s:o,s:o,s:o}", "listed", memory->listed, "process_bytes",
 			 bytes_or_null(memory->bytes_valid, memory->bytes), "used_bytes",
-			 (json_int_t)memory->used_bytes, "total_bytes",
-			 (json_int_t)memory->total_bytes);
+			 bytes_or_null(true, memory->used_bytes), "total_bytes",
+			 bytes_or_null(true, memory->total_bytes));
 }
 
 static json_t *devices_json(const struct vac_wire_held_target *target)
@@ -168,11 +168,12 @@ static double ms_of(int64_t ns)
 static json_t *target_json(const struct vac_wire_held_target *target)
 {
 	struct passwd *user = getpwuid(target->uid);
-	json_t *object = json_pack("{s:i,s:i,s:s?,s:s,s:s,s:s,s:o,s:o}", "pid", (int)target->pid,
-				   "uid", (int)target->uid, "user", user ? user->pw_name : NULL,
-				   "command", target->command, "before", state_name(target->before),
-				   "after", state_name(target->after), "error",
-				   error_json(&target->error), "devices", devices_json(target));
+	json_t *object =
+		json_pack("{s:i,s:I,s:s?,s:s,s:s,s:s,s:o,s:o}", "pid", (int)target->pid, "uid",
+			  (json_int_t)target->uid, "user", user ? user->pw_name : NULL, "command",
+			  target->command, "before", state_name(target->before), "after",
+			  state_name(target->after), "error", error_json(&target->error), "devices",
+			  devices_json(target));
 	json_t *more = json_pack(
 		"{s:o,s:o,s:o,s:f,s:f,s:f,s:f,s:f,s:f}", "rss_before_bytes",
 		bytes_or_null(target->rss_valid, target->rss_before_bytes), "rss_after_bytes",

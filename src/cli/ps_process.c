@@ -370,6 +370,8 @@ static bool parse_pid(const char *text, pid_t *pid)
 	char *end;
 	long number;
 
+	if (*text < '0' || *text > '9')
+		return false;
 	errno = 0;
 	number = strtol(text, &end, 10);
 	*pid = (pid_t)number;

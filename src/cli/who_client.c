@@ -91,5 +91,17 @@ int vac_who_fd(const struct vac_who_client *who)
 
 void vac_who_close(struct vac_who_client *who)
 {
+	const struct vac_worker_process *gpud = &who->gpud.process;
+
+	/* It gives NVML back, where it may hang like anywhere else. */
+	if (gpud->pid != 0 && !who->gpud.exited && gpud->pidfd >= 0) {
+		vac_buf_reset(&who->gpud.out);
+		vac_wire_put_empty(&who->gpud.out, VAC_WIRE_SHUTDOWN, 0);
+		if (vac_client_send(&who->gpud, NULL) == 0 &&
+		    wait_for(gpud->pidfd, VAC_WHO_TIMEOUT_MS) < 0) {
+			abandon(who);
+			return;
+		}
+	}
 	vac_client_stop(&who->gpud);
 }

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "driver/find.h"
 
@@ -75,6 +76,22 @@ static int load(struct vac_library *library, int cuda_major, struct vac_error *e
 	if (version < VAC_CUDA_OLDEST)
 		return vac_cuda_too_old(err, version);
 	return 0;
+}
+
+int vac_cuda_uuid(const struct vac_cuda *cuda, int device, char out[VAC_CUDA_UUID_BYTES])
+{
+	char name[128], *to = out;
+	struct vac_cu_uuid id;
+	int rc = cuda->device_uuid(&id, device);
+	if (rc == VAC_CU_OK)
+		rc = cuda->device_name(name, (int)sizeof(name), device);
+	if (rc != VAC_CU_OK)
+		return rc;
+	to += sprintf(to, strstr(name, " MIG ") ? "MIG-" : "GPU-");
+	for (int i = 0; i < 16; i++)
+		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+			      (unsigned char)id.bytes[i]);
+	return VAC_CU_OK;
 }
 
 int vac_cuda_too_old(struct vac_error *err, int version)

@@ -60,10 +60,12 @@ enum {
 	VAC_CU_STREAM_NON_BLOCKING = 1,
 	VAC_CU_EVENT_DISABLE_TIMING = 2,
 	VAC_CU_HOST_REGISTER_DEVICEMAP = 2,
+	VAC_CU_HOST_REGISTER_READ_ONLY = 8,
 	VAC_CU_ATTRIBUTE_MULTIPROCESSORS = 16,
 	VAC_CU_ATTRIBUTE_MAJOR = 75,
 	VAC_CU_ATTRIBUTE_MINOR = 76,
 	VAC_CU_ATTRIBUTE_VMM = 102,
+	VAC_CU_ATTRIBUTE_READ_ONLY_REGISTER = 113,
 	VAC_CU_FUNC_MAX_DYNAMIC_SHARED = 8,
 	VAC_CU_CAPTURE_THREAD_LOCAL = 1,
 	VAC_CU_ALLOCATION_PINNED = 1,
@@ -224,6 +226,15 @@ static inline bool vac_cuda_has_checkpoint(const struct vac_cuda *cuda)
 {
 	return cuda->process_state && cuda->process_lock && cuda->process_checkpoint &&
 	       cuda->process_restore && cuda->process_unlock;
+}
+
+#define VAC_CUDA_UUID_BYTES 48
+/* A device's UUID as NVML writes it: "GPU-...", or "MIG-..." of a slice, which the driver
+ * tells by the name that it gives to one. A result of the driver's. */
+int vac_cuda_uuid(const struct vac_cuda *cuda, int device, char out[VAC_CUDA_UUID_BYTES]);
+static inline bool vac_cuda_is_slice(const char *uuid)
+{
+	return uuid[0] == 'M';
 }
 
 /* Fills err for a driver of that version, which is below VAC_CUDA_OLDEST. */

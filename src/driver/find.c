@@ -149,6 +149,58 @@ static int try_everywhere(const char *name, enum vac_find what, struct vac_found
 	return try_environment("/usr/local", name, out);
 }
 
+/* All that the functions above look at. Below a directory of VACATE_CUDA_PATH and below
+ * the toolkit's root is nothing else; of a Python environment only what must be seen. */
+struct telling {
+	void (*add)(void *ctx, const char *directory);
+	void *ctx;
+};
+
+static void tell_below(const struct telling *to, const char *root, const char *below)
+{
+	char path[PATTERN_BYTES];
+	if (root && *root && snprintf(path, sizeof(path), "%s/%s", root, below) < PATTERN_BYTES)
+		to->add(to->ctx, path);
+}
+
+static void tell_each(const struct telling *to, const char *list, const char *below)
+{
+	char directory[PATH_MAX], python[PATH_MAX + 16];
+	for (; list && *list; list += *list == ':') {
+		size_t length = strcspn(list, ":");
+		if (length > 0 && length < sizeof(directory)) {
+			memcpy(directory, list, length);
+			directory[length] = '\0';
+			snprintf(python, sizeof(python), "%s/python3", directory);
+			if (!*below)
+				to->add(to->ctx, directory);
+			else if (access(python, X_OK) == 0)
+				tell_below(to, directory, below);
+		}
+		list += length;
+	}
+}
+
+void vac_find_places(void (*add)(void *ctx, const char *directory), void *ctx)
+{
+	static const char *const fixed[] = {"/usr/local/nvidia", "/usr/lib/wsl", "/opt/cuda",
+					    "/usr/local/lib"};
+	const struct telling to = {add, ctx};
+	glob_t roots;
+	tell_each(&to, getenv("VACATE_CUDA_PATH"), "");
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		add(ctx, fixed[i]);
+	if (glob("/usr/local/cuda*", 0, NULL, &roots) == 0) {
+		for (size_t i = 0; i < roots.gl_pathc; i++)
+			add(ctx, roots.gl_pathv[i]);
+		globfree(&roots);
+	}
+	tell_below(&to, getenv("VIRTUAL_ENV"), "lib");
+	tell_below(&to, getenv("CONDA_PREFIX"), "lib");
+	tell_each(&to, getenv("PATH"), "../lib");
+	tell_below(&to, getenv("HOME"), ".local/lib");
+}
+
 int vac_find_library(const char *const *names, size_t count, enum vac_find what,
 		     struct vac_found_library *out)
 {

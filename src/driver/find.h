@@ -31,6 +31,9 @@ struct vac_found_library {
 int vac_find_library(const char *const *names, size_t count, enum vac_find what,
 		     struct vac_found_library *out);
 
+/* The directories that are looked in beside the loader's own. Some are not there. */
+void vac_find_places(void (*add)(void *ctx, const char *directory), void *ctx);
+
 struct vac_symbol {
 	const char *name;
 	size_t offset; /* of the function pointer in a table */

@@ -42,7 +42,13 @@ struct vac_nvml_sample { /* nvmlProcessUtilizationSample_t */
 	unsigned sm, memory, encoder, decoder; /* per cent */
 };
 
-enum { VAC_NVML_OK = 0, VAC_NVML_NOT_FOUND = 6, VAC_NVML_TOO_SMALL = 7 };
+enum {
+	VAC_NVML_OK = 0,
+	VAC_NVML_NOT_SUPPORTED = 3,
+	VAC_NVML_NO_PERMISSION = 4,
+	VAC_NVML_NOT_FOUND = 6,
+	VAC_NVML_TOO_SMALL = 7
+};
 enum { VAC_NVML_TEMPERATURE_GPU = 0 };
 
 #define VAC_NVML_FUNCTIONS(X)                                                                      \
@@ -95,14 +101,14 @@ int vac_nvml_load(const struct vac_nvml **out, struct vac_error *err) VAC_MUST_C
 void vac_nvml_inject(const struct vac_nvml *table); /* as vac_cuda_inject */
 const char *vac_nvml_path(void);                    /* as vac_cuda_path */
 
-#define VAC_NVML_MOST_PROCESSES 64
+/* Of one device. A context takes some hundred MiB, so that no device has as many. */
+#define VAC_NVML_MOST_PROCESSES 1024
 
 struct vac_nvml_device {
 	char name[96];
-	char uuid[80]; /* "GPU-..." */
+	char uuid[80]; /* "GPU-...", "MIG-..." */
 	struct vac_nvml_memory memory;
-	/* processes with a context; more than the array holds are counted only */
-	uint32_t process_count;
+	uint32_t process_count; /* with a context */
 	struct vac_nvml_process processes[VAC_NVML_MOST_PROCESSES];
 };
 
@@ -110,6 +116,14 @@ struct vac_nvml_device {
  * them; *count says how many there are. driver_version may be NULL. */
 int vac_nvml_read(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
 		  char driver_version[80], struct vac_error *err) VAC_MUST_CHECK;
+/* One of them by its UUID; of a slice ("MIG-...") too, with its memory and processes. */
+int vac_nvml_read_one(const char *uuid, struct vac_nvml_device *out,
+		      struct vac_error *err) VAC_MUST_CHECK;
+/* As vac_nvml_read, without devices that do not answer (one that fell off the bus keeps
+ * nobody from the others), as long as one does: *count says how many were read and how
+ * many more there was no room for. */
+int vac_nvml_read_answering(struct vac_nvml_device *out, uint32_t capacity, uint32_t *count,
+			    struct vac_error *err) VAC_MUST_CHECK;
 /* The entry of a process; NULL: it is not listed. */
 const struct vac_nvml_process *vac_nvml_find(const struct vac_nvml_device *device, uint32_t pid);
 

@@ -127,7 +127,8 @@ struct vac_backend_device {
 	/* Everything that costs memory on the device beside regions exists from
 	 * start to stop: the engine calls start when its first model comes and stop
 	 * when the last has left. start returns at once; ready waits for it, and for
-	 * what the dtype in use needs. */
+	 * what the dtype in use needs. 1: it waited for a moment, and is to be asked
+	 * again. */
 	int (*start)(struct vac_compute *c, struct vac_error *err);
 	int (*ready)(struct vac_compute *c, struct vac_error *err);
 	void (*stop)(struct vac_compute *c);
@@ -139,8 +140,10 @@ struct vac_backend_device {
 
 	/* What a region of so many bytes measures. */
 	uint64_t (*region_bytes)(const struct vac_compute *c, uint64_t payload_bytes);
-	/* bytes as region_bytes gives them. NULL: no room. */
-	void *(*map)(struct vac_compute *c, uint64_t bytes);
+	/* bytes as region_bytes gives them. VAC_E_NO_ROOM; 1: another process of ours is
+	 * just using what room there is (hold/lock.h), ask again; VAC_E_BUSY: for too
+	 * long. */
+	int (*map)(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err);
 	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
 	/* On return of upload the source may be reused; what download brings is
 	 * there after synchronize. */
@@ -174,6 +177,14 @@ struct vac_backend_device {
 
 	/* Who uses the device, from outside. Also before start and after stop. */
 	int (*measure)(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err);
+};
+
+/* A place of the file system, and what a backend's libraries do there. */
+enum vac_place {
+	VAC_PLACE_READ,    /* a file, or a directory and all below it */
+	VAC_PLACE_LIBRARY, /* the same, and code */
+	VAC_PLACE_WRITE,   /* a directory whose files are read, made, replaced and removed */
+	VAC_PLACE_DEVICE,  /* a device file */
 };
 
 struct vac_backend {
@@ -246,6 +257,9 @@ struct vac_backend {
 	 * people; needs no open device. 0, or negative when something is missing.
 	 * NULL: it needs nothing. */
 	int (*diagnose)(struct vac_buf *out);
+	/* Adds what its libraries open from open to close, for a process that gives up all
+	 * other files before. Some need not be there. NULL: nothing. */
+	void (*places)(void (*add)(void *ctx, const char *path, enum vac_place how), void *ctx);
 };
 
 #define VAC_PACKED_ALIGNMENT 64 /* of the packed weights of one product, and of tables */

@@ -2,6 +2,7 @@
  * engine.c - an open device: its regions, the shared scratch arena, and what
  * stays in the process. See engine.h for threads.
  */
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,20 +200,29 @@ static void unmap(struct vac_engine *engine, bool on_device, void *base, uint64_
 		vac_host_unmap(base, bytes);
 }
 
-struct vac_region *vac_engine_map(struct vac_engine *engine, uint32_t owner,
-				  enum vac_region_kind kind, uint64_t payload_bytes)
+static int map(struct vac_engine *engine, bool on_device, uint64_t bytes, void **out,
+	       struct vac_error *err)
+{
+	if (on_device)
+		return engine->backend->device->map(engine->compute, bytes, out, err);
+	*out = vac_host_map(bytes);
+	return *out ? 0 : vac_fail_nomem(err, "a region", bytes);
+}
+
+int vac_engine_map(struct vac_engine *engine, uint32_t owner, enum vac_region_kind kind,
+		   uint64_t payload_bytes, struct vac_region **out, struct vac_error *err)
 {
 	bool on_device = engine->backend->device && kind != VAC_REGION_TOKENIZER;
 	uint64_t bytes = vac_engine_region_bytes(engine, on_device, payload_bytes);
-	void *base = on_device ? engine->backend->device->map(engine->compute, bytes)
-			       : vac_host_map(bytes);
-	if (!base)
-		return NULL;
-	struct vac_region *region =
-		vac_ledger_add(&engine->ledger, owner, kind, on_device, base, bytes);
-	if (!region)
-		unmap(engine, on_device, base, bytes);
-	return region;
+	void *base;
+	int rc = map(engine, on_device, bytes, &base, err);
+	if (rc != 0)
+		return rc;
+	*out = vac_ledger_add(&engine->ledger, owner, kind, on_device, base, bytes);
+	if (*out)
+		return 0;
+	unmap(engine, on_device, base, bytes);
+	return vac_fail_nomem(err, "a region's line in the ledger", 0);
 }
 
 void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region)
@@ -271,14 +281,17 @@ int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err)
 		return 0;
 	if (bytes) {
 		/* The new one first: a load that finds no room leaves the others theirs. */
-		region = vac_engine_map(engine, VAC_OWNER_SHARED, VAC_REGION_SCRATCH, bytes);
-		if (!region && !(old && old->bytes > bytes))
+		int rc = vac_engine_map(engine, VAC_OWNER_SHARED, VAC_REGION_SCRATCH, bytes,
+					&region, err);
+		if (rc != 0 && old && old->bytes > bytes)
+			return 0;
+		if (rc == -ENOMEM)
 			return vac_fail(err, VAC_E_NO_ROOM,
 					"out of memory: no %zu bytes for activations; unload "
 					"another model",
 					(size_t)bytes);
-		if (!region)
-			return 0;
+		if (rc != 0)
+			return rc;
 	}
 	engine->scratch = region;
 	if (old) {

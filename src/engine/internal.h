@@ -146,13 +146,15 @@ void vac_engine_use(struct vac_engine *engine, enum vac_dtype dtype);
  * left. */
 int vac_engine_start(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
 void vac_engine_stop_if_empty(struct vac_engine *engine);
-/* A region of a model, mapped and in the ledger; NULL: no memory. */
-struct vac_region *vac_engine_map(struct vac_engine *engine, uint32_t owner,
-				  enum vac_region_kind kind, uint64_t payload_bytes);
+/* A region of a model, mapped and in the ledger. VAC_E_NO_ROOM, and what map of struct
+ * vac_backend_device returns. */
+int vac_engine_map(struct vac_engine *engine, uint32_t owner, enum vac_region_kind kind,
+		   uint64_t payload_bytes, struct vac_region **out,
+		   struct vac_error *err) VAC_MUST_CHECK;
 void vac_engine_unmap(struct vac_engine *engine, struct vac_region *region);
 /* Makes the scratch as large as the models in the list (and resident or past
  * VAC_LOAD_MAP_SCRATCH) need; 0 models: none. Shrinking cannot fail for want
- * of memory: the larger one stays then. */
+ * of memory: the larger one stays then. 1: as vac_engine_map. */
 int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
 
 /* batch.c */

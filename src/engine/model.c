@@ -4,6 +4,7 @@
  * is resident; what stays beside the regions are a few KiB of structs.
  * On the engine's thread.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +28,8 @@ static void drop_load_state(struct vac_model *model)
 {
 	vac_ahead_free(model->ahead);
 	model->ahead = NULL;
+	vac_weights_free(&model->weights); /* before the files that it may be reading */
 	vac_head_close_files(&model->head);
-	vac_weights_free(&model->weights);
 	vac_safetensors_close(&model->files);
 	model->files = (struct vac_safetensors){0};
 	vac_tokenizer_parsed_free(model->parsed);
@@ -37,10 +38,10 @@ static void drop_load_state(struct vac_model *model)
 
 static void free_model(struct vac_model *model)
 {
+	drop_load_state(model);
 	vac_head_close(&model->head);
 	if (model->network)
 		model->network->architecture->close(model->network);
-	drop_load_state(model);
 	free(model->dir);
 	free(model);
 }
@@ -307,12 +308,15 @@ static int map_region(struct vac_model *model, enum vac_region_kind kind, uint64
 	if (bytes == 0)
 		return 0;
 	int64_t start = vac_now_ns();
-	struct vac_region *region = vac_engine_map(model->engine, model->id, kind, bytes);
+	struct vac_region *region;
+	int rc = vac_engine_map(model->engine, model->id, kind, bytes, &region, err);
 	model->times.map_ns += vac_now_ns() - start;
-	if (!region)
+	if (rc == -ENOMEM)
 		return vac_fail(err, VAC_E_NO_ROOM,
 				"%s: no %" PRIu64 " bytes for its %s; unload another model",
 				model->dir, bytes, vac_region_kind_name(kind));
+	if (rc != 0)
+		return rc;
 	*base = region->base;
 	return 0;
 }
@@ -345,7 +349,7 @@ static int wait_for_device(struct vac_model *model, struct vac_error *err)
 		return 0;
 	int64_t start = vac_now_ns();
 	int rc = engine->backend->device->ready(engine->compute, err);
-	model->times.device_ns = vac_now_ns() - start;
+	model->times.device_ns += vac_now_ns() - start;
 	return rc;
 }
 
@@ -362,12 +366,19 @@ static int map_scratch(struct vac_model *model, struct vac_error *err)
 	return rc;
 }
 
+/* Nothing is computed now: what is on its way may lie in all of it, and products may
+ * try themselves out there. */
+static void lend_scratch(struct vac_model *model)
+{
+	const struct vac_engine *engine = model->engine;
+	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
+}
+
 static int warm_up(struct vac_model *model, struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
 	const struct vac_engine *engine = model->engine;
-	/* Nothing is computed now: products may try themselves out in all of it. */
-	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
+	lend_scratch(model);
 	int rc = model->network->architecture->prepare(model->network, WARM_ROWS, err);
 	if (rc == 0 && engine->backend->device)
 		rc = model->network->architecture->prepare(model->network, model->layout.rows, err);
@@ -399,6 +410,8 @@ static int run_stage(struct vac_model *model, struct vac_error *err)
 	case VAC_LOAD_MAP_SCRATCH:
 		return map_scratch(model, err);
 	case VAC_LOAD_READ:
+		if (model->engine->backend->device)
+			lend_scratch(model);
 		rc = vac_weights_step(w, err);
 		model->done_bytes = w->done_bytes;
 		model->times.read_ns = w->read_ns;

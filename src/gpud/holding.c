@@ -230,6 +230,7 @@ static void *thread_main(void *ctx)
 int vac_holding_begin(struct vac_holding *holding, uint64_t id, const uint8_t *payload,
 		      size_t bytes, struct vac_error *err)
 {
+	sigset_t all, ours;
 	int rc;
 
 	if (holding->running)
@@ -252,7 +253,11 @@ int vac_holding_begin(struct vac_holding *holding, uint64_t id, const uint8_t *p
 	/* What is begun with a process is brought to an end, whatever becomes of who
 	 * asked: the socket says when he is gone. */
 	prctl(PR_SET_PDEATHSIG, 0);
+	/* Signals are the first thread's: no call of the driver is to end by one. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &ours);
 	rc = pthread_create(&holding->thread, NULL, thread_main, holding);
+	pthread_sigmask(SIG_SETMASK, &ours, NULL);
 	if (rc != 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		free(holding->answer);

@@ -28,19 +28,18 @@
 #include "wire/spawn.h"
 #include "wire/wire.h"
 
-#define READ_BYTES      4096
-#define MOST_DEVICES    64 /* of the machine */
-#define DEVICE_BYTES    16
-#define UNKNOWN         (~0ull) /* NVML's word for "not known" */
-#define UUID_TEXT_BYTES 48
+#define READ_BYTES   4096
+#define MOST_DEVICES 64 /* of the machine */
+#define DEVICE_BYTES 16
+#define UNKNOWN      (~0ull) /* NVML's word for "not known" */
 
 struct gpud {
 	const struct vac_cuda *cuda; /* NULL: not started so far */
 	const struct vac_nvml *nvml; /* held initialised, so that a question is quick */
 	uint32_t count;              /* that the driver shows */
 	char devices[VAC_WIRE_MAX_GPUS][DEVICE_BYTES];
-	char uuids[VAC_WIRE_MAX_GPUS][UUID_TEXT_BYTES];
-	struct vac_nvml_device *measured; /* MOST_DEVICES of them */
+	char uuids[VAC_WIRE_MAX_GPUS][VAC_CUDA_UUID_BYTES];
+	struct vac_nvml_device *measured; /* MOST_DEVICES of them, then slices */
 	struct vac_wire_gpus answer;
 	struct vac_buf in, out;
 	bool alone; /* the other end of the socket is gone */
@@ -50,18 +49,8 @@ struct gpud {
 static struct gpud gpud;
 static volatile sig_atomic_t interrupted;
 
-/* As NVML writes it. */
-static void write_uuid(char to[UUID_TEXT_BYTES], const struct vac_cu_uuid *id)
-{
-	to += sprintf(to, "GPU-");
-	for (int i = 0; i < 16; i++)
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			      (unsigned char)id->bytes[i]);
-}
-
 static int find_gpus(struct gpud *g, const struct vac_cuda *cuda, struct vac_error *err)
 {
-	struct vac_cu_uuid id;
 	int count = 0, device, result = cuda->init(0);
 
 	if (result == VAC_CU_OK)
@@ -71,9 +60,8 @@ static int find_gpus(struct gpud *g, const struct vac_cuda *cuda, struct vac_err
 	for (int i = 0; result == VAC_CU_OK && i < count; i++) {
 		result = cuda->device_get(&device, i);
 		if (result == VAC_CU_OK)
-			result = cuda->device_uuid(&id, device);
+			result = vac_cuda_uuid(cuda, device, g->uuids[i]);
 		snprintf(g->devices[i], DEVICE_BYTES, "cuda:%d", i);
-		write_uuid(g->uuids[i], &id);
 	}
 	if (result != VAC_CU_OK)
 		return vac_cuda_fail(cuda, err, result, "looking for GPUs");
@@ -125,7 +113,18 @@ static void fill(struct vac_wire_gpu *gpu, const char *device, const struct vac_
 	}
 }
 
-/* The driver's numbers and NVML's are not in the same order. */
+static const struct vac_nvml_device *find_measured(const struct gpud *g, uint32_t count,
+						   const char *uuid)
+{
+	for (uint32_t i = 0; i < count && i < MOST_DEVICES; i++) {
+		if (strcmp(g->measured[i].uuid, uuid) == 0)
+			return &g->measured[i];
+	}
+	return NULL;
+}
+
+/* The driver's numbers and NVML's are not in the same order; and a slice of a device is
+ * none of NVML's numbers. */
 static int measure(struct gpud *g, struct vac_error *err)
 {
 	uint32_t count = 0;
@@ -133,17 +132,20 @@ static int measure(struct gpud *g, struct vac_error *err)
 
 	if (rc == 0)
 		rc = vac_nvml_read(g->measured, MOST_DEVICES, &count, NULL, err);
-	if (rc < 0)
-		return rc;
 	g->answer.count = 0;
-	for (uint32_t i = 0; i < g->count; i++) {
-		for (uint32_t k = 0; k < count && k < MOST_DEVICES; k++) {
-			if (strcmp(g->measured[k].uuid, g->uuids[i]) == 0)
-				fill(&g->answer.gpus[g->answer.count++], g->devices[i],
-				     &g->measured[k]);
+	for (uint32_t i = 0; rc == 0 && i < g->count; i++) {
+		const struct vac_nvml_device *found = find_measured(g, count, g->uuids[i]);
+
+		if (vac_cuda_is_slice(g->uuids[i])) {
+			struct vac_nvml_device *slice = &g->measured[MOST_DEVICES + i];
+
+			rc = vac_nvml_read_one(g->uuids[i], slice, err);
+			found = slice;
 		}
+		if (rc == 0 && found)
+			fill(&g->answer.gpus[g->answer.count++], g->devices[i], found);
 	}
-	return 0;
+	return rc;
 }
 
 /* Nobody asks or reads any more: what is under way is put back, and then this ends. */
@@ -251,7 +253,8 @@ static int turn(struct gpud *g, struct vac_error *err)
 
 	if (rc < 0)
 		return rc;
-	if (interrupted)
+	/* Also what was begun after that. */
+	if (interrupted || g->alone)
 		vac_holding_cancel_any(&g->holding);
 	if ((g->alone || interrupted) && !g->holding.running)
 		return 0;
@@ -282,9 +285,11 @@ static int serve(struct gpud *g, struct vac_error *err)
 static void on_signal(int number)
 {
 	const uint64_t one = 1;
+	int saved = errno;
 
 	interrupted = number;
 	(void)!write(gpud.holding.event_fd, &one, sizeof(one));
+	errno = saved;
 }
 
 /* They end it as ever, but not in the middle of a HOLD. */
@@ -314,7 +319,7 @@ int main(int argc, char **argv)
 				"started by `vacate serve`\n");
 		return 2;
 	}
-	gpud.measured = calloc(MOST_DEVICES, sizeof(*gpud.measured));
+	gpud.measured = calloc(MOST_DEVICES + VAC_WIRE_MAX_GPUS, sizeof(*gpud.measured));
 	rc = gpud.measured ? vac_holding_open(&gpud.holding, &err)
 			   : vac_fail_nomem(&err, "what NVML says", 0);
 	if (rc == 0) {

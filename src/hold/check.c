@@ -169,9 +169,11 @@ static int add_use(struct vac_hold_member *member, const struct vac_nvml_device 
 	to = &record->devices[record->device_count++];
 	memset(to, 0, sizeof(*to));
 	snprintf(to->uuid, sizeof(to->uuid), "%.*s", VAC_HOLD_UUID_BYTES - 1, device->uuid);
-	to->bytes_valid = process->used_bytes != UINT64_MAX;
+	/* UINT64_MAX is NVML's word for unknown; what the device has not cannot be right. */
+	to->bytes_valid = process->used_bytes <= device->memory.total;
 	to->bytes = to->bytes_valid ? process->used_bytes : 0;
-	to->spare_bytes = device->memory.free;
+	to->spare_bytes = device->memory.free < device->memory.total ? device->memory.free
+								     : device->memory.total;
 	member->use_known &= to->bytes_valid;
 	member->use_bytes += to->bytes;
 	return 0;

@@ -12,6 +12,7 @@
 /* How long another vacate at a device is waited for: it restores some process. */
 #define VAC_HOLD_DEVICE_LOCK_MS    60000
 #define VAC_HOLD_LOCK_TIMEOUT_MS   10000
+#define VAC_HOLD_MOST_READ         64 /* devices of a machine; one process is on fewer */
 #define VAC_HOLD_SIZE_TEXT_BYTES   24
 #define VAC_HOLD_HOLDER_TEXT_BYTES 256
 
@@ -39,9 +40,9 @@ const struct vac_hold_plan *vac_hold_plan(enum vac_hold_operation operation,
 
 /* What is on the devices now. */
 struct vac_hold_reading {
-	bool valid; /* false: NVML does not answer */
+	bool valid; /* false: NVML does not answer, or there are more than can be read */
 	uint32_t count;
-	struct vac_nvml_device devices[VAC_HOLD_MOST_DEVICES];
+	struct vac_nvml_device devices[VAC_HOLD_MOST_READ]; /* those that answer */
 };
 
 /* One target of a run. Errors go to its receipt. */
@@ -115,6 +116,8 @@ enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct v
 int vac_member_step(struct vac_hold_run *run, struct vac_hold_member *member,
 		    enum vac_hold_step step, struct vac_cu_restore *restore) VAC_MUST_CHECK;
 
+/* It runs, whoever made it: what is on record of it is no longer so. */
+void vac_member_note_running(struct vac_hold_run *run, struct vac_hold_member *member);
 /* Its restore failed, and why is known in full now: into the record. */
 void vac_member_note_failure(struct vac_hold_run *run, struct vac_hold_member *member);
 

@@ -20,13 +20,11 @@
 
 #include "base/clock.h"
 #include "base/io.h"
-#include "hold/internal.h"
 
 #define POLL_US 10000
 /* Between the making of a file and its becoming readable, and when files are removed
  * just then: tried so often. */
-#define TRIES  64
-#define CANNOT "this lock cannot be used"
+#define TRIES 64
 
 const char *vac_lock_directory(void)
 {
@@ -102,8 +100,11 @@ static bool is_still_there(int fd, const char *path)
 {
 	struct stat ours, there;
 
-	return vac_fstat(fd, &ours) == 0 && lstat(path, &there) == 0 &&
-	       ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+	if (vac_fstat(fd, &ours) < 0)
+		return false;
+	if (lstat(path, &there) != 0)
+		return errno != ENOENT; /* who may not look any more keeps what it has */
+	return ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
 static int fail_busy(struct vac_error *err, const char *path, pid_t holder)
@@ -118,40 +119,77 @@ static int fail_busy(struct vac_error *err, const char *path, pid_t holder)
 	return rc;
 }
 
-int vac_lock_take(struct vac_lock *lock, const char *directory, const char *name,
-		  int64_t deadline_ns, bool (*cancelled)(void *ctx), void *ctx, pid_t *holder,
-		  struct vac_error *err)
+static int fail_file(struct vac_error *err, int errnum, const char *path)
+{
+	int rc = vac_fail_errno(err, errnum, "%s: this lock cannot be used", path);
+
+	/* VAC_E_NOT_FOUND would mean a process to who parks one */
+	if (rc != vac_error_errno(VAC_E_NOT_FOUND))
+		return rc;
+	if (err)
+		err->code = VAC_E_IO;
+	return vac_error_errno(VAC_E_IO);
+}
+
+static void name_file(struct vac_lock *lock, const char *directory, const char *name)
+{
+	lock->fd = -1;
+	snprintf(lock->path, sizeof(lock->path), "%s/%s", directory, name);
+}
+
+void vac_lock_device_name(const char *uuid, char out[VAC_LOCK_NAME_BYTES])
+{
+	snprintf(out, VAC_LOCK_NAME_BYTES, "vacate-%.96s.lock", uuid);
+	for (char *c = out; *c; c++)
+		if (*c == '/')
+			*c = '_';
+}
+
+/* Its file, not taken. */
+static int open_file(struct vac_lock *lock, struct vac_error *err)
 {
 	struct stat st;
-	int fd = -1, rc;
+	int fd = open_lock(lock->path);
 
+	if (fd < 0)
+		return fail_file(err, -fd, lock->path);
+	if (vac_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return vac_fail(err, VAC_E_IO, "%s: this lock cannot be used: no plain file",
+				lock->path);
+	}
+	lock->fd = fd;
+	return 0;
+}
+
+static void close_file(struct vac_lock *lock)
+{
+	if (lock->fd >= 0)
+		close(lock->fd);
 	lock->fd = -1;
+}
+
+int vac_lock_retake(struct vac_lock *lock, int64_t deadline_ns, bool (*cancelled)(void *ctx),
+		    void *ctx, pid_t *holder, struct vac_error *err)
+{
+	int rc;
+
 	*holder = 0;
-	snprintf(lock->path, sizeof(lock->path), "%s/%s", directory, name);
 	for (;;) {
-		fd = open_lock(lock->path);
-		if (fd < 0)
-			return vac_hold_fail_file(err, -fd, lock->path, CANNOT);
-		if (vac_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-			close(fd);
-			return vac_fail(err, VAC_E_IO,
-					"%s: this lock cannot be used: no plain file", lock->path);
-		}
-		rc = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
-		if (rc == 0 && is_still_there(fd, lock->path)) {
-			lock->fd = fd;
+		rc = lock->fd < 0 ? open_file(lock, err) : 0;
+		if (rc < 0)
+			return rc;
+		rc = flock(lock->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+		if (rc == 0 && is_still_there(lock->fd, lock->path))
 			return 0;
-		}
-		if (rc < 0 && rc != -EWOULDBLOCK && rc != -EINTR) {
-			close(fd);
-			return vac_hold_fail_file(err, -rc, lock->path, CANNOT);
-		}
+		if (rc < 0 && rc != -EWOULDBLOCK && rc != -EINTR)
+			return fail_file(err, -rc, lock->path);
 		if (rc == -EWOULDBLOCK && vac_now_ns() >= deadline_ns) {
-			*holder = find_holder(fd);
-			close(fd);
+			*holder = find_holder(lock->fd);
 			return fail_busy(err, lock->path, *holder);
 		}
-		close(fd);
+		if (rc == 0 || !is_still_there(lock->fd, lock->path))
+			close_file(lock); /* another file is the lock by now */
 		if (cancelled && cancelled(ctx))
 			return vac_fail(err, VAC_E_CANCELLED, "cancelled while waiting for %s",
 					lock->path);
@@ -160,17 +198,43 @@ int vac_lock_take(struct vac_lock *lock, const char *directory, const char *name
 	}
 }
 
+void vac_lock_leave(struct vac_lock *lock)
+{
+	if (lock->fd >= 0)
+		(void)flock(lock->fd, LOCK_UN);
+}
+
+int vac_lock_take(struct vac_lock *lock, const char *directory, const char *name,
+		  int64_t deadline_ns, bool (*cancelled)(void *ctx), void *ctx, pid_t *holder,
+		  struct vac_error *err)
+{
+	int rc;
+
+	name_file(lock, directory, name);
+	rc = vac_lock_retake(lock, deadline_ns, cancelled, ctx, holder, err);
+	if (rc < 0)
+		close_file(lock);
+	return rc;
+}
+
 int vac_lock_take_device(struct vac_lock *lock, const char *directory, const char *uuid,
 			 int64_t deadline_ns, bool (*cancelled)(void *ctx), void *ctx,
 			 pid_t *holder, struct vac_error *err)
 {
-	char name[128];
+	char name[VAC_LOCK_NAME_BYTES];
 
-	snprintf(name, sizeof(name), "vacate-%.96s.lock", uuid);
-	for (char *c = name; *c; c++)
-		if (*c == '/')
-			*c = '_';
+	vac_lock_device_name(uuid, name);
 	return vac_lock_take(lock, directory, name, deadline_ns, cancelled, ctx, holder, err);
+}
+
+int vac_lock_open_device(struct vac_lock *lock, const char *directory, const char *uuid,
+			 struct vac_error *err)
+{
+	char name[VAC_LOCK_NAME_BYTES];
+
+	vac_lock_device_name(uuid, name);
+	name_file(lock, directory, name);
+	return open_file(lock, err);
 }
 
 void vac_lock_release(struct vac_lock *lock, bool temporary)
@@ -179,6 +243,5 @@ void vac_lock_release(struct vac_lock *lock, bool temporary)
 		return;
 	if (temporary) /* while it is held; who waits for it looks whether it is still there */
 		(void)unlink(lock->path);
-	close(lock->fd);
-	lock->fd = -1;
+	close_file(lock);
 }

@@ -65,7 +65,7 @@ static void read_command(const char *root, pid_t pid, char out[VAC_LOOK_COMMAND_
 	for (ssize_t i = 0; i < n; i++)
 		if (out[i] == '\0')
 			out[i] = ' ';
-	vac_proc_clean(out);
+	vac_proc_clean(out, VAC_LOOK_COMMAND_BYTES);
 }
 
 /* By the process's own eyes: its files may lie in a container. */
@@ -91,6 +91,9 @@ int vac_look_at(const char *root, pid_t pid, struct vac_look *out, struct vac_er
 		return vac_fail(err, VAC_E_NOT_FOUND, "there is no process %d", (int)pid);
 	if (rc < 0)
 		return vac_fail_errno(err, -rc, "process %d cannot be looked at", (int)pid);
+	if (out->proc.status.group > 0 && out->proc.status.group != pid)
+		return vac_fail(err, VAC_E_NOT_FOUND, "%d is no process, but a thread of %d",
+				(int)pid, (int)out->proc.status.group);
 	read_command(root, pid, out->command);
 	out->smaps_error = -read_smaps(root, pid, &out->smaps);
 	if (out->smaps_error == 0)

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/quote.h"
+#include "base/utf8.h"
 
 #define STATUS_BYTES  4096
 #define STAT_BYTES    1024
@@ -116,6 +116,8 @@ static void take_status_line(struct cursor line, struct vac_proc_status *out)
 	} else if (starts(&line, "Threads:") && number(&value, &first) && first <= UINT32_MAX) {
 		out->threads_valid = true;
 		out->threads = (uint32_t)first;
+	} else if (starts(&line, "Tgid:") && number(&value, &first) && first <= INT_MAX) {
+		out->group = (pid_t)first;
 	} else if (starts(&line, "NSpid:")) {
 		take_pids(value, out);
 	} else if (starts(&line, "VmLck:")) {
@@ -280,16 +282,47 @@ static void name_program(const char *word, size_t count, char out[VAC_PROC_NAME_
 	snprintf(out, VAC_PROC_NAME_BYTES, "%.*s", (int)length, word);
 }
 
-void vac_proc_clean(char *text)
+/* What steers a terminal: C0, DEL, C1, and marks that turn the direction of writing. */
+static bool is_control(uint32_t code)
 {
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	if (vac_utf8_valid(text, strlen(text)))
-		return;
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c >= 0x80)
-			*c = '?';
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069);
+}
+
+/* The text ends in a character of which the rest did not fit. */
+static bool is_cut(const uint8_t *at, const uint8_t *end)
+{
+	size_t whole = *at >= 0xf0 ? 4 : *at >= 0xe0 ? 3 : *at >= 0xc2 ? 2 : 1;
+
+	if (at == end || (size_t)(end - at) >= whole || *at > 0xf4)
+		return false;
+	for (const uint8_t *next = at + 1; next < end; next++)
+		if ((*next & 0xc0) != 0x80)
+			return false;
+	return true;
+}
+
+void vac_proc_clean(char *text, size_t room)
+{
+	uint8_t *at = (uint8_t *)text, *end = at + strlen(text), *to = at;
+	bool full = (size_t)(end - at) + 1 == room;
+	uint32_t code;
+
+	while (at < end) {
+		size_t length = vac_utf8_decode(at, end, &code);
+
+		if (length == 0 && full && is_cut(at, end))
+			break;
+		if (length == 0 || is_control(code)) {
+			*to++ = '?';
+			at += length ? length : 1;
+			continue;
+		}
+		memmove(to, at, length);
+		to += length;
+		at += length;
+	}
+	*to = '\0';
 }
 
 void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
@@ -310,7 +343,7 @@ void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
 		name_python(words, count, out);
 	else
 		name_program(words[0], count, out);
-	vac_proc_clean(out);
+	vac_proc_clean(out, VAC_PROC_NAME_BYTES);
 }
 
 int vac_proc_read(const char *root, pid_t pid, struct vac_proc *out)

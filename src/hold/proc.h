@@ -18,7 +18,8 @@
 
 struct vac_proc_status {
 	bool uid_valid, threads_valid;
-	uid_t uid; /* effective */
+	uid_t uid;   /* effective */
+	pid_t group; /* of which it is a thread; the process's own number. 0: not told */
 	uint32_t threads;
 	/* Its numbers in the namespaces that it is in, from that of this /proc inwards. */
 	uint32_t pid_count;
@@ -43,8 +44,9 @@ bool vac_proc_parse_stat(const char *text, size_t bytes, struct vac_proc_stat *o
 void vac_proc_name(const char *cmdline, size_t bytes, const char *comm,
 		   char out[VAC_PROC_NAME_BYTES]);
 
-/* Makes a text fit for a terminal, a table and JSON, in the same way. */
-void vac_proc_clean(char *text);
+/* Makes a text fit for a terminal, a table and JSON, in the same way. room: what it was
+ * cut to fit into: of a character that was cut at its end nothing stays. */
+void vac_proc_clean(char *text, size_t room);
 
 struct vac_proc {
 	pid_t pid;

@@ -21,8 +21,9 @@
 #include "hold/record.h"
 
 #define DIRECTORY_PREFIX "vacate-hold-"
-/* Directories of users, and files of one, that are looked at when listing. */
+/* Files of one directory that are looked at when listing. */
 #define MOST_ENTRIES 4096u
+#define ANY_USER     ((uid_t)-1)
 
 static uint64_t own_namespace(void)
 {
@@ -286,7 +287,8 @@ static void list_add(struct list *list, const struct vac_record *record)
 	list->count++;
 }
 
-static void list_directory(struct list *list, const char *directory)
+/* user: whose it must be, or ANY_USER where its name does not say. */
+static void list_directory(struct list *list, const char *directory, uid_t user)
 {
 	uint64_t pid_namespace = own_namespace();
 	struct vac_record record;
@@ -299,6 +301,11 @@ static void list_directory(struct list *list, const char *directory)
 
 	if (dir < 0)
 		return;
+	/* One directory a user: nobody makes thousands for us to read. */
+	if (user != ANY_USER && user != owner) {
+		close(dir);
+		return;
+	}
 	stream = fdopendir(dir);
 	if (!stream) {
 		close(dir);
@@ -328,7 +335,7 @@ int vac_record_list(const struct vac_hold *hold, struct vac_record *out, size_t 
 
 	*count = 0;
 	if (strcmp(hold->lock_directory, hold->directory) == 0) {
-		list_directory(&list, hold->directory);
+		list_directory(&list, hold->directory, ANY_USER);
 		*count = list.count;
 		return 0;
 	}
@@ -340,11 +347,11 @@ int vac_record_list(const struct vac_hold *hold, struct vac_record *out, size_t 
 		const char *user = entry->d_name + strlen(DIRECTORY_PREFIX);
 
 		if (strncmp(entry->d_name, DIRECTORY_PREFIX, strlen(DIRECTORY_PREFIX)) != 0 ||
-		    !*user || user[strspn(user, "0123456789")] != '\0')
+		    !*user || user[strspn(user, "0123456789")] != '\0' || strlen(user) > 10)
 			continue;
 		snprintf(directory, sizeof(directory), "%s/%s", hold->lock_directory,
 			 entry->d_name);
-		list_directory(&list, directory);
+		list_directory(&list, directory, (uid_t)strtoul(user, NULL, 10));
 	}
 	closedir(stream);
 	*count = list.count;

@@ -16,6 +16,8 @@ static int resume(struct vac_hold_run *run, struct vac_hold_member *member)
 	vac_run_read(run);
 	vac_member_measure(run, member, member->receipt->devices_before,
 			   &member->receipt->device_count);
+	if (member->state == VAC_HOLD_RUNNING)
+		vac_member_note_running(run, member);
 	for (size_t i = 0; rc == 0 && i < 2; i++) {
 		if (member->plan->steps[i] == VAC_STEP_RESTORE)
 			rc = vac_member_restore(run, member, run->options.wait_ms,

@@ -109,7 +109,7 @@ static int check_room(const struct vac_hold_run *run, const struct vac_hold_memb
 
 		if (!device)
 			return vac_fail(err, VAC_E_UNSUPPORTED,
-					"process %d was on %s, which is not there now",
+					"process %d was on %s, which does not answer now",
 					(int)member->target->pid, needs[i].uuid);
 		if (needs[i].bytes + vac_room_margin_bytes(&needs[i]) > device->memory.free)
 			return fail_room(member, &needs[i], device);

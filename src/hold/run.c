@@ -91,12 +91,11 @@ void vac_run_read(struct vac_hold_run *run)
 {
 	struct vac_hold_reading *reading = &run->reading;
 
-	reading->valid = vac_nvml_read(reading->devices, VAC_HOLD_MOST_DEVICES, &reading->count,
-				       NULL, NULL) == 0;
+	reading->valid = vac_nvml_read_answering(reading->devices, VAC_HOLD_MOST_READ,
+						 &reading->count, NULL) == 0 &&
+			 reading->count <= VAC_HOLD_MOST_READ;
 	if (!reading->valid)
 		reading->count = 0;
-	if (reading->count > VAC_HOLD_MOST_DEVICES)
-		reading->count = VAC_HOLD_MOST_DEVICES;
 }
 
 void vac_run_progress(const struct vac_hold_run *run, const struct vac_hold_member *member,

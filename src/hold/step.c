@@ -175,6 +175,21 @@ static void note_error(struct vac_record *record, const struct vac_error *err)
 	record->error[n] = '\0';
 }
 
+/* There is nothing to remember of one that runs; but what another user has on record of
+ * it is not ours to remove, and must not count any more. */
+static void forget(const struct vac_hold_run *run, struct vac_hold_member *member)
+{
+	struct vac_record other;
+
+	vac_record_remove(run->hold->directory, member->target);
+	if (!vac_record_find(run->hold, member->target, &other) || other.state == VAC_HOLD_RUNNING)
+		return;
+	member->record.state = VAC_HOLD_RUNNING;
+	member->record.intent = VAC_INTENT_NONE;
+	member->record.error[0] = '\0';
+	(void)!vac_record_save(run->hold->directory, &member->record, NULL);
+}
+
 static void note_result(struct vac_hold_run *run, struct vac_hold_member *member)
 {
 	struct vac_record *record = &member->record;
@@ -183,12 +198,17 @@ static void note_result(struct vac_hold_run *run, struct vac_hold_member *member
 	record->state = member->state;
 	if (member->state == VAC_HOLD_FAILED)
 		note_error(record, &member->receipt->error);
-	/* There is nothing to remember of one that runs. What was written before the call
-	 * stays if this does not get through: it has all that is needed. */
+	/* What was written before the call stays if this does not get through: it has all
+	 * that is needed. */
 	if (member->state == VAC_HOLD_RUNNING)
-		vac_record_remove(run->hold->directory, member->target);
+		forget(run, member);
 	else if (vac_target_alive(member->target))
 		(void)!vac_record_save(run->hold->directory, record, NULL);
+}
+
+void vac_member_note_running(struct vac_hold_run *run, struct vac_hold_member *member)
+{
+	forget(run, member);
 }
 
 void vac_member_note_failure(struct vac_hold_run *run, struct vac_hold_member *member)

@@ -119,7 +119,8 @@ int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err)
 	if (target.pidfd < 0 && errno != ENOSYS && errno != EPERM) {
 		if (errno == ESRCH)
 			return fail_gone(pid, err);
-		if (errno == EINVAL) /* a thread's number, not its process's */
+		/* a thread's number, not its process's; Linux 6.16 says ENOENT */
+		if (errno == EINVAL || errno == ENOENT)
 			return vac_fail(err, VAC_E_NOT_FOUND,
 					"%d is no process, but a thread of one", (int)pid);
 		return vac_fail_errno(err, errno, "process %d cannot be held", (int)pid);
@@ -172,6 +173,7 @@ void vac_target_close(struct vac_target *target)
 
 struct relation {
 	pid_t pid, parent;
+	uint64_t start_ticks;
 };
 
 static int each_process(struct vac_buf *relations, struct vac_error *err)
@@ -194,6 +196,7 @@ static int each_process(struct vac_buf *relations, struct vac_error *err)
 		if (read_stat(relation.pid, &stat_of) < 0)
 			continue; /* it ended meanwhile */
 		relation.parent = stat_of.parent;
+		relation.start_ticks = stat_of.start_ticks;
 		vac_buf_put(relations, &relation, sizeof(relation));
 	}
 	closedir(proc);
@@ -212,7 +215,19 @@ static bool is_known(const struct vac_target *targets, size_t count, pid_t pid)
 	return false;
 }
 
-/* Adds whose parent is among the targets; they come behind it. */
+/* Takes one that was seen in the list, unless its number is another's by now. */
+static bool open_seen(const struct relation *seen, struct vac_target *out)
+{
+	if (vac_target_open(seen->pid, out, NULL) < 0)
+		return false;
+	if (out->start_ticks == seen->start_ticks)
+		return true;
+	vac_target_close(out);
+	return false;
+}
+
+/* Adds whose parent is among the targets; they come behind it. The list is younger than
+ * these: who lives still had its number then. */
 static int add_children(const struct vac_buf *relations, struct vac_target *out, size_t capacity,
 			size_t *count, struct vac_error *err)
 {
@@ -220,6 +235,8 @@ static int add_children(const struct vac_buf *relations, struct vac_target *out,
 	size_t all_count = relations->bytes / sizeof(*all);
 
 	for (size_t parent = 0; parent < *count; parent++) {
+		if (!vac_target_alive(&out[parent]))
+			continue;
 		for (size_t i = 0; i < all_count; i++) {
 			if (all[i].parent != out[parent].pid || is_known(out, *count, all[i].pid))
 				continue;
@@ -227,7 +244,7 @@ static int add_children(const struct vac_buf *relations, struct vac_target *out,
 				return vac_fail(err, VAC_E_TOO_LARGE,
 						"process %d has more than %zu descendants",
 						(int)out[0].pid, capacity - 1);
-			if (vac_target_open(all[i].pid, &out[*count], NULL) == 0)
+			if (open_seen(&all[i], &out[*count]))
 				++*count;
 		}
 	}

@@ -174,14 +174,16 @@ static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *o
 	if (rc < 0)
 		return rc;
 	rc = vac_hold_open(&call->hold, err);
-	if (rc == 0 && call->count > 1)
-		rc = keep_cuda(call, err);
 	if (rc == 0) {
-		rc = fn(&call->hold, call->targets, call->count, &hold_options, call->receipts,
-			err);
+		if (call->count > 1)
+			rc = keep_cuda(call, err);
+		if (rc == 0) {
+			rc = fn(&call->hold, call->targets, call->count, &hold_options,
+				call->receipts, err);
+			if (receipt)
+				sum_up(call, receipt);
+		}
 		vac_hold_close(&call->hold);
-		if (receipt)
-			sum_up(call, receipt);
 	}
 	for (size_t i = 0; i < call->count; i++)
 		vac_target_close(&call->targets[i]);
@@ -223,15 +225,17 @@ int vacate_process_state(int64_t pid, enum vacate_process_state *out, struct vac
 
 static int read_devices(pid_t pid, struct vacate_process_usage *out, struct vac_error *err)
 {
-	struct vac_nvml_device *devices = calloc(VAC_HOLD_MOST_DEVICES, sizeof(*devices));
+	enum { MOST_READ = 64 }; /* of the machine; of the process the first 16 are told */
+	struct vac_nvml_device *devices = calloc(MOST_READ, sizeof(*devices));
 	uint32_t count = 0;
 
 	if (!devices)
 		return vac_fail_nomem(err, "the devices of the machine",
-				      VAC_HOLD_MOST_DEVICES * sizeof(*devices));
-	out->device_measured =
-		vac_nvml_read(devices, VAC_HOLD_MOST_DEVICES, &count, NULL, NULL) == 0;
-	for (uint32_t i = 0; out->device_measured && i < count && i < VAC_HOLD_MOST_DEVICES; i++) {
+				      MOST_READ * sizeof(*devices));
+	out->device_measured = vac_nvml_read_answering(devices, MOST_READ, &count, NULL) == 0;
+	for (uint32_t i = 0; out->device_measured && i < count && i < MOST_READ &&
+			     out->device_count < VACATE_MOST_DEVICES;
+	     i++) {
 		const struct vac_nvml_process *process = vac_nvml_find(&devices[i], (uint32_t)pid);
 
 		if (!process)

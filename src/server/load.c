@@ -43,6 +43,26 @@ static void failed(struct vac_job *job, const struct vac_error *why)
 	vac_registry_load_failed(&job->server->registry, job->model, why);
 }
 
+/* A device without room is looked at again: another process may have taken it between the
+ * reading and the load, which rolled back. */
+static void refused(struct vac_job *job, const struct vac_error *refusal)
+{
+	struct vac_model *model = job->model;
+	struct vac_error why = *refusal;
+
+	vac_model_refused(model->dir, &why);
+	if (vac_registry_load_lacked(&job->server->registry, model, &why)) {
+		vac_log(VAC_LOG_INFO, "%s had less room than it showed, and is looked at again: %s",
+			model->device->name, why.message);
+		return;
+	}
+	if (why.code == VAC_E_BUSY) /* as a request would have it, that is a full queue */
+		why.code = VAC_E_NO_ROOM;
+	if (model->load_tries >= VAC_MAX_TRIES)
+		vac_error_prefix(&why, "tried %u times", VAC_MAX_TRIES);
+	failed(job, &why);
+}
+
 /* Of a plan or a load. */
 static void lost(struct vac_exchange *exchange, const struct vac_error *why)
 {
@@ -94,8 +114,7 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 	case VAC_WIRE_ERROR:
 		if (vac_wire_get_error(payload, header->payload_bytes, &refusal, err) < 0)
 			return -EINVAL;
-		vac_model_refused(job->model->dir, &refusal);
-		failed(job, &refusal);
+		refused(job, &refusal);
 		return 0;
 	default:
 		return vac_fail(err, VAC_E_INVALID, "LOAD was answered with type %u", header->type);

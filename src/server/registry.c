@@ -442,6 +442,28 @@ bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *mod
 	return true;
 }
 
+bool vac_registry_load_lacked(struct vac_registry *registry, struct vac_model *model,
+			      const struct vac_error *why)
+{
+	const struct vac_device *device = model->device;
+
+	if (!model->load_asked || !device->limited || !device->budget.on_device)
+		return false;
+	model->load_tries++;
+	if ((why->code != VAC_E_NO_ROOM && why->code != VAC_E_BUSY) ||
+	    model->load_tries >= VAC_MAX_TRIES || model->set_aside || registry->closed)
+		return false;
+	stop_loading(registry, model);
+	if (model->changed) {
+		vac_registry_start_over(registry, model);
+	} else {
+		vac_admission_enter(registry, model, true);
+		model->plan_known = false; /* planning begins with a reading */
+	}
+	vac_admission_advance(registry);
+	return true;
+}
+
 void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *model,
 			      const struct vac_error *why)
 {

@@ -236,6 +236,10 @@ bool vac_registry_lost(struct vac_registry *registry, struct vac_waiter *waiter)
  * it any more); false: the caller says vac_registry_load_failed(). */
 bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *model,
 			    const struct vac_error *why);
+/* The device had less room than its reading said: another process was quicker. true: it
+ * waits in line again, and is looked at with a fresh reading; false as above. */
+bool vac_registry_load_lacked(struct vac_registry *registry, struct vac_model *model,
+			      const struct vac_error *why);
 
 /* The plan that was asked for. */
 void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,

@@ -17,50 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "worker/rules.h"
 #include "worker/sandbox.h"
-
-#define ALLOW(call)                                                                                \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_ALLOW                      \
-	}
-#define ALLOW_IF(call, test_, argument_, value_)                                                   \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_ALLOW, .tests = {          \
-			{VAC_TEST_##test_, argument_, value_}                                      \
-		}                                                                                  \
-	}
-#define ALLOW_IF2(call, test_, argument_, value_, test2_, argument2_, value2_)                     \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_ALLOW, .tests = {          \
-			{VAC_TEST_##test_, argument_, value_},                                     \
-			{VAC_TEST_##test2_, argument2_, value2_}                                   \
-		}                                                                                  \
-	}
-#define FAIL(call, error_)                                                                         \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_ERRNO, .error = error_     \
-	}
-#define FAIL_IF(call, error_, test_, argument_, value_)                                            \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_ERRNO, .error = error_,    \
-		.tests = {                                                                         \
-			{VAC_TEST_##test_, argument_, value_}                                      \
-		}                                                                                  \
-	}
-#define HOSTILE(call)                                                                              \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_HOSTILE                    \
-	}
-#define HOSTILE_IF(call, test_, argument_, value_)                                                 \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_HOSTILE, .tests = {        \
-			{VAC_TEST_##test_, argument_, value_}                                      \
-		}                                                                                  \
-	}
-#define KILL(call)                                                                                 \
-	{                                                                                          \
-		.name = #call, .number = SYS_##call, .action = VAC_CALL_KILL                       \
-	}
 
 #define WRITING (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))
 /* Of the kernel: glibc 2.41 and allocators name their mappings. */
@@ -260,6 +218,12 @@ const struct vac_sandbox_profile *vac_sandbox_profile(const char *backend)
 		{.backend = "cpu"},
 		{.backend = "reference"},
 	};
+	static struct vac_sandbox_profile cuda = {.backend = "cuda", .on_request = true};
+
+	if (strcmp(backend, cuda.backend) == 0) {
+		cuda.calls = vac_cuda_calls(&cuda.call_count);
+		return &cuda;
+	}
 
 	for (size_t i = 0; i < sizeof(profiles) / sizeof(profiles[0]); i++) {
 		if (strcmp(profiles[i].backend, backend) == 0)

@@ -26,6 +26,10 @@
 #define SECCOMP_RET_KILL_PROCESS 0x80000000U
 #endif
 
+/* As newer headers have them. */
+#define FLAG_NEW_LISTENER (1UL << 3)
+#define RET_USER_NOTIF    0x7fc00000U
+
 #ifdef OWN_ARCH
 
 #define X32_BIT          0x40000000U
@@ -34,7 +38,7 @@
 struct program {
 	struct sock_filter code[MAX_INSTRUCTIONS];
 	size_t length;
-	bool full;
+	bool full, trial;
 	uint32_t self; /* process id */
 };
 
@@ -57,8 +61,23 @@ static void finish(struct program *p, uint32_t verdict)
 	emit(p, BPF_RET | BPF_K, 0, 0, verdict);
 }
 
-static uint32_t verdict_of(const struct vac_call_rule *rule)
+/* Files that are opened are looked at even where the filter lets them be. */
+static bool opens(const struct vac_call_rule *rule)
 {
+#ifdef SYS_open
+	if (rule->number == SYS_open)
+		return true;
+#endif
+	return rule->number == SYS_openat;
+}
+
+static uint32_t verdict_of(const struct program *p, const struct vac_call_rule *rule)
+{
+	bool error_is_answer =
+		rule->action == VAC_CALL_ERRNO && (rule->error == ENOSYS || rule->error == EEXIST);
+
+	if (p->trial && !error_is_answer && (rule->action != VAC_CALL_ALLOW || opens(rule)))
+		return RET_USER_NOTIF;
 	switch (rule->action) {
 	case VAC_CALL_ALLOW:
 		return SECCOMP_RET_ALLOW;
@@ -135,7 +154,7 @@ static void add_rule(struct program *p, const struct vac_call_rule *rule)
 	     (uint32_t)rule->number);
 	test(p, rule->tests[0].test, rule->tests[0].argument, rule->tests[0].value, second + 1);
 	test(p, rule->tests[1].test, rule->tests[1].argument, rule->tests[1].value, 1);
-	finish(p, verdict_of(rule));
+	finish(p, verdict_of(p, rule));
 	if (tests > 0)
 		load(p, offsetof(struct seccomp_data, nr));
 }
@@ -158,12 +177,13 @@ static void compose(struct program *p, const struct vac_call_rule *own, size_t o
 		add_rule(p, &own[i]);
 	for (size_t i = 0; i < count; i++)
 		add_rule(p, &common[i]);
-	finish(p, SECCOMP_RET_ERRNO | ENOSYS);
+	finish(p, p->trial ? RET_USER_NOTIF : SECCOMP_RET_ERRNO | ENOSYS);
 }
 
-int vac_filter_install(const struct vac_call_rule *own, size_t own_count, const char **why)
+int vac_filter_install(const struct vac_call_rule *own, size_t own_count, int *listener,
+		       const char **why)
 {
-	struct program program = {.self = (uint32_t)getpid()};
+	struct program program = {.self = (uint32_t)getpid(), .trial = listener != NULL};
 	struct sock_fprog code = {.filter = program.code};
 	long rc;
 
@@ -173,8 +193,11 @@ int vac_filter_install(const struct vac_call_rule *own, size_t own_count, const 
 		return -E2BIG;
 	}
 	code.len = (unsigned short)program.length;
-	rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &code);
-	if (rc == 0)
+	rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		     listener ? FLAG_NEW_LISTENER : SECCOMP_FILTER_FLAG_TSYNC, &code);
+	if (rc >= 0 && listener)
+		*listener = (int)rc;
+	if (rc == 0 || (rc > 0 && listener))
 		return 0;
 	*why = rc > 0            ? "a thread cannot be confined"
 	       : errno == ENOSYS ? "not in this kernel"
@@ -185,10 +208,12 @@ int vac_filter_install(const struct vac_call_rule *own, size_t own_count, const 
 
 #else /* no table of calls for this architecture */
 
-int vac_filter_install(const struct vac_call_rule *own, size_t own_count, const char **why)
+int vac_filter_install(const struct vac_call_rule *own, size_t own_count, int *listener,
+		       const char **why)
 {
 	(void)own;
 	(void)own_count;
+	(void)listener;
 	*why = "no filter for this architecture";
 	return -ENOSYS;
 }

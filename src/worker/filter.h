@@ -29,7 +29,7 @@ enum vac_call_test {
 
 /* The first rule whose number and tests fit decides. */
 struct vac_call_rule {
-	char name[20]; /* in place: no relocation makes a private page of the table */
+	char name[24]; /* in place: no relocation makes a private page of the table */
 	int number;
 	enum vac_call_action action;
 	int error; /* VAC_CALL_ERRNO */
@@ -40,13 +40,19 @@ struct vac_call_rule {
 	} tests[2];
 };
 
+/* What the backend cuda's libraries do besides. */
+const struct vac_call_rule *vac_cuda_calls(size_t *count);
 /* What every worker does. socket is the one descriptor that is spoken on. */
 const struct vac_call_rule *vac_common_calls(size_t *count);
 #define VAC_FILTER_SOCKET 3
 
 /* Installs the rules of own (may be NULL), then the common ones; what none fits
  * fails with ENOSYS. A call of another architecture's kills. For all threads of
- * the process. 0, or a negative errno with a word for people in *why. */
-int vac_filter_install(const struct vac_call_rule *own, size_t own_count, const char **why);
+ * the process. 0, or a negative errno with a word for people in *why.
+ *
+ * listener: NULL, or for a trial (trial.h). What would be refused, and the opening of
+ * files, is asked of whoever reads it; for the calling thread and those that it makes. */
+int vac_filter_install(const struct vac_call_rule *own, size_t own_count, int *listener,
+		       const char **why);
 
 #endif

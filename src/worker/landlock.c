@@ -25,7 +25,7 @@
 #define BITS(n)     ((UINT64_C(1) << (n)) - 1)
 #define OF_FILES_ONLY                                                                              \
 	(VAC_LANDLOCK_EXECUTE | VAC_LANDLOCK_WRITE_FILE | VAC_LANDLOCK_READ_FILE |                 \
-	 (UINT64_C(1) << 14) | VAC_LANDLOCK_IOCTL_DEV)
+	 VAC_LANDLOCK_TRUNCATE | VAC_LANDLOCK_IOCTL_DEV)
 
 struct ruleset {
 	uint64_t fs;

@@ -14,6 +14,9 @@
 #define VAC_LANDLOCK_WRITE_FILE (UINT64_C(1) << 1)
 #define VAC_LANDLOCK_READ_FILE  (UINT64_C(1) << 2)
 #define VAC_LANDLOCK_READ_DIR   (UINT64_C(1) << 3)
+#define VAC_LANDLOCK_REMOVE     (UINT64_C(1) << 5) /* files */
+#define VAC_LANDLOCK_MAKE       (UINT64_C(1) << 8) /* files */
+#define VAC_LANDLOCK_TRUNCATE   (UINT64_C(1) << 14)
 #define VAC_LANDLOCK_IOCTL_DEV  (UINT64_C(1) << 15)
 
 struct vac_path_rule {

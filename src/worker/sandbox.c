@@ -8,15 +8,22 @@
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "worker/trial.h"
+
 /* For a model's files while it is loaded (VAC_WIRE_MAX_FDS, twice) and those of
  * loads that wait. */
 #define MAX_DESCRIPTORS 4096
+#define MOST_PLACES     192
+
+/* VACATE_GPU_SANDBOX */
+enum request { REQUEST_NONE, REQUEST_ON, REQUEST_TRIAL };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -105,8 +112,12 @@ static void limit(int resource, rlim_t most)
  * whoever reads this process's memory reads them where they lay. */
 static bool is_kept(const char *variable)
 {
-	static const char *const kept[] = {"LANG=", "LC_",       "TZ=",   "MALLOC_", "GLIBC_",
-					   "LD_",   "MIMALLOC_", "CUDA_", "NVIDIA_", "TMPDIR="};
+	static const char *const kept[] = {
+		"LANG=", "LC_", "TZ=", "MALLOC_", "GLIBC_", "LD_", "MIMALLOC_", "CUDA_", "NVIDIA_",
+		"TMPDIR=",
+		/* where the backend cuda finds libraries and keeps kernels, and how it works */
+		"VACATE_CUDA_", "VACATE_HOLD_DIR=", "HOME=", "XDG_CACHE_HOME=", "PATH=",
+		"VIRTUAL_ENV=", "CONDA_PREFIX="};
 
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
 		if (strncmp(variable, kept[i], strlen(kept[i])) == 0)
@@ -149,6 +160,48 @@ static void close_others(int socket)
 		close(fd);
 }
 
+/* ---- places ---- */
+
+struct places {
+	size_t count;
+	struct vac_path_rule rules[MOST_PLACES];
+	char *texts[MOST_PLACES];
+	bool full;
+};
+
+static void add_place(void *ctx, const char *path, enum vac_place how)
+{
+	static const uint64_t read = VAC_LANDLOCK_READ_FILE | VAC_LANDLOCK_READ_DIR;
+	static const uint64_t rights[] = {
+		[VAC_PLACE_READ] = read,
+		[VAC_PLACE_LIBRARY] = read | VAC_LANDLOCK_EXECUTE,
+		[VAC_PLACE_WRITE] = read | VAC_LANDLOCK_WRITE_FILE | VAC_LANDLOCK_MAKE |
+				    VAC_LANDLOCK_REMOVE | VAC_LANDLOCK_TRUNCATE,
+		[VAC_PLACE_DEVICE] =
+			VAC_LANDLOCK_READ_FILE | VAC_LANDLOCK_WRITE_FILE | VAC_LANDLOCK_IOCTL_DEV,
+	};
+	struct places *places = ctx;
+	char *text;
+
+	if (access(path, F_OK) != 0)
+		return;
+	text = places->count < MOST_PLACES ? strdup(path) : NULL;
+	if (!text) {
+		places->full = true;
+		return;
+	}
+	places->texts[places->count] = text;
+	places->rules[places->count++] =
+		(struct vac_path_rule){.path = text, .rights = rights[how]};
+}
+
+static void free_places(struct places *places)
+{
+	for (size_t i = 0; places && i < places->count; i++)
+		free(places->texts[i]);
+	free(places);
+}
+
 /* ---- all of it ---- */
 
 static int refuse(enum vac_sandbox_mode mode, char *got, size_t room, const char *why,
@@ -162,8 +215,8 @@ static int refuse(enum vac_sandbox_mode mode, char *got, size_t room, const char
 }
 
 /* Landlock first: its calls are none that the filter lets pass. */
-static int enter(enum vac_sandbox_mode mode, const struct vac_sandbox_profile *profile, char *got,
-		 size_t room, struct vac_error *err)
+static int enter(enum vac_sandbox_mode mode, const struct vac_sandbox_profile *profile,
+		 const struct places *places, char *got, size_t room, struct vac_error *err)
 {
 	const char *no_landlock = NULL, *no_filter = NULL;
 	char wall[96] = "no landlock";
@@ -172,31 +225,63 @@ static int enter(enum vac_sandbox_mode mode, const struct vac_sandbox_profile *p
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return refuse(mode, got, room, "new privileges cannot be given up", err);
 	drop_capabilities();
-	version = vac_landlock_enter(profile->paths, profile->path_count, &no_landlock);
+	version = vac_landlock_enter(places->rules, places->count, &no_landlock);
 	if (version > 0)
 		snprintf(wall, sizeof(wall), "landlock %d", version);
 	else if (no_landlock)
 		snprintf(wall, sizeof(wall), "no landlock (%s)", no_landlock);
 	watch_filter();
-	if (vac_filter_install(profile->calls, profile->call_count, &no_filter) == 0)
+	if (vac_filter_install(profile->calls, profile->call_count, NULL, &no_filter) == 0)
 		snprintf(got, room, "seccomp, %s", wall);
 	else if (version > 0)
 		snprintf(got, room, "no seccomp (%s), %s", no_filter, wall);
 	else
 		return refuse(mode, got, room, no_filter, err);
 	/* The filter alone leaves no way to a file when the profile opens none. */
-	if (mode == VAC_SANDBOX_REQUIRE && (no_filter || (version <= 0 && profile->path_count)))
+	if (mode == VAC_SANDBOX_REQUIRE && (no_filter || (version <= 0 && places->count)))
 		return vac_fail(err, VAC_E_UNSUPPORTED,
 				"the sandbox that --sandbox require asks for cannot be had: %s",
 				got);
 	return 0;
 }
 
-int vac_sandbox_enter(enum vac_sandbox_mode mode, const char *backend, int socket, char *got,
-		      size_t room, struct vac_error *err)
+/* Nothing is refused. The places are kept for as long as the process lives. */
+static int enter_trial(const struct vac_sandbox_profile *profile, struct places *places, char *got,
+		       size_t room, struct vac_error *err)
 {
-	const struct vac_sandbox_profile *profile = vac_sandbox_profile(backend);
+	const char *why = NULL;
+	int listener = -1, rc;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return refuse(VAC_SANDBOX_AUTO, got, room, "new privileges cannot be given up",
+			      err);
+	rc = vac_trial_begin(places->rules, places->count, &why);
+	if (rc == 0) {
+		rc = vac_filter_install(profile->calls, profile->call_count, &listener, &why);
+		vac_trial_watch(listener);
+	}
+	snprintf(got, room, rc == 0 ? "none (a trial)" : "none (a trial cannot be had: %s)", why);
+	return 0;
+}
+
+/* By the environment, before that is reduced. */
+static enum request request_of(void)
+{
+	const char *text = getenv("VACATE_GPU_SANDBOX");
+
+	if (text && strcmp(text, "on") == 0)
+		return REQUEST_ON;
+	return text && strcmp(text, "trial") == 0 ? REQUEST_TRIAL : REQUEST_NONE;
+}
+
+int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *backend, int socket,
+		      char *got, size_t room, struct vac_error *err)
+{
+	const struct vac_sandbox_profile *profile = vac_sandbox_profile(backend->name);
+	enum request request = request_of();
+	struct places *places;
 	char why[96];
+	int rc;
 
 	if (mode == VAC_SANDBOX_OFF) {
 		snprintf(got, room, "none (switched off)");
@@ -205,12 +290,28 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const char *backend, int socke
 	if (SANITIZED)
 		return refuse(mode, got, room, "built with a sanitizer", err);
 	if (!profile) {
-		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend);
+		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend->name);
 		return refuse(mode, got, room, why, err);
+	}
+	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request == REQUEST_NONE)
+		return refuse(mode, got, room,
+			      "the profile for GPUs is on request: VACATE_GPU_SANDBOX=on", err);
+	places = calloc(1, sizeof(*places));
+	if (!places)
+		return vac_fail_nomem(err, "the sandbox's places", sizeof(*places));
+	if (backend->places)
+		backend->places(add_place, places);
+	if (places->full) {
+		free_places(places);
+		return refuse(mode, got, room, "its places are too many", err);
 	}
 	limit(RLIMIT_CORE, 0); /* a core would hold models and requests */
 	limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
 	close_others(socket);
 	reduce_environment();
-	return enter(mode, profile, got, room, err);
+	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request == REQUEST_TRIAL)
+		return enter_trial(profile, places, got, room, err);
+	rc = enter(mode, profile, places, got, room, err);
+	free_places(places);
+	return rc;
 }

@@ -14,20 +14,22 @@
 #ifndef VAC_WORKER_SANDBOX_H
 #define VAC_WORKER_SANDBOX_H
 
+#include "engine/compute.h"
 #include "wire/spawn.h"
 #include "worker/filter.h"
 #include "worker/landlock.h"
 
 /* What a backend needs beyond what every worker does. Its calls are looked at
  * before the common ones. A backend whose libraries open files (devices, drivers)
- * lists the calls and, for Landlock, the places; without Landlock those calls
+ * tells the places itself (places of struct vac_backend); without Landlock the calls
  * would reach every file, so that such a profile needs both walls. */
 struct vac_sandbox_profile {
 	const char *backend; /* "cpu" */
 	const struct vac_call_rule *calls;
 	size_t call_count;
-	const struct vac_path_rule *paths;
-	size_t path_count;
+	/* Under auto only if VACATE_GPU_SANDBOX is on, or trial (trial.h): it has not been
+	 * seen to suffice yet. */
+	bool on_request;
 };
 
 /* NULL: nobody wrote down what that backend needs, so it cannot be confined. */
@@ -37,7 +39,7 @@ const struct vac_sandbox_profile *vac_sandbox_profile(const char *backend);
  * (WHY)", or "none (WHY)". Fails only when mode is VAC_SANDBOX_REQUIRE and
  * something is missing that the profile cannot do without. socket: the descriptor
  * that stays open besides standard error. */
-int vac_sandbox_enter(enum vac_sandbox_mode mode, const char *backend, int socket, char *got,
-		      size_t room, struct vac_error *err) VAC_MUST_CHECK;
+int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *backend, int socket,
+		      char *got, size_t room, struct vac_error *err) VAC_MUST_CHECK;
 
 #endif

@@ -253,7 +253,7 @@ int vac_worker_run(const struct vac_worker_options *options, struct vac_error *e
 	if (rc < 0)
 		return rc;
 	/* Between the backend's module, which is a file, and its threads. */
-	rc = vac_sandbox_enter(options->sandbox, engine_options.found->name, options->fd, w.sandbox,
+	rc = vac_sandbox_enter(options->sandbox, engine_options.found, options->fd, w.sandbox,
 			       sizeof(w.sandbox), err);
 	if (rc == 0)
 		rc = vac_engine_open(&w.engine, &engine_options, err);

@@ -31,17 +31,22 @@ def say(*words):
     print(*words, flush=True)
 
 
-def compute(kind, size):
+def compute(kind, size, first):
     if kind == "busy":
         put(size, 1)
         say("at", 1)
         time.sleep(4)
         put(size, 0)
-    for step in range(300 if kind != "busy" else 0):
+    # the first time so many steps; then until it was parked twice, however slow that is
+    step = parks = 0
+    quick = not first and "FAKE_TARGET_QUICK" in os.environ    # done before it can be parked
+    while kind != "busy" and (step < 100 or (parks < 2 and not first and not quick)):
+        parks += not runs()
         while not runs():
             time.sleep(0.002)
         say("at", step)
-        time.sleep(0.003)
+        time.sleep(0 if quick else 0.003)
+        step += 1
 
 
 def main():
@@ -50,13 +55,15 @@ def main():
         size = int(sys.argv[2]) << 20
     put(size, 0)
     say("ready")
+    first = True
     for line in sys.stdin:
         while not runs():
             time.sleep(0.002)
         if line.strip() == "digest":
             say("digest", "of nothing")
         else:
-            compute(kind, size)
+            compute(kind, size, first)
+            first = False
             say("done", "of nothing")
 
 

@@ -35,6 +35,7 @@ made from the bytes of the text.
   wild-progress     sends PROGRESS beyond its total, and for a TASK
   wild-working      says WORKING for questions and models that never were
   fail-load         answers LOAD with ERROR unsupported
+  lack-N            answers the first N LOADs with ERROR no_room
   fail-task         answers TASK with ERROR too_large
   fail-plan         answers PLAN with ERROR corrupt
   device-MB         plans that many MB on the device, too, and takes them as
@@ -174,6 +175,7 @@ class Worker:
         self.sock = sock
         self.models = {}
         self.names = {}
+        self.loads = 0
         self.data = b""
         self.kept = None
 
@@ -223,6 +225,10 @@ class Worker:
             die()
         if asked("fail-load"):
             self.error(identity, 3, "config.json: model_type 'fake' is not served")
+            return
+        self.loads += 1
+        if self.loads <= number("lack"):
+            self.error(identity, 5, "no 104857600 bytes for its weights; unload another model")
             return
         self.models[number_of_model] = bytearray(b"x" * (number("memory") << 20))
         self.names[number_of_model] = payload[8:8 + n].decode().rsplit("/", 1)[-1]

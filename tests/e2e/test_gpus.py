@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+import fake_gpus
 import harness
 import measure
 import pytest
@@ -189,6 +190,36 @@ def test_waits_for_what_others_hold(fake):
     assert [r.status for r in replies] == [200]
 
 
+def test_another_process_was_quicker(fake):
+    """There was room when the load was admitted, and none when it came: it rolls back,
+    is looked at with a fresh reading, and waits."""
+    server = fake(gpus=[(1000, 10)], words="device-300,lack-1,slow-load-1000")
+    replies = []
+    thread = threading.Thread(target=lambda: replies.append(server.ask("a")))
+    thread.start()
+    eventually(lambda: server.states().get("a") == "loading" and server.events("load"), 60)
+    server.says_gpus((1000, 940))
+    eventually(lambda: server.states() == {"a": "waiting"}, 60)
+    assert not replies
+    server.says_gpus((1000, 10))
+    thread.join(60)
+    assert [r.status for r in replies] == [200]
+    assert "cuda:0 had less room than it showed, and is looked at again" in server.stderr()
+    assert len(server.events("load")) == 2
+
+
+def test_room_that_is_never_there(fake):
+    """The device shows room and gives none: not for ever."""
+    server = fake(words="device-300,lack-99")
+    reply = server.ask("a")
+    assert reply.status == 503, reply
+    assert reply.json["error"]["message"].startswith("tried 5 times: no 104857600 bytes")
+    assert len(server.events("load")) == 5
+    # a request of its own is met with as many tries
+    assert server.ask("a").status == 503
+    assert len(server.events("load")) == 10
+
+
 def test_gpud_dies(fake):
     server = fake()
     server.ask("a")
@@ -282,6 +313,34 @@ def test_ends_with_models_on_the_gpu(fake):
     server.ask("a")
     assert server.stop() == 0
     assert server.gpud_events()[-1] == "end"
+
+
+def test_slices(tmp_path):
+    """MIG: what the driver shows as a device is measured by itself, and auto counts its room.
+    The driver and NVML are those of fake_driver, vacate-gpud is the true one."""
+    gpus = fake_gpus.FakeGpus()
+    lines = [("GPU-00000000-0000-0000-0000-000000000000", 40000, 39000, "Fake A100"),
+             ("MIG-11111111-0000-0000-0000-000000000000", 5000, 4000, "Fake A100 MIG 1g.5gb"),
+             ("MIG-22222222-0000-0000-0000-000000000000", 20000, 100, "Fake A100 MIG 3g.20gb")]
+    gpus.write("devices", "".join(f"{uuid} {total * MIB} {used * MIB} {name}\n"
+                                  for uuid, total, used, name in lines))
+    place = tmp_path / "server"
+    place.mkdir()
+    server = Fake(place, "--device", "auto", words="device-100",
+                  env=gpus.environment() |
+                  {"VACATE_GPUD": str(harness.build_dir() / "vacate-gpud")})
+    try:
+        shown = server.ok("GET", "/models/ps")["gpus"]
+        assert [(g["device"], g["uuid"], g["total_bytes"] // MIB, g["used_bytes"] // MIB)
+                for g in shown] == [(f"cuda:{i}", uuid, total, used)
+                                    for i, (uuid, total, used, _) in enumerate(lines)]
+        assert server.ask("a").status == 200
+        assert {m["name"]: m["device"] for m in server.ok("GET", "/models/ps")["models"]} == \
+            {"a": "cuda:2"}
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        gpus.close()
 
 
 def run_on_gpu(tmp_path, *words, device="cuda:0"):

@@ -715,6 +715,13 @@ def test_gpud_answers_meanwhile(gpus):
     assert gpud.answer(8)[0] == PONG
     gpud.send(GPUS, 9)
     assert gpud.answer(9)[0] == GPUS_READ
+    # a signal is never the thread's that is in the driver: it would cut its call short
+    masks = {int(task.name): int(re.search(r"SigBlk:\s*(\w+)", (task / "status").read_text())[1], 16)
+             for task in pathlib.Path(f"/proc/{gpud.process.pid}/task").iterdir()}
+    first = masks.pop(gpud.process.pid)
+    asked = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    assert not first & asked
+    assert any(mask & asked == asked for mask in masks.values()), masks
     gpud.hold(10, 1, target.pid)
     kind, payload = gpud.answer(10)
     assert kind == ERROR and code_of(payload) == 6          # busy

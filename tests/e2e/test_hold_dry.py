@@ -81,3 +81,10 @@ def test_kinds(gpus):
     done = dry(gpus((7 * GIB, 0)), "kinds")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal, parked 2 times") == 5
+
+
+def test_a_kind_that_is_done_too_soon(gpus):
+    """Parked after its work it proves nothing, and that is said."""
+    done = dry(gpus((7 * GIB, 0)), "kinds", FAKE_TARGET_QUICK="1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count("it was done before it was parked") >= 5

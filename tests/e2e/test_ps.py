@@ -3,6 +3,7 @@ on GPUs that are files (fake_gpus.py), with processes that sleep."""
 import ctypes.util
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus, eventually
 
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
 NOBODY = "http://127.0.0.1:1"
@@ -320,6 +321,24 @@ def test_a_gpud_that_dies(gpus, tmp_path):
     assert re.search(r"^no GPU: .*exited with status 7$", text, re.M)
 
 
+@pytest.mark.parametrize("call", ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3",
+                                  "nvmlShutdown"])
+def test_nvml_hangs(gpus, call):
+    """A GPU that is lost may keep NVML for ever, and vacate ps does not wait so long."""
+    gpus = gpus((80 * GIB, 0))
+    target = gpus.target(GIB)
+    gpus.on(call, "always", "wait go")
+    text = ps(gpus)
+    if call == "nvmlShutdown":       # by then everything is known
+        assert [row[0] for row in table(text, ["PID", "USER"])] == [str(target.pid)]
+    else:
+        assert text.splitlines()[-1] == ("no GPU: NVML did not answer in 10 s; dmesg may say what "
+                                         "is wrong with a GPU")
+    gpuds = {pid for pid, symbol, _ in gpus.calls() if symbol == call}
+    assert len(gpuds) == 1
+    eventually(lambda: not any(measure.alive(pid) for pid in gpuds))
+
+
 # ---- forms of other tools ----------------------------------------------------
 
 def test_gpustat(gpus, tmp_path):
@@ -357,7 +376,7 @@ def test_gputil(gpus):
 
 @pytest.mark.parametrize("words", [("--json", "--gpustat"), ("--gpustat", "--gputil"),
                                    ("1", "--gpustat"), ("1", "--uss"), ("1", "2"), ("x",), ("0",),
-                                   ("-5",), ("99999999999999999999",)])
+                                   ("-5",), ("+5",), (" 5",), ("99999999999999999999",)])
 def test_wrong_usage(words):
     done = run(bare(), "ps", *words)
     assert done.returncode == 2 and done.stdout == ""
@@ -458,6 +477,19 @@ def test_no_such_process(gpus):
     done = run(gpus().environment(), "ps", gone.pid)
     assert done.returncode == 4
     assert done.stderr == f"vacate ps: there is no process {gone.pid}\n"
+
+
+def test_a_thread_is_no_process(gpus):
+    gpus = gpus()
+    target = gpus.target(None, command=[
+        sys.executable, "-c", "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\ntime.sleep(3600)"])
+    tasks = pathlib.Path(f"/proc/{target.pid}/task")
+    eventually(lambda: len(list(tasks.iterdir())) == 2)
+    (thread,) = {task.name for task in tasks.iterdir()} - {str(target.pid)}
+    done = run(gpus.environment(), "ps", thread)
+    assert done.returncode == 4
+    assert done.stderr == f"vacate ps: {thread} is no process, but a thread of {target.pid}\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"),

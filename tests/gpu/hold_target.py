@@ -2,15 +2,17 @@
 """hold_target.py KIND [ARGUMENT]: a process that holds memory of GPU 0, to be parked
 and resumed by tests/gpu/hold. Says "ready" when it does; then a line of standard input
 is a command and a line of standard output its answer. "digest": of what it holds or
-computes. "run": the same work as at its start, while it may be parked; "at N" lines
-say how far it is; then "done DIGEST".
+computes. "run": work from the same beginning, while it may be parked; "at N" lines say how
+far it is; then "done DIGEST". The first run takes $VACATE_GPU_WORK_S (12) seconds, so that
+a command has the time to start and to park in the middle of it; each later one takes as
+many steps as the first did, however long.
 
   plain MIB   memory of the driver's own, without torch: starts in less than a second
   busy        a plain one with a kernel that runs for ARGUMENT seconds (needs torch)
   managed     a plain one with managed memory
   bert GIB    BERT-base and so many GiB of tensors
-  generate    GPT-2 with random weights, 300 tokens
-  train       a training loop, 300 steps
+  generate    GPT-2 with random weights, 200 tokens at a time
+  train       a training loop
   graphs      CUDA graphs, replayed
   pinned      copies from and to pinned memory
   threads     two threads that compute
@@ -20,6 +22,7 @@ import hashlib
 import os
 import sys
 import threading
+import time
 
 os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "HF_HUB_OFFLINE": "1",
                "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
@@ -27,6 +30,20 @@ os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "HF_HUB_OFFLINE": "1",
 
 def say(*words):
     print(*words, flush=True)
+
+
+class Steps:
+    """As many steps as there is time for, and from then on always as many."""
+
+    def __init__(self):
+        self.count = None
+
+    def __iter__(self):
+        end, step = time.monotonic() + float(os.environ.get("VACATE_GPU_WORK_S", "12")), 0
+        while step < self.count if self.count is not None else time.monotonic() < end:
+            yield step
+            step += 1
+        self.count = step
 
 
 def sha(*parts):
@@ -103,7 +120,8 @@ class Managed(Plain):
 def torch_quiet():
     import torch
     torch.manual_seed(1)
-    torch.use_deterministic_algorithms(True)
+    # warn_only: what is not deterministic shows itself as a difference, and ends nothing
+    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch
 
@@ -156,6 +174,7 @@ class Generate:
         from transformers import GPT2Config, GPT2LMHeadModel
         self.model = GPT2LMHeadModel(GPT2Config()).eval().to("cuda")
         self.prompt = self.torch.tensor([[15496, 11, 995]], device="cuda")
+        self.steps = Steps()
 
     def run(self):
         from transformers.generation.streamers import BaseStreamer
@@ -170,16 +189,22 @@ class Generate:
             def end(self):
                 pass
 
+        count, outs = Count(), []
         self.torch.manual_seed(5)
         with self.torch.no_grad():
-            out = self.model.generate(self.prompt, do_sample=True, max_new_tokens=300,
-                                      min_new_tokens=300, pad_token_id=50256, streamer=Count())
-        return sha(bits(out))
+            for _ in self.steps:
+                outs.append(self.model.generate(self.prompt, do_sample=True, max_new_tokens=200,
+                                                min_new_tokens=200, pad_token_id=50256,
+                                                streamer=count))
+        return sha(*map(bits, outs))
 
     digest = run
 
 
 class Train:
+    def __init__(self):
+        self.steps = Steps()
+
     def run(self):
         torch = torch_quiet()
         layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.1, batch_first=True)
@@ -189,7 +214,7 @@ class Train:
         data = torch.randint(0, 1000, (16, 128), generator=torch.Generator().manual_seed(3))
         data, losses = data.to("cuda"), []
         torch.cuda.manual_seed(4)
-        for step in range(300):
+        for step in self.steps:
             optimizer.zero_grad(set_to_none=True)
             out = model(data[:, :-1])
             loss = torch.nn.functional.cross_entropy(out.reshape(-1, 1000),
@@ -204,28 +229,39 @@ class Train:
 
 
 class Graphs:
+    """A hundred replays a step, of a product and of numbers that no replay leaves as they
+    were and none can be left out of."""
+
     def __init__(self):
         self.torch = torch = torch_quiet()
         self.x = torch.randn(512, 512, device="cuda")
         self.w = torch.randn(512, 512, device="cuda") / 32
         self.y = torch.zeros_like(self.x)
+        self.numbers = torch.arange(1 << 16, device="cuda")
+        self.steps = Steps()
         side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self.y.copy_(torch.tanh(self.x @ self.w) + self.y * 0.5)
+                self.work()
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.y.copy_(torch.tanh(self.x @ self.w) + self.y * 0.5)
+            self.work()
+
+    def work(self):
+        self.y.copy_(self.torch.tanh(self.x @ self.w) + self.y * 0.5)
+        self.numbers.mul_(6364136223846793005).add_(1442695040888963407)
 
     def run(self):
         self.y.zero_()
-        for i in range(3000):
-            self.graph.replay()
-            if i % 10 == 0:
-                self.torch.cuda.synchronize()
-                say("at", i)
-        return sha(bits(self.y))
+        self.numbers.copy_(self.torch.arange(1 << 16, device="cuda"))
+        for step in self.steps:
+            for _ in range(100):
+                self.graph.replay()
+            self.torch.cuda.synchronize()
+            say("at", step)
+        return sha(bits(self.y), bits(self.numbers))
 
     digest = run
 
@@ -236,10 +272,11 @@ class Pinned:
         self.host = torch.arange(1 << 24, dtype=torch.float32).pin_memory()
         self.back = torch.zeros_like(self.host).pin_memory()
         self.device = torch.zeros(1 << 24, device="cuda")
+        self.steps = Steps()
 
     def run(self):
         self.back.zero_()
-        for i in range(300):
+        for i in self.steps:
             self.device.copy_(self.host, non_blocking=True)
             self.device.mul_(i + 1).add_(self.back.to("cuda", non_blocking=True) * 0.5)
             self.back.copy_(self.device, non_blocking=True)
@@ -251,18 +288,20 @@ class Pinned:
 
 
 class Threads:
+    def __init__(self):
+        self.steps = [Steps(), Steps()]
+
     def one(self, number, out):
         torch = self.torch
         with torch.cuda.stream(torch.cuda.Stream()):
             generator = torch.Generator(device="cuda").manual_seed(number)
             x = torch.randn(384, 384, device="cuda", generator=generator)
             y = torch.eye(384, device="cuda")
-            for i in range(3000):
-                y = torch.tanh(x @ y)
-                if i % 20 == 0:
-                    torch.cuda.current_stream().synchronize()
-                    say("at", i)
-            torch.cuda.current_stream().synchronize()
+            for step in self.steps[number]:
+                for _ in range(20):
+                    y = torch.tanh(x @ y)
+                torch.cuda.current_stream().synchronize()
+                say("at", step)
             out[number] = bits(y)
 
     def run(self):

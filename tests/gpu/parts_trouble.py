@@ -63,6 +63,64 @@ def part_sticky():
     expect(not used, f"sticky: processes {used} are left on the GPU")
 
 
+# --- sandbox -----------------------------------------------------------------
+
+
+def confined(how):
+    """Two models under VACATE_GPU_SANDBOX=how: loaded, asked, unloaded until the worker ends,
+    twice. Answers, what the worker says confines it, ms of the loads, lines of the log."""
+    answers, loads, words = [], [], set()
+    env = {"VACATE_GPU_SANDBOX": how, "VACATE_CUDA_GRAPHS": "on"}
+    with serving(f"sandbox-{how}", "--headroom", "1MiB", env=env) as server:
+        for _ in range(2):
+            for name in ("bert-base", "minilm"):
+                start = time.time()
+                server.ok("POST", "/models/load", {"model": name})
+                loads.append(round((time.time() - start) * 1e3))
+                answers += server.embed(name, TEXT)
+                answers += server.embed(name, [f"{word} {TEXT}" for word in WORDS[:64]])
+            words |= {w["sandbox"] for w in server.ok("GET", "/models/ps")["workers"]}
+            for name in ("minilm", "bert-base"):
+                receipt = server.unload(name)
+            expect(receipt["worker"]["exited"], f"{how}: the last unload left the worker")
+            vram = (receipt["vram"] or {}).get("after") or {}
+            expect(DRY or vram.get("listed") is False, f"{how}: {receipt['vram']}")
+        lines = server.stderr().splitlines()
+    return answers, words, loads, lines
+
+
+def part_sandbox():
+    """What of the driver's needs the profile lacks (a trial says), and whether models live
+    under it: the default of workers on a GPU follows from that."""
+    budget = Budget(300)
+    bert_base(), minilm()
+    truth, _, plain, _ = confined("off")
+    answers, words, loads, lines = confined("trial")
+    refused = [line.partition("trial: ")[2] for line in lines if "trial: would refuse" in line]
+    print(f"trial ({', '.join(words)}): {len(refused)} things would be refused")
+    print(*(f"  {line}" for line in refused), sep="\n")
+    expect(answers == truth, "trial: other answers")
+    tried = words == {"none (a trial)"}
+    if not budget.has(60, "the sandbox itself"):
+        return
+    try:
+        answers, words, loads, lines = confined("on")
+    except Exception as problem:
+        expect(False, f"on: {problem!r}: the models do not live under it; what the trial names "
+               "is missing")
+        return
+    expect(answers == truth, "on: other answers")
+    stopped = [line for line in lines if "sandbox stopped" in line or "without the lock" in line]
+    expect(not stopped, f"on: {stopped}")
+    both = all(w.startswith("seccomp, landlock") for w in words)
+    print(f"on ({', '.join(words)}): loads {loads} ms, {plain} without")
+    if not DRY and not (both and tried):
+        raise Skip(f"the kernel here ({os.uname().release}) has not all of it: what it showed "
+                   "counts, the default is not settled")
+    print("the default: " + ("may be on" if answers == truth and not stopped
+                             else "stays on request"))
+
+
 # --- devices -----------------------------------------------------------------
 
 

@@ -10,13 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "driver/cuda.h"
-#include "engine/cuda/cublaslt.h"
-#include "engine/cuda/kernels.h"
+#include "fake_tables.h"
 
 struct fake_cuda fake_cuda;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,6 +27,7 @@ void fake_cuda_reset(void)
 		.devices = 1,
 		.major = 9,
 		.vmm = 1,
+		.read_only = 1,
 		.room_bytes = (uint64_t)1 << 30,
 		.fail_at = -1,
 		.blas_fail_at = -1,
@@ -112,11 +112,20 @@ static int fake_device_get(int *device, int ordinal)
 	return ordinal < fake_cuda.devices ? VAC_CU_OK : VAC_CU_INVALID_DEVICE;
 }
 
+static int fake_device_uuid(struct vac_cu_uuid *uuid, int device)
+{
+	if (fake_cuda.no_uuid)
+		return VAC_CU_NOT_SUPPORTED;
+	for (int i = 0; i < 16; i++)
+		uuid->bytes[i] = (char)(16 * i + device);
+	return VAC_CU_OK;
+}
+
 static int fake_device_name(char *name, int bytes, int device)
 {
 	(void)device;
 	CALL("device_name");
-	snprintf(name, (size_t)bytes, "Fake GPU");
+	snprintf(name, (size_t)bytes, "%s", fake_cuda.name ? fake_cuda.name : "Fake GPU");
 	return VAC_CU_OK;
 }
 
@@ -124,9 +133,10 @@ static int fake_device_attribute(int *value, int attribute, int device)
 {
 	(void)device;
 	CALL("device_attribute");
-	*value = attribute == VAC_CU_ATTRIBUTE_MAJOR   ? fake_cuda.major
-		 : attribute == VAC_CU_ATTRIBUTE_MINOR ? fake_cuda.minor
-						       : fake_cuda.vmm;
+	*value = attribute == VAC_CU_ATTRIBUTE_MAJOR                ? fake_cuda.major
+		 : attribute == VAC_CU_ATTRIBUTE_MINOR              ? fake_cuda.minor
+		 : attribute == VAC_CU_ATTRIBUTE_READ_ONLY_REGISTER ? fake_cuda.read_only
+								    : fake_cuda.vmm;
 	return VAC_CU_OK;
 }
 
@@ -152,6 +162,8 @@ static int fake_ctx_pop(struct CUctx_st **ctx)
 static int fake_ctx_create(struct CUctx_st **ctx, unsigned flags, int device)
 {
 	(void)flags, (void)device;
+	if (fake_cuda.taking)
+		fake_cuda.taking();
 	CALL("ctx_create");
 	*ctx = make(&fake_cuda.contexts);
 	stack[depth++] = *ctx;
@@ -208,6 +220,8 @@ static int fake_create(vac_cu_memory *memory, size_t bytes, const struct vac_cu_
 		       unsigned long long flags)
 {
 	(void)p, (void)flags;
+	if (fake_cuda.taking)
+		fake_cuda.taking();
 	CALL("mem_create");
 	if (fake_cuda.used_bytes + bytes > fake_cuda.room_bytes)
 		return VAC_CU_OUT_OF_MEMORY;
@@ -258,21 +272,85 @@ static int fake_unmap(vac_cu_address at, size_t bytes)
 	return VAC_CU_OK;
 }
 
+/* Pages of files that are pinned: what is in them stays there, whatever becomes of the
+ * file. */
+#define PINNED 256
+static struct pinned {
+	const uint8_t *at;
+	size_t bytes;
+	uint8_t *copy;
+} pinned[PINNED];
+
+/* As the system pins: by its own look at the pages, which fails beyond a file's end. */
+static int pin(const uint8_t *at, size_t bytes)
+{
+	int result = VAC_CU_OUT_OF_MEMORY;
+	const struct iovec from = {(void *)(uintptr_t)at, bytes};
+	const struct iovec to = {malloc(bytes), bytes};
+	assert_non_null(to.iov_base);
+	assert_int_equal((uintptr_t)at % 4096, 0);
+	assert_int_equal(bytes % 4096, 0);
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)bytes) {
+		free(to.iov_base);
+		return VAC_CU_INVALID_VALUE;
+	}
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < PINNED; i++) {
+		struct pinned *p = &pinned[i];
+		assert_true(!p->at || at >= p->at + p->bytes || at + bytes <= p->at);
+		if (!p->at && result != VAC_CU_OK) {
+			*p = (struct pinned){at, bytes, to.iov_base};
+			result = VAC_CU_OK;
+		}
+	}
+	fake_cuda.registered++;
+	fake_cuda.pages_registered++;
+	pthread_mutex_unlock(&lock);
+	assert_int_equal(result, VAC_CU_OK);
+	return result;
+}
+
 static int fake_register(void *at, size_t bytes, unsigned flags)
 {
-	(void)at, (void)bytes;
 	CALL("host_register");
 	in_context();
+	if (flags == VAC_CU_HOST_REGISTER_READ_ONLY)
+		return fake_cuda.refuse_pages ? fake_cuda.refuse_pages : pin(at, bytes);
 	assert_int_equal(flags, VAC_CU_HOST_REGISTER_DEVICEMAP);
+	pthread_mutex_lock(&lock);
 	fake_cuda.registered++;
+	pthread_mutex_unlock(&lock);
 	return VAC_CU_OK;
 }
 
 static int fake_unregister(void *at)
 {
-	(void)at;
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < PINNED; i++) {
+		if (pinned[i].at == at) {
+			free(pinned[i].copy);
+			pinned[i] = (struct pinned){0};
+		}
+	}
 	fake_cuda.registered--;
+	pthread_mutex_unlock(&lock);
 	return VAC_CU_OK;
+}
+
+/* Where the bytes really are. No copy reaches out of one registration. */
+static const uint8_t *pinned_bytes(const uint8_t *at, size_t bytes)
+{
+	for (int i = 0; i < PINNED; i++) {
+		const struct pinned *p = &pinned[i];
+		if (!p->at || at < p->at || at >= p->at + p->bytes)
+			continue;
+		assert_true(at + bytes <= p->at + p->bytes);
+		if (fake_cuda.on_upload && fake_cuda.bytes_in_place >= fake_cuda.upload_from)
+			fake_cuda.on_upload();
+		fake_cuda.bytes_in_place += bytes;
+		return p->copy + (at - p->at);
+	}
+	return at;
 }
 
 static int fake_host_address(vac_cu_address *address, void *at, unsigned flags)
@@ -290,7 +368,7 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 	CALL("upload");
 	assert_false(fake_capturing());
 	in_context();
-	memcpy((void *)(uintptr_t)to, from, bytes);
+	memcpy((void *)(uintptr_t)to, pinned_bytes(from, bytes), bytes);
 	return VAC_CU_OK;
 }
 
@@ -669,88 +747,75 @@ static int nvrtc_cubin(struct _nvrtcProgram *program, char *to)
 	return 0;
 }
 
-void fake_cuda_install(void)
-{
-	static const struct vac_cuda cuda = {
-		.init = fake_init,
-		.driver_version = fake_driver_version,
-		.device_count = fake_device_count,
-		.device_get = fake_device_get,
-		.device_name = fake_device_name,
-		.device_attribute = fake_device_attribute,
-		.ctx_create = fake_ctx_create,
-		.ctx_destroy = fake_ctx_destroy,
-		.ctx_push = fake_ctx_push,
-		.ctx_pop = fake_ctx_pop,
-		.mem_granularity = fake_granularity,
-		.mem_reserve = fake_reserve,
-		.mem_address_free = fake_address_free,
-		.mem_create = fake_create,
-		.mem_release = fake_release,
-		.mem_map = fake_map,
-		.mem_unmap = fake_unmap,
-		.mem_set_access = fake_set_access,
-		.host_register = fake_register,
-		.host_unregister = fake_unregister,
-		.host_address = fake_host_address,
-		.upload = fake_upload,
-		.download = fake_download,
-		.stream_create = fake_stream_create,
-		.stream_destroy = fake_stream_destroy,
-		.stream_synchronize = fake_stream_synchronize,
-		.event_create = fake_event_create,
-		.event_destroy = fake_event_destroy,
-		.event_record = fake_event_record,
-		.event_synchronize = fake_event_synchronize,
-		.module_load = fake_module_load,
-		.module_unload = fake_module_unload,
-		.module_function = fake_module_function,
-		.func_set_attribute = fake_func_set_attribute,
-		.launch = fake_launch,
-		.mem_info = fake_mem_info,
-		.capture_begin = fake_capture_begin,
-		.capture_end = fake_capture_end,
-		.graph_instantiate = fake_graph_instantiate,
-		.graph_launch = fake_graph_launch,
-		.graph_exec_destroy = fake_exec_destroy,
-		.graph_destroy = fake_graph_destroy,
-		.error_name = fake_error_name,
-		.error_string = fake_error_string,
-	};
-	static const struct vac_blas blas = {
-		.property = blas_property,
-		.create = blas_create,
-		.destroy = blas_destroy,
-		.desc_create = desc_create,
-		.desc_destroy = free_object,
-		.desc_set = desc_set,
-		.layout_create = layout_create,
-		.layout_destroy = free_object,
-		.layout_set = layout_set,
-		.preference_create = new_object,
-		.preference_destroy = free_object,
-		.preference_set = preference_set,
-		.heuristic = heuristic,
-		.matmul = matmul,
-	};
-	static const struct vac_nvrtc nvrtc = {
-		.create = nvrtc_create,
-		.destroy = nvrtc_destroy,
-		.compile = nvrtc_compile,
-		.cubin_bytes = nvrtc_bytes,
-		.cubin = nvrtc_cubin,
-	};
-	vac_cuda_inject(&cuda);
-	vac_blas_inject(&blas);
-	static const struct vac_cuda_cubin none = {0};
-	vac_nvrtc_inject(&nvrtc);
-	vac_cuda_cubins_inject(&none);
-}
+const struct vac_cuda fake_cuda_table = {
+	.init = fake_init,
+	.driver_version = fake_driver_version,
+	.device_count = fake_device_count,
+	.device_get = fake_device_get,
+	.device_uuid = fake_device_uuid,
+	.device_name = fake_device_name,
+	.device_attribute = fake_device_attribute,
+	.ctx_create = fake_ctx_create,
+	.ctx_destroy = fake_ctx_destroy,
+	.ctx_push = fake_ctx_push,
+	.ctx_pop = fake_ctx_pop,
+	.mem_granularity = fake_granularity,
+	.mem_reserve = fake_reserve,
+	.mem_address_free = fake_address_free,
+	.mem_create = fake_create,
+	.mem_release = fake_release,
+	.mem_map = fake_map,
+	.mem_unmap = fake_unmap,
+	.mem_set_access = fake_set_access,
+	.host_register = fake_register,
+	.host_unregister = fake_unregister,
+	.host_address = fake_host_address,
+	.upload = fake_upload,
+	.download = fake_download,
+	.stream_create = fake_stream_create,
+	.stream_destroy = fake_stream_destroy,
+	.stream_synchronize = fake_stream_synchronize,
+	.event_create = fake_event_create,
+	.event_destroy = fake_event_destroy,
+	.event_record = fake_event_record,
+	.event_synchronize = fake_event_synchronize,
+	.module_load = fake_module_load,
+	.module_unload = fake_module_unload,
+	.module_function = fake_module_function,
+	.func_set_attribute = fake_func_set_attribute,
+	.launch = fake_launch,
+	.mem_info = fake_mem_info,
+	.capture_begin = fake_capture_begin,
+	.capture_end = fake_capture_end,
+	.graph_instantiate = fake_graph_instantiate,
+	.graph_launch = fake_graph_launch,
+	.graph_exec_destroy = fake_exec_destroy,
+	.graph_destroy = fake_graph_destroy,
+	.error_name = fake_error_name,
+	.error_string = fake_error_string,
+};
 
-void fake_cuda_remove(void)
-{
-	vac_cuda_inject(NULL);
-	vac_blas_inject(NULL);
-	vac_nvrtc_inject(NULL);
-	vac_cuda_cubins_inject(NULL);
-}
+const struct vac_blas fake_blas_table = {
+	.property = blas_property,
+	.create = blas_create,
+	.destroy = blas_destroy,
+	.desc_create = desc_create,
+	.desc_destroy = free_object,
+	.desc_set = desc_set,
+	.layout_create = layout_create,
+	.layout_destroy = free_object,
+	.layout_set = layout_set,
+	.preference_create = new_object,
+	.preference_destroy = free_object,
+	.preference_set = preference_set,
+	.heuristic = heuristic,
+	.matmul = matmul,
+};
+
+const struct vac_nvrtc fake_nvrtc_table = {
+	.create = nvrtc_create,
+	.destroy = nvrtc_destroy,
+	.compile = nvrtc_compile,
+	.cubin_bytes = nvrtc_bytes,
+	.cubin = nvrtc_cubin,
+};

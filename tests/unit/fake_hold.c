@@ -345,7 +345,7 @@ static int nvml_count(unsigned *count)
 static int nvml_by_index(unsigned index, struct nvmlDevice_st **device)
 {
 	*device = (struct nvmlDevice_st *)(uintptr_t)(index + 1);
-	return VAC_NVML_OK;
+	return fake_hold.lost >> index & 1 ? 15 : VAC_NVML_OK;
 }
 
 static uint32_t number_of(const struct nvmlDevice_st *device)
@@ -384,9 +384,19 @@ static int nvml_processes(struct nvmlDevice_st *device, unsigned *count,
 			  struct vac_nvml_process *out)
 {
 	GUARD();
-	unsigned capacity = *count;
+	unsigned capacity = *count, listed = fake_hold.strangers;
 
+	for (uint32_t i = 0; i < fake_hold.process_count; i++)
+		listed += !fake_hold.processes[i].hidden &&
+			  is_on(&fake_hold.processes[i], number_of(device));
+	*count = listed;
+	if (listed > capacity) /* as the real one: nothing is written */
+		return VAC_NVML_TOO_SMALL;
 	*count = 0;
+	for (; *count < fake_hold.strangers; ++*count)
+		out[*count] = (struct vac_nvml_process){.pid = 2000000000 + *count,
+							.gpu_instance = UINT32_MAX,
+							.compute_instance = UINT32_MAX};
 	for (uint32_t i = 0; i < fake_hold.process_count; i++) {
 		const struct fake_process *process = &fake_hold.processes[i];
 		struct vac_nvml_process one = {.pid = (unsigned)process->pid,
@@ -399,11 +409,9 @@ static int nvml_processes(struct nvmlDevice_st *device, unsigned *count,
 			continue;
 		if (process->no_bytes)
 			one.used_bytes = UINT64_MAX;
-		if (*count < capacity)
-			out[*count] = one;
-		++*count;
+		out[(*count)++] = one;
 	}
-	return *count > capacity ? VAC_NVML_TOO_SMALL : VAC_NVML_OK;
+	return VAC_NVML_OK;
 }
 
 void fake_hold_install(void)

@@ -41,6 +41,9 @@ struct fake_hold {
 	unsigned init_us; /* cuInit takes so long */
 	uint32_t devices;
 	uint64_t total_bytes, reserved_bytes; /* of each; the latter nobody's */
+	/* NVML lists so many others on each device, before the processes below. */
+	uint32_t strangers;
+	uint32_t lost; /* bit n: device n does not answer */
 	struct fake_process processes[FAKE_MOST_PROCESSES];
 	uint32_t process_count;
 	/* This call to this process (0: any) gives this result, the skip-th time, once. */

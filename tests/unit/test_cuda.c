@@ -259,8 +259,9 @@ static void test_each_call_fails(void **state)
 			struct vac_engine *engine = open_engine("float32");
 			int rc = load_and_embed(engine, dir, &err);
 			const char *failed = fake_cuda.failed;
+			/* a name is asked for twice: without the second there is no lock */
 			if (failed && rc == 0 && strcmp(failed, "stream_synchronize") != 0 &&
-			    strcmp(failed, "ctx_push") != 0)
+			    strcmp(failed, "ctx_push") != 0 && strcmp(failed, "device_name") != 0)
 				fail_msg("call %ld, %s, failed and nobody noticed", n, failed);
 			if (failed && rc < 0 && (err.code == VAC_OK || !*err.message))
 				fail_msg("call %ld, %s: no error", n, failed);
@@ -637,6 +638,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	directory = temp_dir_make();
+	setenv("VACATE_HOLD_DIR", directory, 1);
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	fake_cuda_reset();
 	fake_cuda_install();

@@ -500,7 +500,7 @@ static void test_a_new_start(void **state)
 static int set_up(void **state)
 {
 	(void)state;
-	temp_dir_make();
+	setenv("VACATE_HOLD_DIR", temp_dir_make(), 1);
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	unsetenv("VACATE_CUDA_GRAPHS");
 	fake_cuda_reset();

@@ -615,6 +615,85 @@ static void test_two_devices(void **state)
 	assert_int_equal(hold_world_resume(), 0);
 }
 
+/* Somebody resumed it without vacate: what is on record of it is no longer so. */
+static void test_resumed_by_others(void **state)
+{
+	struct vac_record record;
+
+	(void)state;
+	struct fake_process *process = hold_world_add(GIB);
+	assert_int_equal(hold_world_park(), 0);
+	assert_true(hold_world_record(0, &record));
+	process->state = VAC_CU_PROCESS_RUNNING;
+	assert_int_equal(hold_world_resume(), 0);
+	hold_world_expect_calls("lock 0, checkpoint 0");
+	assert_false(hold_world_record(0, &record));
+}
+
+/* NVML's list of a device is as long as it is; what has no room in it is never taken for
+ * what an older reading left there. */
+static void test_many_on_a_device(void **state)
+{
+	(void)state;
+	hold_world_add(5 * GIB);
+	fake_hold.strangers = 500;
+	assert_int_equal(hold_world_park(), 0);
+	assert_int_equal(world.receipts[0].devices_before[0].bytes, 5 * GIB);
+	assert_int_equal(hold_world_resume(), 0);
+	fake_hold.strangers = 5000;
+	hold_world_expect(hold_world_park(), VAC_E_UNSUPPORTED, &world.err, "NVML does not say",
+			  NULL);
+	assert_int_equal(hold_world_state(0), VAC_HOLD_RUNNING);
+}
+
+/* A GPU that is lost keeps nobody from the others. */
+static void test_a_lost_device(void **state)
+{
+	(void)state;
+	fake_hold.devices = 3;
+	struct fake_process *process = hold_world_add(5 * GIB);
+	process->bytes[0] = 0;
+	process->bytes[1] = 5 * GIB;
+	fake_hold.lost = 1 << 0;
+	assert_int_equal(hold_world_park(), 0);
+	assert_int_equal(world.receipts[0].device_count, 1);
+	assert_string_equal(world.receipts[0].devices_before[0].uuid, fake_hold_uuid(1));
+	assert_int_equal(hold_world_resume(), 0);
+	assert_int_equal(hold_world_park(), 0);
+	fake_hold.lost = 1 << 1;
+	hold_world_expect(hold_world_resume(), VAC_E_UNSUPPORTED, &world.err, "does not answer now",
+			  NULL);
+	assert_int_equal(hold_world_state(0), VAC_HOLD_PARKED);
+	/* none answers: nothing is known */
+	fake_hold.lost = 7;
+	hold_world_expect(hold_world_resume(), VAC_E_UNSUPPORTED, &world.err,
+			  "NVML does not answer", NULL);
+	fake_hold.lost = 0;
+	assert_int_equal(hold_world_resume(), 0);
+}
+
+/* More than the device has, or than a record can hold, is no number of bytes. */
+static void test_impossible_bytes(void **state)
+{
+	static const uint64_t impossible[] = {UINT64_MAX - 1, UINT64_MAX - 64 * MIB,
+					      (uint64_t)1 << 63, 80 * GIB};
+	struct vac_record record;
+
+	(void)state;
+	struct fake_process *process = hold_world_add(GIB);
+	for (size_t i = 0; i < sizeof(impossible) / sizeof(impossible[0]); i++) {
+		process->bytes[0] = impossible[i];
+		hold_world_expect(hold_world_park(), VAC_E_UNSUPPORTED, &world.err,
+				  "NVML does not say what it has", NULL);
+	}
+	world.options.risk = true;
+	assert_int_equal(hold_world_park(), 0);
+	assert_true(hold_world_record(0, &record));
+	assert_false(record.devices[0].bytes_valid);
+	process->bytes[0] = GIB;
+	assert_int_equal(hold_world_resume(), 0);
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -720,6 +799,8 @@ int main(void)
 		TEST(test_device_room),      TEST(test_margin),
 		TEST(test_waits_for_room),   TEST(test_moves),
 		TEST(test_two_devices),      TEST(test_names),
+		TEST(test_many_on_a_device), TEST(test_a_lost_device),
+		TEST(test_impossible_bytes), TEST(test_resumed_by_others),
 		TEST(test_pageout_refused),  TEST(test_pageout),
 	};
 

@@ -391,6 +391,48 @@ static void test_locks(void **state)
 		VAC_E_IO, &err, "nowhere/x", NULL);
 }
 
+/* Taken again and again on one open file. */
+static void test_kept_lock(void **state)
+{
+	struct vac_lock kept, other;
+	struct vac_error err;
+	pid_t holder;
+	int fd;
+
+	(void)state;
+	assert_int_equal(vac_lock_open_device(&kept, temp_path("records"), "GPU-1", &err), 0);
+	fd = kept.fd;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), 0);
+		assert_int_equal(kept.fd, fd);
+		assert_int_equal(vac_lock_take_device(&other, temp_path("records"), "GPU-1", 0,
+						      NULL, NULL, &holder, &err),
+				 -EAGAIN);
+		vac_lock_leave(&kept);
+		assert_int_equal(vac_lock_take_device(&other, temp_path("records"), "GPU-1", 0,
+						      NULL, NULL, &holder, &err),
+				 0);
+		hold_world_expect(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), VAC_E_BUSY,
+				  &err, "vacate-GPU-1.lock", NULL);
+		assert_int_equal(holder, getpid());
+		assert_int_equal(kept.fd, fd);
+		vac_lock_release(&other, i == 1); /* and once its file goes: another one then */
+		fd = i == 1 ? -1 : fd;
+		if (fd < 0) {
+			assert_int_equal(vac_lock_retake(&kept, 0, NULL, NULL, &holder, &err), 0);
+			assert_int_equal(access(temp_path("records/vacate-GPU-1.lock"), F_OK), 0);
+			vac_lock_leave(&kept);
+			fd = kept.fd;
+		}
+	}
+	vac_lock_release(&kept, false);
+	assert_int_equal(kept.fd, -1);
+	vac_lock_leave(&kept);
+	hold_world_expect(vac_lock_open_device(&kept, temp_path("nowhere"), "GPU-1", &err),
+			  VAC_E_IO, &err, "nowhere/vacate-GPU-1.lock", "cannot be used", NULL);
+	assert_int_equal(kept.fd, -1);
+}
+
 /* As another user (only root can become one): a lock that root made. */
 static void test_lock_of_another_user(void **state)
 {
@@ -458,7 +500,51 @@ static void test_another_user(void **state)
 	assert_true(hold_world_record(0, &record));
 	assert_int_equal(record.uid, 65533);
 	assert_int_equal(record.by_uid, 0);
+	/* that it is another's is no reason for what root is refused */
+	fake_hold.fail_call = FAKE_RESTORE;
+	fake_hold.fail_with = VAC_CU_OPERATING_SYSTEM;
+	hold_world_expect(hold_world_resume(), VAC_E_GONE, &world.err, "is lost",
+			  "the system refused the driver's restore", NULL);
+	assert_null(strstr(world.err.message, "another user"));
+	world.options.risk = true;
 	assert_int_equal(hold_world_resume(), 0);
+}
+
+/* Parked by root, resumed by its user, who may not remove root's record. */
+static void test_two_users_records(void **state)
+{
+	struct vac_record record;
+	pid_t target, pid;
+	int status;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	target = fake_hold_child(65533);
+	struct fake_process *process = fake_hold_add(target, GIB);
+	assert_int_equal(vac_target_open(target, &world.targets[world.count++], NULL), 0);
+	temp_mkdir("all");
+	assert_int_equal(chmod(temp_path("all"), 01777), 0);
+	assert_int_equal(chmod(temp_path("."), 0755), 0);
+	snprintf(world.hold.lock_directory, sizeof(world.hold.lock_directory), "%s",
+		 temp_path("all"));
+	snprintf(world.hold.directory, sizeof(world.hold.directory), "%s",
+		 temp_path("all/vacate-hold-0"));
+	assert_int_equal(hold_world_park(), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (setuid(65533) != 0)
+			_exit(1);
+		snprintf(world.hold.directory, sizeof(world.hold.directory), "%s",
+			 temp_path("all/vacate-hold-65533"));
+		_exit(hold_world_resume() == 0 ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	process->state = VAC_CU_PROCESS_RUNNING; /* that was the child's own copy */
+	assert_true(vac_record_find(&world.hold, &world.targets[0], &record));
+	assert_int_equal(record.state, VAC_HOLD_RUNNING);
+	assert_int_equal(record.by_uid, 65533);
 }
 
 /* Three at once; one is refused, at each place and step: all run as before. */
@@ -745,8 +831,11 @@ int main(void)
 		TEST(test_second_vacate),
 		TEST(test_device_lock),
 		TEST(test_locks),
+		TEST(test_kept_lock),
+		TEST(test_kept_lock),
 		TEST(test_lock_of_another_user),
 		TEST(test_another_user),
+		TEST(test_two_users_records),
 		TEST(test_all_or_none),
 		TEST(test_back_to_what_it_was),
 		TEST(test_no_way_back),

@@ -385,6 +385,11 @@ static void test_users(void **state)
 	assert_int_equal(vac_record_list(&hold, found, 4, &count, NULL), 0);
 	assert_int_equal(count, 1);
 	assert_int_equal(found[0].pid, target.pid);
+	/* in a directory whose name says another user than it has */
+	save(temp_path("all/vacate-hold-65530"), &target, VAC_HOLD_PARKED);
+	assert_int_equal(vac_record_list(&hold, found, 4, &count, NULL), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(found[0].state, VAC_HOLD_FAILED);
 	fake_hold_kill(target.pid, true);
 	vac_target_close(&target);
 }

@@ -22,8 +22,13 @@ static int cuda_open(const struct vac_compute_options *options, struct vac_compu
 	c->warn = options->warn;
 	c->warn_ctx = options->warn_ctx;
 	c->graphs.wanted = vac_cuda_graphs_wanted();
+	bool known;
+	c->mapped.read = vac_cuda_read_wanted(&known);
+	if (!known && c->warn)
+		c->warn(c->warn_ctx, "VACATE_CUDA_READ takes mapped, ring or auto");
 	c->ordinal = options->device;
 	c->dtype = VAC_DTYPE_F16;
+	c->claim.lock = VAC_LOCK_NONE;
 	snprintf(c->description, sizeof(c->description), "not started");
 	*out = c;
 	return 0;
@@ -142,4 +147,5 @@ __attribute__((visibility("default"))) const struct vac_backend vac_backend_cuda
 	.synchronize = cuda_synchronize,
 	.residue = cuda_residue,
 	.diagnose = vac_cuda_diagnose,
+	.places = vac_cuda_places,
 };

@@ -15,6 +15,7 @@
 #include "driver/cuda.h"
 #include "engine/compute.h"
 #include "engine/cuda/cublaslt.h"
+#include "hold/lock.h"
 
 struct vac_team;
 
@@ -27,6 +28,13 @@ struct vac_team;
 #define VAC_CUDA_OLDEST_ARCHITECTURE 80
 #define VAC_CUDA_LARGEST_HEAD        1024
 #define VAC_CUDA_FETCH_SLOTS         4
+/* Of the ring, for the items of one call of fetch, each at a multiple of ALIGNMENT. */
+#define VAC_CUDA_FETCH_ALIGNMENT  64
+#define VAC_CUDA_FETCH_SLOT_BYTES (VAC_FETCH_BYTES + VAC_FETCH_ITEMS * VAC_CUDA_FETCH_ALIGNMENT)
+/* Of files that are read in place: mapped, registered at a time, pieces of one of these. */
+#define VAC_CUDA_MAPPINGS      16
+#define VAC_CUDA_WINDOWS       16
+#define VAC_CUDA_WINDOW_PIECES 4
 /* Up to so many rows batches are small: as graphs, with algorithms of their own. */
 #define VAC_CUDA_SMALL_ROWS 512
 /* The graphs of all models together: how many, and of the driver's memory. */
@@ -81,6 +89,29 @@ struct vac_cuda_ring {
 	struct vac_team *team;
 };
 
+enum vac_cuda_read {
+	VAC_CUDA_READ_RING,
+	VAC_CUDA_READ_MAPPED, /* in place what is in the page cache */
+	VAC_CUDA_READ_AUTO,   /* large files */
+};
+
+/* Files that the GPU reads in place, while they are loaded: mapped.c. */
+struct vac_cuda_mapped {
+	enum vac_cuda_read read;
+	bool asked, off; /* whether the driver can; it cannot */
+	uint64_t call;   /* of fetch: counted */
+	struct vac_cuda_mapping {
+		const struct vac_weight_file *file; /* NULL: free */
+		uint8_t *base;                      /* NULL: not read in place */
+		uint64_t end;                       /* of what was read so far */
+	} mappings[VAC_CUDA_MAPPINGS];
+	struct vac_cuda_window {
+		struct vac_cuda_mapping *mapping; /* NULL: free */
+		uint64_t number;                  /* in the file */
+		uint64_t used;                    /* by that call, the last time */
+	} windows[VAC_CUDA_WINDOWS];
+};
+
 /* A class of small batches; owner NULL: none. */
 struct vac_cuda_graph {
 	const void *owner, *base;
@@ -100,10 +131,21 @@ struct vac_cuda_graphs {
 	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
 };
 
+/* The lock of the device among all of Vacate's processes: claim.c. */
+struct vac_cuda_claim {
+	struct vac_lock lock;
+	bool off;          /* it cannot be used, or there is no device */
+	bool told;         /* that it cannot */
+	int64_t since_ns;  /* it is another's since then; 0: it is not waited for */
+	int64_t asked_ns;  /* the last time */
+	char warning[512]; /* to be told; or "" */
+};
+
 /* One thing that is brought up by a thread of its own. */
 struct vac_cuda_task {
 	pthread_t thread;
 	bool running;
+	_Atomic bool stop; /* nobody waits for it any more */
 	int rc;
 	struct vac_error error;
 };
@@ -125,12 +167,14 @@ struct vac_compute {
 	struct vac_cuda_task device_task, blas_task;
 	int device, architecture; /* 90: sm_90 */
 	char device_name[96];
-	char uuid[48]; /* as NVML writes it; "": not asked yet */
+	char uuid[VAC_CUDA_UUID_BYTES]; /* as NVML writes it; "": not asked yet */
+	struct vac_cuda_claim claim;
 	struct CUctx_st *ctx;
 	struct CUstream_st *stream;
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
+	struct vac_cuda_mapped mapped;
 	struct vac_cuda_graphs graphs;
 	void *workspace;
 	uint64_t workspace_bytes;
@@ -168,13 +212,28 @@ void vac_cuda_leave(struct vac_compute *c);
 /* doctor.c */
 int vac_cuda_diagnose(struct vac_buf *out);
 
+/* places.c */
+void vac_cuda_places(void (*add)(void *ctx, const char *path, enum vac_place how), void *ctx);
+
 /* measure.c */
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out,
 		     struct vac_error *err) VAC_MUST_CHECK;
 
+/* claim.c */
+extern uint32_t vac_cuda_claim_limit_ms; /* that another's restore is waited for; tests set it */
+void vac_cuda_claim_open(struct vac_compute *c);
+void vac_cuda_claim_close(struct vac_compute *c);
+/* Tells what open and claim could not, on the engine's thread. */
+void vac_cuda_claim_warn(struct vac_compute *c);
+/* 0: nobody restores into the device until yield. 1: somebody does; ask again, after a
+ * moment that has been waited for already. -EAGAIN: for too long, err says who. */
+int vac_cuda_claim(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_yield(struct vac_compute *c);
+
 /* regions.c */
 uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_bytes);
-void *vac_cuda_map(struct vac_compute *c, uint64_t bytes);
+int vac_cuda_map(struct vac_compute *c, uint64_t bytes, void **out,
+		 struct vac_error *err) VAC_MUST_CHECK;
 void vac_cuda_unmap(struct vac_compute *c, void *base, uint64_t bytes);
 
 /* fetch.c */
@@ -183,6 +242,17 @@ int vac_cuda_fetch_begin(struct vac_compute *c, struct vac_error *err) VAC_MUST_
 int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
 		   struct vac_error *err) VAC_MUST_CHECK;
 int vac_cuda_fetch_end(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+
+/* mapped.c */
+extern uint64_t vac_cuda_window_bytes; /* tests make it smaller */
+/* By the environment; *known: it says something that there is. */
+enum vac_cuda_read vac_cuda_read_wanted(bool *known);
+/* The item can be read in place, in this call of fetch. */
+bool vac_cuda_mapped_has(struct vac_compute *c, const struct vac_fetch *item);
+/* Of such an item: its bytes as they lie in the file. */
+void vac_cuda_mapped_upload(struct vac_compute *c, const struct vac_fetch *item, vac_cu_address to);
+/* When nothing is being copied any more. VAC_E_CORRUPT: a file was cut short. */
+int vac_cuda_mapped_end(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 
 /* linear.c: products, as compute.h has them. */
 int vac_cuda_linear_open(struct vac_compute *c, const struct vac_linear_shape *shape,

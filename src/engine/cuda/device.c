@@ -2,12 +2,17 @@
  * device.c - the device comes up and goes down: context, stream, kernels and
  * cuBLASLt. See backend.h for the threads.
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/cuda/backend.h"
 #include "engine/cuda/kernels.h"
+
+#define MOMENT_NS 10000000
 
 static int check(const struct vac_compute *c, int result, const char *what, struct vac_error *err)
 {
@@ -150,6 +155,24 @@ static int load_kernels(struct vac_compute *c, enum vac_dtype dtype, struct vac_
 	return rc;
 }
 
+/* Current afterwards. */
+static int make_context(struct vac_compute *c, struct vac_error *err)
+{
+	int rc;
+	vac_cuda_claim_open(c);
+	do
+		rc = atomic_load(&c->device_task.stop)
+			     ? vac_fail(err, VAC_E_CANCELLED, "the load was given up")
+			     : vac_cuda_claim(c, err);
+	while (rc > 0);
+	if (rc < 0)
+		return rc;
+	rc = check(c, c->cuda->ctx_create(&c->ctx, VAC_CU_CTX_SCHED_SPIN, c->device),
+		   "creating a context", err);
+	vac_cuda_yield(c);
+	return rc;
+}
+
 static void *bring_up_device(void *arg)
 {
 	struct vac_compute *c = arg;
@@ -159,9 +182,8 @@ static void *bring_up_device(void *arg)
 	if (rc == 0)
 		rc = check_granule(c, &task->error);
 	if (rc == 0)
-		rc = check(c, c->cuda->ctx_create(&c->ctx, VAC_CU_CTX_SCHED_SPIN, c->device),
-			   "creating a context", &task->error);
-	if (rc == 0) { /* it is current now */
+		rc = make_context(c, &task->error);
+	if (rc == 0) {
 		rc = check(c, c->cuda->stream_create(&c->stream, VAC_CU_STREAM_NON_BLOCKING),
 			   "creating a stream", &task->error);
 		if (rc == 0)
@@ -181,6 +203,9 @@ static void *bring_up_blas(void *arg)
 
 static void begin(struct vac_compute *c, struct vac_cuda_task *task, void *(*fn)(void *))
 {
+	task->rc = 0;
+	task->error = (struct vac_error){0};
+	atomic_store(&task->stop, false);
 	task->running = pthread_create(&task->thread, NULL, fn, c) == 0;
 	if (!task->running) /* then here and now */
 		fn(c);
@@ -188,9 +213,26 @@ static void begin(struct vac_compute *c, struct vac_cuda_task *task, void *(*fn)
 
 static void end(struct vac_cuda_task *task)
 {
+	atomic_store(&task->stop, true);
 	if (task->running)
 		pthread_join(task->thread, NULL);
 	task->running = false;
+}
+
+/* Waits a moment at most: it may take long, and others want answers meanwhile. */
+static bool has_ended(struct vac_cuda_task *task)
+{
+	struct timespec until;
+	if (!task->running)
+		return true;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += MOMENT_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	task->running = pthread_timedjoin_np(task->thread, NULL, &until) != 0;
+	return !task->running;
 }
 
 int vac_cuda_start(struct vac_compute *c, struct vac_error *err)
@@ -200,7 +242,6 @@ int vac_cuda_start(struct vac_compute *c, struct vac_error *err)
 		rc = vac_cuda_too_old(err, c->driver);
 	if (rc < 0)
 		return rc;
-	c->device_task = c->blas_task = (struct vac_cuda_task){0};
 	c->started = true;
 	c->first_dtype = c->dtype;
 	begin(c, &c->blas_task, bring_up_blas);
@@ -223,9 +264,11 @@ static int open_blas(struct vac_compute *c, struct vac_error *err)
 
 static int bring_up(struct vac_compute *c, struct vac_error *err)
 {
-	const struct vac_cuda_task *tasks[] = {&c->device_task, &c->blas_task};
-	end(&c->device_task);
-	end(&c->blas_task);
+	struct vac_cuda_task *tasks[] = {&c->device_task, &c->blas_task};
+	for (size_t i = 0; i < 2; i++)
+		if (!has_ended(tasks[i]))
+			return 1;
+	vac_cuda_claim_warn(c);
 	for (size_t i = 0; i < 2; i++) {
 		if (tasks[i]->rc < 0) {
 			if (err)
@@ -245,7 +288,7 @@ static int bring_up(struct vac_compute *c, struct vac_error *err)
 int vac_cuda_ready(struct vac_compute *c, struct vac_error *err)
 {
 	int rc = c->up ? 0 : bring_up(c, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	vac_cuda_enter(c);
 	rc = load_kernels(c, c->dtype, err);
@@ -281,6 +324,7 @@ void vac_cuda_stop(struct vac_compute *c)
 		vac_cuda_leave(c);
 		cuda->ctx_destroy(c->ctx);
 	}
+	vac_cuda_claim_close(c);
 	c->ctx = NULL;
 	c->handle = NULL;
 	c->stream = NULL;

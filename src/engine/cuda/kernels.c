@@ -59,8 +59,7 @@ static uint64_t hash_sources(void)
 	return h;
 }
 
-/* The cache's directory, made if it is not there. false: there is none. */
-static bool cache_directory(char out[PATH_MAX])
+bool vac_cuda_cache_directory(char out[PATH_MAX])
 {
 	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
 	static const char *const below[] = {"", "/vacate", "/kernels"};
@@ -131,7 +130,7 @@ static bool write_cached(const char path[PATH_BYTES], const void *image, size_t 
 static bool cache_path(const char *name, char out[PATH_BYTES])
 {
 	char directory[PATH_MAX];
-	if (!cache_directory(directory) || !ours_alone(directory))
+	if (!vac_cuda_cache_directory(directory) || !ours_alone(directory))
 		return false;
 	snprintf(out, PATH_BYTES, "%s/%s", directory, name);
 	return true;

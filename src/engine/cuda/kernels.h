@@ -11,6 +11,7 @@
 #ifndef VAC_ENGINE_CUDA_KERNELS_H
 #define VAC_ENGINE_CUDA_KERNELS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,6 +70,8 @@ const char *vac_nvrtc_path(void);                     /* as vac_cuda_path */
  * (VAC_ELEMENT of common.cuh). *image is the caller's to free. */
 int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int element, void **image,
 		     size_t *bytes, struct vac_error *err) VAC_MUST_CHECK;
+/* The cache's directory, made if it is not there. false: there is none. */
+bool vac_cuda_cache_directory(char out[PATH_MAX]);
 /* Anything small that depends on GPU, driver and library only, by a name without
  * a slash. get: false if it is not there, or not ours alone; put: if it is not kept. */
 bool vac_cuda_cache_get(const char *name, void *out, size_t bytes);

@@ -17,8 +17,6 @@
 /* Asking needs the driver to be started, but no context. */
 static int find_uuid(struct vac_compute *c, struct vac_error *err)
 {
-	struct vac_cu_uuid id;
-	char *to = c->uuid;
 	int device;
 	if (*c->uuid)
 		return 0;
@@ -26,14 +24,8 @@ static int find_uuid(struct vac_compute *c, struct vac_error *err)
 	if (rc == VAC_CU_OK)
 		rc = c->cuda->device_get(&device, (int)c->ordinal);
 	if (rc == VAC_CU_OK)
-		rc = c->cuda->device_uuid(&id, device);
-	if (rc != VAC_CU_OK)
-		return vac_cuda_fail(c->cuda, err, rc, "asking which GPU it is");
-	to += sprintf(to, "GPU-");
-	for (int i = 0; i < 16; i++)
-		to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
-			      (unsigned char)id.bytes[i]);
-	return 0;
+		rc = vac_cuda_uuid(c->cuda, device, c->uuid);
+	return rc == VAC_CU_OK ? 0 : vac_cuda_fail(c->cuda, err, rc, "asking which GPU it is");
 }
 
 int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct vac_error *err)
@@ -46,7 +38,12 @@ int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct
 	devices = calloc(MOST_DEVICES, sizeof(*devices));
 	if (!devices)
 		return vac_fail_nomem(err, "what NVML says", MOST_DEVICES * sizeof(*devices));
-	rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+	if (vac_cuda_is_slice(c->uuid)) {
+		count = 1;
+		rc = vac_nvml_read_one(c->uuid, devices, err);
+	} else {
+		rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+	}
 	const struct vac_nvml_device *found = NULL;
 	for (uint32_t i = 0; rc == 0 && i < count && i < MOST_DEVICES; i++)
 		if (strcmp(devices[i].uuid, c->uuid) == 0)

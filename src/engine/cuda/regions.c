@@ -4,7 +4,7 @@
  * with the driver at once and to the byte; cuMemAlloc would keep some of it for
  * the next allocation. On the engine's thread, in the context.
  */
-#include <stdint.h>
+#include <inttypes.h>
 
 #include "engine/cuda/backend.h"
 
@@ -17,7 +17,8 @@ uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_byt
 	       VAC_CUDA_GRANULE_BYTES;
 }
 
-void *vac_cuda_map(struct vac_compute *c, uint64_t bytes)
+/* NULL: no room. */
+static void *map(struct vac_compute *c, uint64_t bytes)
 {
 	const struct vac_cuda *cuda = c->cuda;
 	const struct vac_cu_allocation properties = {
@@ -45,6 +46,19 @@ void *vac_cuda_map(struct vac_compute *c, uint64_t bytes)
 free_address:
 	cuda->mem_address_free(at, bytes);
 	return NULL;
+}
+
+int vac_cuda_map(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err)
+{
+	int rc = vac_cuda_claim(c, err);
+	if (rc != 0)
+		return rc;
+	*out = map(c, bytes);
+	vac_cuda_yield(c);
+	vac_cuda_claim_warn(c);
+	return *out ? 0
+		    : vac_fail(err, VAC_E_NO_ROOM, "cuda:%u has no room for %" PRIu64 " bytes",
+			       c->ordinal, bytes);
 }
 
 void vac_cuda_unmap(struct vac_compute *c, void *base, uint64_t bytes)

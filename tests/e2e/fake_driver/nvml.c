@@ -72,7 +72,10 @@ int nvmlInit_v2(void)
 
 int nvmlShutdown(void)
 {
-	return SUCCESS;
+	int result = SUCCESS;
+
+	fake_call("nvmlShutdown", 0, &result);
+	return result;
 }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned bytes)
@@ -89,7 +92,9 @@ int nvmlDeviceGetCount_v2(unsigned *count)
 	struct fake_gpus gpus;
 
 	now_are(&gpus);
-	*count = gpus.device_count;
+	*count = 0;
+	while (*count < gpus.device_count && strncmp(gpus.devices[*count].uuid, "MIG-", 4) != 0)
+		++*count;
 	return SUCCESS;
 }
 

@@ -5,7 +5,8 @@
  *
  *   driver          "CUDA_VERSION DRIVER_VERSION MIG": "13000 580.159 0"; may be absent
  *   devices         a line a GPU: "UUID TOTAL_BYTES USED_BYTES NAME"; USED_BYTES: of
- *                   nobody who is listed
+ *                   nobody who is listed. Slices ("MIG-...") come last: NVML has them by
+ *                   their UUIDs only, and the driver as devices like others
  *   processes/PID   "STATE BUSY BROKEN" and pairs "DEVICE_INDEX BYTES"; STATE is running,
  *                   locked or parked; BUSY 1: its CUDA calls do not end; BROKEN 1: a
  *                   restore failed

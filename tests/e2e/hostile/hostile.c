@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -32,6 +33,17 @@
 #include <unistd.h>
 
 #include "engine/compute.h"
+
+#ifdef HOSTILE_CUDA
+#include "engine/cuda/backend.h"
+#define BACKEND vac_backend_cuda
+#define NAME    "cuda"
+#define PLACES  vac_cuda_places
+#else
+#define BACKEND vac_backend_cpu
+#define NAME    "cpu"
+#define PLACES  NULL
+#endif
 
 static char file[512], directory[512], socket_path[108], abstract[64];
 static const char *word = "";
@@ -255,6 +267,21 @@ static long read_standard_error(void)
 	return result(read(2, &byte, 1));
 }
 
+static long type_on_the_terminal(void)
+{
+	return result(ioctl(2, TIOCSTI, "x"));
+}
+
+static long read_its_environment(void)
+{
+	return result(open("/proc/self/environ", O_RDONLY));
+}
+
+static long write_its_memory(void)
+{
+	return result(open("/proc/self/mem", O_RDWR));
+}
+
 static long write_standard_output(void)
 {
 	return result(write(1, "", 0));
@@ -363,6 +390,9 @@ static const struct attempt {
 	ATTEMPT(take_capabilities),
 	ATTEMPT(disarm_the_filter),
 	ATTEMPT(read_standard_error),
+	ATTEMPT(type_on_the_terminal),
+	ATTEMPT(read_its_environment),
+	ATTEMPT(write_its_memory),
 	ATTEMPT(write_standard_output),
 	ATTEMPT(find_the_word),
 	ATTEMPT(count_descriptors),
@@ -386,7 +416,7 @@ static void pool(struct vac_compute *c, enum vac_pooling pooling, const struct v
 }
 
 /* The compiler must not know what is in it: the worker looks it up by name. */
-__attribute__((visibility("default"))) struct vac_backend vac_backend_cpu;
+__attribute__((visibility("default"))) struct vac_backend BACKEND;
 
 static void copy(char *to, size_t room, const char *variable)
 {
@@ -410,9 +440,10 @@ __attribute__((constructor)) static void load(void)
 {
 	const char *number = getenv("HOSTILE_PORT");
 
-	vac_backend_cpu = vac_backend_reference;
-	vac_backend_cpu.name = "cpu";
-	vac_backend_cpu.pool = pool;
+	BACKEND = vac_backend_reference;
+	BACKEND.name = NAME;
+	BACKEND.pool = pool;
+	BACKEND.places = PLACES;
 	server = getppid();
 	port = number ? atoi(number) : 0;
 	copy(file, sizeof(file), "HOSTILE_FILE");
