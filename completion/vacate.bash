@@ -36,6 +36,7 @@ _vacate_values()
 	--journal | --config | --api-key-file) COMPREPLY=($(compgen -f -- "$word")) ;;
 	--device) COMPREPLY=($(compgen -W "auto cpu cuda:0" -- "$word")) ;;
 	--backend) COMPREPLY=($(compgen -W "cpu reference" -- "$word")) ;;
+	--user) COMPREPLY=($(compgen -u -- "$word")) ;;
 	--model) COMPREPLY=($(compgen -W "$(_vacate_models)" -- "$word")) ;;
 	--sandbox) COMPREPLY=($(compgen -W "auto require off" -- "$word")) ;;
 	--log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$word")) ;;

@@ -46,6 +46,7 @@ extern const struct vac_command vac_command_events;
 extern const struct vac_command vac_command_run;
 extern const struct vac_command vac_command_park;
 extern const struct vac_command vac_command_resume;
+extern const struct vac_command vac_command_guard;
 extern const struct vac_command vac_command_serve;
 extern const struct vac_command vac_command_config;
 extern const struct vac_command vac_command_doctor;

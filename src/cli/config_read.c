@@ -16,7 +16,7 @@
 #include "base/modelpath.h"
 #include "base/quote.h"
 #include "cli/conf_file.h"
-#include "server/journal.h"
+#include "base/journal.h"
 
 #define NO_FILE "none"
 /* Token ids grow twofold on their way into a frame of at most 64 MiB. */
@@ -255,9 +255,32 @@ static void take_server(struct vac_config *config, const struct vac_conf_section
 	}
 }
 
+/* [guard]: what the server's settings call guard-... */
+static void take_guard(struct vac_config *config, const struct vac_conf_section *section)
+{
+	for (const struct vac_conf_item *item = section->first; item; item = item->next) {
+		const struct vac_setting *setting = NULL;
+		struct vac_quoted shown;
+		char name[VAC_VARIABLE_BYTES];
+		int n = snprintf(name, sizeof(name), "guard-%s", item->key);
+
+		if (n > 0 && (size_t)n < sizeof(name))
+			setting = vac_setting_find(vac_server_setting_table,
+						   vac_server_setting_count, name, (size_t)n);
+		if (setting)
+			vac_config_set(config, setting, VAC_SOURCE_FILE, item->line, item->value,
+				       item->quoted);
+		else
+			vac_problem_add(&config->problems, item->line,
+					"[guard] has no setting %s; it has park, idle, users and "
+					"risk",
+					vac_quote(&shown, item->key, strlen(item->key)));
+	}
+}
+
 static const char *next_kind(const void *ctx, size_t i)
 {
-	static const char *const kinds[] = {"server", "defaults", "model", NULL};
+	static const char *const kinds[] = {"server", "defaults", "guard", "model", NULL};
 
 	(void)ctx;
 	return kinds[i];
@@ -276,8 +299,8 @@ static void check_section(struct vac_config *config, const struct vac_conf_secti
 				strcmp(nearest, "model") == 0 ? " NAME" : "");
 	else if (!known)
 		vac_problem_add(&config->problems, section->line,
-				"there is no section %s; there are [server], [defaults] and "
-				"[model NAME]",
+				"there is no section %s; there are [server], [defaults], [guard] "
+				"and [model NAME]",
 				shown.text);
 	else if (*section->name)
 		vac_problem_add(&config->problems, section->line,
@@ -287,7 +310,7 @@ static void check_section(struct vac_config *config, const struct vac_conf_secti
 /* In the order of the file, so that of two settings the later one is too many. */
 static void take_sections(struct vac_config *config, const struct vac_conf *conf)
 {
-	uint32_t server_line = 0, defaults_line = 0;
+	uint32_t server_line = 0, defaults_line = 0, guard_line = 0;
 
 	for (const struct vac_conf_item *item = conf->first->first; item; item = item->next)
 		vac_problem_add(&config->problems, item->line,
@@ -298,12 +321,13 @@ static void take_sections(struct vac_config *config, const struct vac_conf *conf
 	     section = section->next) {
 		bool server = strcmp(section->kind, "server") == 0;
 		bool defaults = strcmp(section->kind, "defaults") == 0;
-		uint32_t *line = server ? &server_line : &defaults_line;
+		bool guard = strcmp(section->kind, "guard") == 0;
+		uint32_t *line = server ? &server_line : guard ? &guard_line : &defaults_line;
 
 		if (strcmp(section->kind, "model") == 0)
 			continue;
-		check_section(config, section, server || defaults);
-		if (!server && !defaults)
+		check_section(config, section, server || defaults || guard);
+		if (!server && !defaults && !guard)
 			continue;
 		if (*line)
 			vac_problem_add(&config->problems, section->line,
@@ -313,6 +337,8 @@ static void take_sections(struct vac_config *config, const struct vac_conf *conf
 			*line = section->line;
 		if (server)
 			take_server(config, section);
+		else if (guard)
+			take_guard(config, section);
 		else
 			vac_config_take_defaults(config, section);
 	}

@@ -31,6 +31,10 @@ static void put_details(struct vac_buf *to, const json_t *json)
 	char a[VAC_TEXT_BYTES], b[VAC_TEXT_BYTES];
 	int64_t number;
 
+	if (vac_reply_number(json, "pid", &number))
+		vac_buf_printf(to, "process %lld (%s), ", (long long)number,
+			       vac_reply_text(json, "process") ? vac_reply_text(json, "process")
+							       : "-");
 	if (other)
 		vac_buf_printf(to, "for %s, ", other);
 	if (json_object_get(json, "total_bytes"))

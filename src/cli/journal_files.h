@@ -1,6 +1,6 @@
 /*
  * journal_files.h - the receipts in a server's journal: FILE, FILE.1, FILE.2 and
- * so on (server/journal.h), read without a server, also while one writes. One
+ * so on (base/journal.h), read without a server, also while one writes. One
  * thread.
  */
 #ifndef VAC_CLI_JOURNAL_FILES_H

@@ -41,7 +41,7 @@ static int add_all(const struct vac_command *command, struct vac_wire_hold *hold
 
 static int park(const struct vac_command *command, int argc, char **argv)
 {
-	struct vac_wire_hold hold = {.operation = VAC_WIRE_HOLD_PARK};
+	struct vac_wire_hold hold = {.operation = VAC_WIRE_HOLD_PARK, .who = vac_wire_text("park")};
 	const char *values[VAC_WIRE_MAX_TARGETS], *timeout = NULL;
 	struct vac_arguments arguments = {
 		.values = values, .least = 1, .most = VAC_WIRE_MAX_TARGETS};

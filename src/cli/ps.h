@@ -11,6 +11,7 @@
 
 /* What is known of this machine. */
 struct vac_ps_machine {
+	bool quick;    /* not to look for processes that NVML does not list */
 	bool surveyed; /* NVML answered */
 	struct vac_survey survey;
 	struct vac_error why; /* else: why not, in one sentence */
@@ -64,6 +65,8 @@ const char *vac_holder_what(const struct vac_holder *holder);
 /* "running", ...; "unlisted": NVML does not know it. */
 const char *vac_holder_state_text(const struct vac_holder *holder);
 enum vac_color vac_holder_state_color(enum vac_hold_state state);
+/* What or who parked it, where that is worth saying: "guard", "root"; else NULL. */
+const char *vac_holder_by(const struct vac_holder *holder, char to[VAC_TEXT_BYTES]);
 /* The name of a user, else his number, kept until another is asked for. */
 const char *vac_user_name(uid_t uid, char to[VAC_TEXT_BYTES]);
 /* "busy", "12.3 s", ">6.1 s" of one part; "-". */

@@ -94,6 +94,22 @@ const char *vac_holder_state_text(const struct vac_holder *holder)
 	return vac_hold_state_name(holder->state);
 }
 
+const char *vac_holder_by(const struct vac_holder *holder, char to[VAC_TEXT_BYTES])
+{
+	size_t bytes = strcspn(holder->by, " ");
+	char user[VAC_TEXT_BYTES];
+	bool other = holder->by_valid && holder->uid_valid && holder->by_uid != holder->uid;
+
+	/* Who parks his own by hand knows it. */
+	if (!other && (bytes == 0 || strncmp(holder->by, "park", bytes) == 0))
+		return NULL;
+	if (bytes == 0 || (bytes == 4 && strncmp(holder->by, "park", 4) == 0))
+		snprintf(to, VAC_TEXT_BYTES, "%.30s", vac_user_name(holder->by_uid, user));
+	else
+		snprintf(to, VAC_TEXT_BYTES, "%.*s", (int)(bytes < 30 ? bytes : 30), holder->by);
+	return to;
+}
+
 enum vac_color vac_holder_state_color(enum vac_hold_state state)
 {
 	switch (state) {
@@ -151,8 +167,8 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 	char pid[VAC_TEXT_BYTES], user[VAC_TEXT_BYTES], device[VAC_TEXT_BYTES];
 	char vram[VAC_TEXT_BYTES], ram[VAC_TEXT_BYTES], gpu[VAC_TEXT_BYTES];
 	char idle[VAC_TEXT_BYTES], own[VAC_TEXT_BYTES], share[VAC_TEXT_BYTES];
-	char state[VAC_TEXT_BYTES];
-	const char *texts[HOLDER_COUNT] = {NULL};
+	char state[2 * VAC_TEXT_BYTES], by[VAC_TEXT_BYTES];
+	const char *texts[HOLDER_COUNT] = {NULL}, *by_whom;
 	bool first = !part || part == holder->parts;
 
 	snprintf(pid, sizeof(pid), "%lld",
@@ -163,7 +179,9 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 	texts[HOLDER_STATE] = vac_holder_state_text(holder);
 	if (holder->state == VAC_HOLD_PARKED && holder->parked_valid) {
 		vac_format_bytes(vram, holder->parked_bytes);
-		snprintf(state, sizeof(state), "parked %.20s", vram);
+		by_whom = vac_holder_by(holder, by);
+		snprintf(state, sizeof(state), "parked %.20s%s%.32s", vram, by_whom ? " by " : "",
+			 by_whom ? by_whom : "");
 		texts[HOLDER_STATE] = state;
 	}
 	if (part) {

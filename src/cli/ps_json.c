@@ -84,6 +84,9 @@ static json_t *make_holder(struct writer *w, const struct vac_holders *holders,
 	set(w, object, "pss_bytes", bytes_or_null(holder->usage.valid, holder->usage.pss_bytes));
 	set(w, object, "uss_late", json_boolean(holder->usage_late));
 	set(w, object, "parked_bytes", bytes_or_null(holder->parked_valid, holder->parked_bytes));
+	set(w, object, "parked_by", text_or_null(holder->by));
+	set(w, object, "parked_by_user",
+	    holder->by_valid ? text_or_null(vac_user_name(holder->by_uid, user)) : json_null());
 	for (uint32_t i = 0; i < holder->part_count; i++)
 		if (json_array_append_new(parts, make_part(w, holders, &holder->parts[i])) != 0)
 			w->failed = true;

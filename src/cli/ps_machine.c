@@ -23,12 +23,14 @@ static struct vac_holder_record make_record(const struct vac_record *from)
 		.state = from->state,
 		.interrupted = from->intent != VAC_INTENT_NONE,
 		.bytes_valid = from->device_count > 0,
+		.by_uid = from->by_uid,
 	};
 
 	for (uint32_t i = 0; i < from->device_count; i++) {
 		record.bytes_valid &= from->devices[i].bytes_valid;
 		record.bytes += from->devices[i].bytes;
 	}
+	memcpy(record.by, from->who, sizeof(record.by));
 	return record;
 }
 
@@ -66,7 +68,8 @@ void vac_ps_machine_ask(struct vac_who_client *who, struct vac_ps_machine *machi
 int vac_ps_machine_take(struct vac_who_client *who, struct vac_ps_machine *machine,
 			struct vac_error *err)
 {
-	struct vac_holders_options options = {.look_ms = LOOK_MS, .except = who->gpud.process.pid};
+	struct vac_holders_options options = {.look_ms = machine->quick ? 0 : LOOK_MS,
+					      .except = who->gpud.process.pid};
 	struct vac_holder_record *records = read_records(&options.record_count);
 	int rc;
 

@@ -139,6 +139,20 @@ static int print_context(const struct vac_terminal *terminal,
 							     : 0));
 }
 
+static int print_no_vram(const struct vac_terminal *terminal, const struct process *process)
+{
+	const struct vac_holder *holder = process->holder;
+	char bytes[VAC_TEXT_BYTES], by[VAC_TEXT_BYTES];
+	const char *whom = process->parked ? vac_holder_by(holder, by) : NULL;
+
+	return vac_print_line(terminal, "VRAM       none%s%s%s%s",
+			      process->parked ? "; parked with " : "",
+			      process->parked && holder->parked_valid
+				      ? vac_format_bytes(bytes, holder->parked_bytes)
+				      : "",
+			      whom ? ", by " : "", whom ? whom : "");
+}
+
 static int print_vram(const struct vac_terminal *terminal, const struct process *process)
 {
 	const struct vac_holder *holder = process->holder;
@@ -153,11 +167,7 @@ static int print_vram(const struct vac_terminal *terminal, const struct process 
 		return vac_print_line(terminal, "VRAM       not known: %s",
 				      process->machine->why.message);
 	if (!holder || holder->part_count == 0)
-		return vac_print_line(terminal, "VRAM       none%s%s",
-				      process->parked ? "; parked with " : "",
-				      process->parked && holder->parked_valid
-					      ? vac_format_bytes(bytes, holder->parked_bytes)
-					      : "");
+		return print_no_vram(terminal, process);
 	for (uint32_t i = 0; rc == 0 && i < holder->part_count; i++) {
 		const struct vac_holder_part *part = &holder->parts[i];
 		const struct vac_survey_device *from =

@@ -23,7 +23,8 @@ _Static_assert(VAC_HOLD_CHECKING == 0 && VAC_HOLD_MEASURING == VAC_WIRE_HOLD_PHA
 _Static_assert(VAC_WIRE_MAX_TARGETS == VAC_HOLD_MOST_TARGETS &&
 		       VAC_WIRE_MAX_HELD_DEVICES >= VAC_HOLD_MOST_DEVICES &&
 		       VAC_WIRE_UUID_BYTES >= VAC_HOLD_UUID_BYTES &&
-		       VAC_WIRE_COMMAND_BYTES >= VAC_TARGET_COMMAND_BYTES,
+		       VAC_WIRE_COMMAND_BYTES >= VAC_TARGET_COMMAND_BYTES &&
+		       VAC_WIRE_WHO_BYTES == VAC_HOLD_WHO_BYTES,
 	       "what hold says fits into a frame");
 
 int vac_holding_open(struct vac_holding *holding, struct vac_error *err)
@@ -130,6 +131,7 @@ static int move(struct vac_holding *holding, const struct vac_target *targets, s
 					   .wait_ms = question->wait_ms,
 					   .risk = question->risk,
 					   .pageout = question->pageout,
+					   .who = holding->who,
 					   .progress = on_phase,
 					   .cancelled = on_cancelled,
 					   .ctx = holding};
@@ -240,6 +242,8 @@ int vac_holding_begin(struct vac_holding *holding, uint64_t id, const uint8_t *p
 	memset(holding->device_uuid, 0, sizeof(holding->device_uuid));
 	memcpy(holding->device_uuid, holding->question.device_uuid.text,
 	       holding->question.device_uuid.bytes);
+	memset(holding->who, 0, sizeof(holding->who));
+	memcpy(holding->who, holding->question.who.text, holding->question.who.bytes);
 	holding->answer = calloc(1, sizeof(*holding->answer));
 	if (!holding->answer)
 		return vac_fail_nomem(err, "the receipts", sizeof(*holding->answer));

@@ -24,6 +24,7 @@ struct vac_holding {
 	uint64_t id;
 	struct vac_wire_hold question;
 	char device_uuid[VAC_WIRE_UUID_BYTES];
+	char who[VAC_WIRE_WHO_BYTES];
 	struct vac_wire_held *answer;
 	size_t places[VAC_WIRE_MAX_TARGETS]; /* in the question, of what hold was given */
 	/* both threads', under the lock */

@@ -188,6 +188,16 @@ static int fail_mps(const struct vac_hold_member *member)
 		(int)member->target->pid);
 }
 
+/* It goes to terminals. */
+static void note_who(struct vac_record *record, const char *who)
+{
+	size_t n = 0;
+
+	for (; who && who[n] && n < sizeof(record->who) - 1; n++)
+		record->who[n] = (char)(who[n] >= ' ' && who[n] <= '~' ? who[n] : '?');
+	record->who[n] = '\0';
+}
+
 int vac_member_check_use(struct vac_hold_run *run, struct vac_hold_member *member)
 {
 	const struct vac_hold_reading *reading = &run->reading;
@@ -199,6 +209,7 @@ int vac_member_check_use(struct vac_hold_run *run, struct vac_hold_member *membe
 	member->use_known = true;
 	member->use_bytes = 0;
 	member->record.device_count = 0;
+	note_who(&member->record, run->options.who);
 	for (uint32_t i = 0; rc == 0 && i < reading->count; i++) {
 		const struct vac_nvml_process *process =
 			vac_nvml_find(&reading->devices[i], (uint32_t)pid);

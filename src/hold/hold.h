@@ -44,6 +44,7 @@ const char *vac_hold_state_name(enum vac_hold_state state);
 #define VAC_HOLD_MOST_DEVICES 16
 #define VAC_HOLD_MOST_TARGETS 64 /* of one call: a process and its children */
 #define VAC_HOLD_UUID_BYTES   48
+#define VAC_HOLD_WHO_BYTES    48
 
 /* What a process has on one device. */
 struct vac_hold_device {
@@ -95,6 +96,9 @@ struct vac_hold_options {
 	uint32_t wait_ms;         /* resume: for room on the device; 0: refuse at once */
 	bool risk;                /* go on where the target's use or the driver is untried */
 	bool pageout;             /* park: hand the copy in host RAM to swap afterwards */
+	/* park: what asks for it, for whoever reads the record later: "guard"; NULL: nothing
+	 * is said. Plain text below VAC_HOLD_WHO_BYTES. */
+	const char *who;
 	/* resume: on another GPU of the same kind; "": where it was. Driver 580. */
 	char device_uuid[VAC_HOLD_UUID_BYTES];
 	/* Called between the driver's calls; target: index. NULL: not. */

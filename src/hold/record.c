@@ -6,6 +6,7 @@
  *	process PID START NAMESPACE UID
  *	state parked checkpoint
  *	by PID UID WALL ORDER
+ *	who TEXT                          (may be missing)
  *	device GPU-... BYTES SPARE        (any number; "?" for bytes that are not known)
  *	error TEXT                        (may be missing)
  *	end
@@ -40,6 +41,8 @@ void vac_record_write(const struct vac_record *record, struct vac_buf *to)
 		       vac_record_intent_name(record->intent));
 	vac_buf_printf(to, "by %d %u %" PRId64 " %" PRId64 "\n", (int)record->by_pid,
 		       (unsigned)record->by_uid, record->wall_ns, record->order_ns);
+	if (*record->who)
+		vac_buf_printf(to, "who %s\n", record->who);
 	for (uint32_t i = 0; i < record->device_count; i++) {
 		const struct vac_record_device *device = &record->devices[i];
 
@@ -195,13 +198,14 @@ static bool read_device(struct reader *r, struct vac_record_device *out)
 	return take_number(r, INT64_MAX, &out->spare_bytes) && !r->word;
 }
 
-static bool read_error(struct reader *r, char out[VAC_RECORD_ERROR_BYTES])
+/* The rest of a line behind that word. */
+static bool read_text(struct reader *r, const char *word, char *out, size_t size)
 {
 	size_t length;
 
-	r->word += strlen("error ");
+	r->word += strlen(word) + 1;
 	length = (size_t)(r->line_end - r->word);
-	if (length == 0 || length >= VAC_RECORD_ERROR_BYTES)
+	if (length == 0 || length >= size)
 		return false;
 	for (size_t i = 0; i < length; i++) /* it goes to terminals */
 		if (r->word[i] < ' ' || r->word[i] > '~')
@@ -236,6 +240,12 @@ int vac_record_parse(const char *name, const void *text, size_t bytes, struct va
 		return fail(&r, "it does not say who wrote it");
 	if (!next_line(&r))
 		return fail(&r, "the record breaks off");
+	if (is_first_word(&r, "who")) {
+		if (!read_text(&r, "who", record.who, sizeof(record.who)))
+			return fail(&r, "what parked it is no plain text of its length");
+		if (!next_line(&r))
+			return fail(&r, "the record breaks off");
+	}
 	while (is_first_word(&r, "device")) {
 		if (record.device_count == VAC_HOLD_MOST_DEVICES)
 			return fail(&r, "too many devices");
@@ -245,7 +255,7 @@ int vac_record_parse(const char *name, const void *text, size_t bytes, struct va
 			return fail(&r, "the record breaks off");
 	}
 	if (is_first_word(&r, "error")) {
-		if (!read_error(&r, record.error))
+		if (!read_text(&r, "error", record.error, sizeof(record.error)))
 			return fail(&r, "a reason that is no plain text of its length");
 		if (!next_line(&r))
 			return fail(&r, "the record breaks off");

@@ -46,7 +46,8 @@ struct vac_record {
 	enum vac_record_intent intent;
 	pid_t by_pid; /* who wrote this */
 	uid_t by_uid;
-	int64_t wall_ns;  /* when, for people */
+	char who[VAC_HOLD_WHO_BYTES]; /* what parked it, as it was told; "" */
+	int64_t wall_ns;              /* when, for people */
 	int64_t order_ns; /* when, by the monotonic clock: the newest of several counts */
 	uint32_t device_count;
 	struct vac_record_device devices[VAC_HOLD_MOST_DEVICES];

@@ -287,6 +287,9 @@ static bool apply_records(const struct vac_holders_options *options, const char 
 		holder->state = state;
 		holder->parked_valid = record->bytes_valid;
 		holder->parked_bytes = record->bytes;
+		holder->by_valid = true;
+		holder->by_uid = record->by_uid;
+		memcpy(holder->by, record->by, sizeof(holder->by));
 	}
 	return true;
 }

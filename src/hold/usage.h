@@ -46,6 +46,10 @@ struct vac_holder {
 	enum vac_hold_state state;
 	bool parked_valid;
 	uint64_t parked_bytes; /* of VRAM, when it was parked */
+	/* On record: who brought it to that state, and what ("guard"; ""). */
+	bool by_valid;
+	uid_t by_uid;
+	char by[VAC_HOLD_WHO_BYTES];
 	uint32_t part_count;
 	struct vac_holder_part parts[VAC_HOLD_MOST_DEVICES];
 };
@@ -74,6 +78,8 @@ struct vac_holder_record {
 	bool interrupted; /* what was to change that state did not come to an end */
 	bool bytes_valid;
 	uint64_t bytes; /* of VRAM, when it was parked */
+	uid_t by_uid;
+	char by[VAC_HOLD_WHO_BYTES];
 };
 
 struct vac_holders_options {

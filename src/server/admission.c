@@ -132,6 +132,7 @@ struct trial {
 	int64_t now_ns;
 	int64_t soonest_ns;       /* when somebody else may leave */
 	struct vac_model *marked; /* the last to go first; chained by weighed */
+	uint64_t missing_bytes;   /* when all that may ever leave had left */
 };
 
 static bool suffices(const struct trial *trial)
@@ -214,9 +215,11 @@ static enum way weigh(struct trial *trial, struct vac_model **victim)
 	} else if (mark(trial, &device->idle, true) || mark(trial, &device->busy, true)) {
 		way = WAY_WAIT;
 	} else {
-		way = vac_budget_shortage(&device->budget, &load->charge, true).budget_bytes > 0
-			      ? WAY_PINNED
-			      : WAY_NONE;
+		struct vac_shortage shortage =
+			vac_budget_shortage(&device->budget, &load->charge, true);
+
+		trial->missing_bytes = shortage.measured_bytes;
+		way = shortage.budget_bytes > 0 ? WAY_PINNED : WAY_NONE;
 	}
 	unmark(trial);
 	return way;
@@ -243,8 +246,8 @@ static void describe_need(const struct vac_model *model, char *to, size_t room)
 		 MIB(need->load_bytes));
 }
 
-static void refuse(struct vac_registry *registry, struct vac_model *model,
-		   const struct vac_error *why)
+void vac_admission_refuse(struct vac_registry *registry, struct vac_model *model,
+			  const struct vac_error *why)
 {
 	model->device->refusals++;
 	vac_registry_note_why(registry, model, VAC_EVENT_REFUSED, why);
@@ -263,7 +266,7 @@ static void refuse_for_ever(struct vac_registry *registry, struct vac_model *mod
 		 "model %.200s can never fit on %s: it takes %s, and the budget is %.1f MiB (%s, "
 		 "less --headroom)",
 		 model->name, model->device->name, need, MIB(limit), model->device->option);
-	refuse(registry, model, &why);
+	vac_admission_refuse(registry, model, &why);
 }
 
 static void refuse_without_device(struct vac_registry *registry, struct vac_model *model)
@@ -271,7 +274,7 @@ static void refuse_without_device(struct vac_registry *registry, struct vac_mode
 	struct vac_error why;
 
 	vac_registry_no_device(registry, model->name, model->settings.device, &why);
-	refuse(registry, model, &why);
+	vac_admission_refuse(registry, model, &why);
 }
 
 /* Names of the pinned residents of a device. */
@@ -306,7 +309,7 @@ static void refuse_for_pinned(struct vac_registry *registry, struct vac_model *m
 		"model %.100s takes %s of the %.1f MiB on %s, and what is pinned (%s) leaves less; "
 		"unload a pinned model or raise %s",
 		model->name, need, MIB(limit), model->device->name, pinned, model->device->option);
-	refuse(registry, model, &why);
+	vac_admission_refuse(registry, model, &why);
 }
 
 void vac_admission_explain(const struct vac_registry *registry, const struct vac_model *model,
@@ -382,6 +385,8 @@ static bool make_room(struct vac_registry *registry, struct vac_model *model)
 			wake_at(registry, trial.soonest_ns);
 		return false;
 	case WAY_NONE:
+		if (registry->ops->lacks)
+			registry->ops->lacks(registry->ctx, model, trial.missing_bytes);
 		wake_at(registry, trial.now_ns + VAC_ROOM_POLL_MS * NS_PER_MS);
 		return true;
 	case WAY_PINNED:
@@ -460,7 +465,7 @@ static void advance(struct vac_registry *registry, struct vac_device *device)
 {
 	/* An unload is being measured: a load beside it would be measured with it.
 	 * And operations that end at once call back. */
-	if (device->advancing || device->unloading)
+	if (device->advancing || device->unloading || device->held)
 		return;
 	device->advancing = true;
 	ask_plans(registry, device);

@@ -50,6 +50,9 @@ void vac_admission_advance(struct vac_registry *registry);
 void vac_admission_used(struct vac_registry *registry, struct vac_model *model);
 /* Its priority or pin changed. */
 void vac_admission_sort(struct vac_registry *registry, struct vac_model *model);
+/* Refuses a load that is in line. */
+void vac_admission_refuse(struct vac_registry *registry, struct vac_model *model,
+			  const struct vac_error *why);
 /* Why a load waits, with the arithmetic. */
 void vac_admission_explain(const struct vac_registry *registry, const struct vac_model *model,
 			   struct vac_error *err);

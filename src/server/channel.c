@@ -343,6 +343,7 @@ static void handle_hello(struct vac_worker *worker, const struct vac_wire_header
 static void handle_frame(struct vac_worker *worker, const struct vac_wire_header *header,
 			 const void *payload)
 {
+	bool goes_on = header->type == VAC_WIRE_PROGRESS || header->type == VAC_WIRE_HOLD_PHASE;
 	struct vac_exchange *exchange;
 	struct vac_error err;
 
@@ -369,12 +370,11 @@ static void handle_frame(struct vac_worker *worker, const struct vac_wire_header
 		broken(worker, "answer to nothing", &err);
 		return;
 	}
-	exchange = header->type == VAC_WIRE_PROGRESS ? find(worker, header->id)
-						     : take(worker, header->id);
+	exchange = goes_on ? find(worker, header->id) : take(worker, header->id);
 	/* An answer that crossed our CANCEL: nobody waits for it. */
 	if (!exchange || exchange->answer(exchange, header, payload, &err) >= 0)
 		return;
-	if (header->type != VAC_WIRE_PROGRESS)
+	if (!goes_on)
 		expect(worker, exchange, header->id);
 	broken(worker, "answer", &err);
 }

@@ -26,6 +26,7 @@ struct vac_device {
 	uint32_t planning, loading; /* operations under way */
 	struct vac_model *unloading;
 	bool advancing; /* the line is being looked at */
+	bool held; /* somebody counts on room here: no load is admitted; who lets go wakes the registry */
 	/* over the server's life, for the metrics */
 	uint64_t evictions, quick_reloads, refusals;
 };

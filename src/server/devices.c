@@ -82,6 +82,8 @@ static bool in_use(void *ctx)
 	const struct vac_server *server = ctx;
 	const struct vac_worker *worker = server->supervisor.workers;
 
+	if (vac_parking_busy(server))
+		return true;
 	while (worker && (worker->plan_only || strcmp(worker->device, "cpu") == 0))
 		worker = worker->next;
 	return worker != NULL;

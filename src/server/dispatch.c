@@ -413,6 +413,7 @@ const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.finish = finish_waiter,
 	.died = vac_unload_died,
 	.wake_at = wake_at,
+	.lacks = vac_parking_lacks,
 	.noted = vac_tell,
 	.forget = vac_load_forget,
 };

@@ -9,7 +9,9 @@ const char *vac_event_kind_name(enum vac_event_kind kind)
 		[VAC_EVENT_DRAINING] = "draining", [VAC_EVENT_ABSENT] = "absent",
 		[VAC_EVENT_FAILED] = "failed",     [VAC_EVENT_EVICTED] = "evicted",
 		[VAC_EVENT_REFUSED] = "refused",   [VAC_EVENT_SET_ASIDE] = "set_aside",
+		[VAC_EVENT_PARKED] = "parked",     [VAC_EVENT_NOT_PARKED] = "not_parked",
+		[VAC_EVENT_RESUMED] = "resumed",
 	};
 
-	return kind >= VAC_EVENT_PLANNED && kind <= VAC_EVENT_SET_ASIDE ? names[kind] : "unknown";
+	return kind >= VAC_EVENT_PLANNED && kind <= VAC_EVENT_RESUMED ? names[kind] : "unknown";
 }

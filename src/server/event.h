@@ -14,6 +14,8 @@
 #ifndef VAC_SERVER_EVENT_H
 #define VAC_SERVER_EVENT_H
 
+#include <sys/types.h>
+
 #include "base/error.h"
 #include "memory/receipt.h"
 
@@ -31,6 +33,11 @@ enum vac_event_kind {
 				* since the queue is full or the model set aside (as often as
 				* there are such calls): why, whose code gives the status */
 	VAC_EVENT_SET_ASIDE,   /* why */
+	/* Of processes of others that make way (parking.h); model: that needs their room,
+	 * "" after a restart; pid, process, bytes. The server's own, not the registry's. */
+	VAC_EVENT_PARKED,
+	VAC_EVENT_NOT_PARKED, /* why */
+	VAC_EVENT_RESUMED,    /* why: it is lost; NULL: it runs */
 };
 const char *vac_event_kind_name(enum vac_event_kind kind); /* "planned", "set_aside", ... */
 
@@ -47,6 +54,8 @@ struct vac_event {
 	const struct vac_receipt *receipt;
 	const char *for_model; /* that needs the room */
 	const struct vac_error *why;
+	pid_t pid;
+	const char *process; /* "train.py" */
 };
 
 #endif

@@ -82,6 +82,14 @@ static void put_details(struct vac_buf *buf, const struct vac_event *event,
 		put_why(buf, event->why);
 		put_number(buf, "times", more->times);
 		break;
+	case VAC_EVENT_PARKED:
+	case VAC_EVENT_NOT_PARKED:
+	case VAC_EVENT_RESUMED:
+		put_number(buf, "pid", (uint64_t)event->pid);
+		put_text(buf, "process", event->process);
+		put_number(buf, "bytes", event->bytes);
+		put_why(buf, event->why);
+		break;
 	case VAC_EVENT_FAILED:
 	case VAC_EVENT_SET_ASIDE:
 		put_why(buf, event->why);

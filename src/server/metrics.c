@@ -451,6 +451,7 @@ void vac_metrics_write(struct vac_server *server, struct vac_buf *buf)
 	put_events(server, buf);
 	put_devices(server, buf);
 	put_workers(server, buf);
+	vac_parking_metrics(server, buf);
 	vac_reload_metrics(server, buf);
 	vac_metrics_histogram(buf, "vacate_task_duration_seconds",
 			      "From a task's whole request to its reply.", &m->task);

@@ -488,3 +488,10 @@ void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *m
 	vac_registry_fail_waiting(registry, model, &copy);
 	vac_registry_wake_now(registry);
 }
+
+void vac_registry_refuse(struct vac_registry *registry, struct vac_model *model,
+			 const struct vac_error *why)
+{
+	if (model->state == VAC_REGISTRY_LOADING && model->load_held && !model->plan_asked)
+		vac_admission_refuse(registry, model, why);
+}

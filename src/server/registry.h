@@ -149,6 +149,10 @@ struct vac_registry_ops {
 	void (*died)(void *ctx, struct vac_model *model, struct vac_receipt *receipt);
 	/* vac_registry_tick() is wanted at that time (or earlier). */
 	void (*wake_at)(void *ctx, int64_t at_ns);
+	/* A load waits for memory that others hold, and all models together could not make
+	 * room: so much more is needed. Asked again and again; nothing of the registry may
+	 * be called from it. NULL: it waits until there is room. */
+	void (*lacks)(void *ctx, struct vac_model *model, uint64_t missing_bytes);
 	/* Something happened (event.h). NULL: nobody wants to know. */
 	void (*noted)(void *ctx, const struct vac_event *event);
 	/* A model leaves the table: free model->user. */
@@ -249,6 +253,10 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_model_info *info);
 void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *model,
 			      const struct vac_error *why);
+
+/* A load that waits in line for room is refused. It does not: nothing happens. */
+void vac_registry_refuse(struct vac_registry *registry, struct vac_model *model,
+			 const struct vac_error *why);
 
 /* Decides an unload. false: there is nothing to unload, and watch (which may
  * be NULL) was not taken. */

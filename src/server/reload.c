@@ -6,6 +6,8 @@
  */
 #include "server/reload.h"
 
+#include <errno.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/state.h"
@@ -29,6 +31,8 @@ static int follow(struct vac_server *server, const struct vac_server_options *op
 	registry->options.turn_ms = options->turn_ms;
 	server->journal.options.max_bytes = options->journal_max_bytes;
 	server->journal.options.keep = options->journal_keep;
+	if (vac_parking_configure(server, err) < 0)
+		return -EINVAL;
 	return vac_registry_reconfigure(registry, err);
 }
 

@@ -55,6 +55,7 @@ void vac_server_defaults(struct vac_server_options *options)
 		.headroom = {.is_share = true, .share = 0.05},
 		.device = "auto",
 		.log_level = VAC_LOG_INFO,
+		.guard_idle_ms = 10 * 60 * 1000,
 		.model_defaults = {.keep_alive_ms = 5 * 60 * 1000, .device = "auto"},
 		.ready_fd = -1,
 	};
@@ -76,7 +77,7 @@ static bool replies_are_out(const struct vac_server *server)
 
 static bool drained(const struct vac_server *server)
 {
-	return replies_are_out(server) && !server->supervisor.workers &&
+	return replies_are_out(server) && vac_parking_done(server) && !server->supervisor.workers &&
 	       vac_registry_empty(&server->registry);
 }
 
@@ -217,7 +218,7 @@ static int64_t settle(void *ctx)
 	tell_changes(server);
 
 	/* The last receipts have been measured. */
-	if (server->draining && vac_registry_empty(&server->registry))
+	if (server->draining && vac_registry_empty(&server->registry) && vac_parking_done(server))
 		vac_gpus_end(&server->gpus);
 	vac_supervisor_flush(&server->supervisor);
 	if (server->draining && drained(server)) {
@@ -353,7 +354,7 @@ static int init_registry(struct vac_server *server, struct vac_error *err)
 		return rc;
 	vac_registry_init(&server->registry, &vac_dispatch_registry_ops, server, &models,
 			  server->devices, server->device_count);
-	return 0;
+	return vac_parking_init(server, err);
 }
 
 static int start(struct vac_server *server, struct vac_error *err)
@@ -435,6 +436,7 @@ static void teardown(struct vac_server *server)
 	vac_http_stop(&server->http);
 	vac_events_free(&server->events);
 	vac_supervisor_free(&server->supervisor);
+	vac_parking_free(server);
 	vac_gpus_free(&server->gpus);
 	vac_unload_free(server);
 	vac_registry_free(&server->registry);

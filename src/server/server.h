@@ -63,6 +63,11 @@ struct vac_server_options {
 	const char *api_key_file;   /* NULL: anybody may ask */
 	bool allow_no_key;          /* listen to other machines although there are no keys */
 	bool metrics_open;          /* GET /metrics needs no key */
+	const char *guard_park;  /* commands of processes that may be parked, patterns with commas
+				   * between; NULL: none */
+	int64_t guard_idle_ms;   /* without use of the GPU; 0: whatever they do */
+	const char *guard_users; /* whose; NULL: the server's own */
+	bool guard_risk;         /* also with a driver that is untried */
 	enum vac_log_level log_level;
 	const struct vac_server_model *models; /* no name and no alias twice */
 	size_t model_count;

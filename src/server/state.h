@@ -17,6 +17,7 @@
 #include "server/loop.h"
 #include "server/metrics.h"
 #include "server/notify.h"
+#include "server/parking.h"
 #include "server/plans.h"
 #include "server/registry.h"
 #include "server/sampler.h"
@@ -45,6 +46,7 @@ struct vac_server {
 	uint32_t device_count;
 	struct vac_gpus gpus;
 	struct vac_gpus_wait first_reading; /* of the start */
+	struct vac_parking parking;
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;

@@ -30,7 +30,8 @@ struct vac_exchange {
 	uint64_t id;               /* of the frame; 0: nothing is asked */
 	struct vac_worker *worker; /* who was asked, while id is not 0 */
 	struct vac_exchange *chain;
-	/* An answer. The exchange is over before the call, unless it is PROGRESS;
+	/* An answer. The exchange is over before the call, unless it is PROGRESS or
+	 * HOLD_PHASE;
 	 * payload lives during the call. Negative (err set): the frame is not what
 	 * was asked for; the worker is killed and the exchange will be lost. */
 	int (*answer)(struct vac_exchange *exchange, const struct vac_wire_header *header,

@@ -152,7 +152,7 @@ void vac_tell(void *ctx, const struct vac_event *event)
 			return;
 	}
 	if (event->kind == VAC_EVENT_REFUSED || event->kind == VAC_EVENT_EVICTED ||
-	    event->kind == VAC_EVENT_SET_ASIDE)
+	    event->kind >= VAC_EVENT_SET_ASIDE)
 		vac_journal_event(&server->journal, event, &more);
 	if (!vac_events_wanted(&server->events) || too_soon(event, model))
 		return;

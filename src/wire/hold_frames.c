@@ -16,6 +16,7 @@ void vac_wire_put_hold(struct vac_buf *buf, uint64_t id, const struct vac_wire_h
 	put_u32(buf, hold->lock_timeout_ms);
 	put_u32(buf, hold->wait_ms);
 	put_string(buf, hold->device_uuid);
+	put_string(buf, hold->who);
 	put_u32(buf, hold->count);
 	for (uint32_t i = 0; i < hold->count; i++) {
 		put_u32(buf, hold->targets[i].pid);
@@ -37,6 +38,7 @@ int vac_wire_get_hold(const void *payload, size_t bytes, struct vac_wire_hold *o
 	out->lock_timeout_ms = get_u32(&r, "lock_timeout_ms");
 	out->wait_ms = get_u32(&r, "wait_ms");
 	out->device_uuid = get_string(&r, VAC_WIRE_UUID_BYTES - 1, "device_uuid");
+	out->who = get_string(&r, VAC_WIRE_WHO_BYTES - 1, "who");
 	out->count = get_u32(&r, "count");
 	if (!r.bad && (out->count == 0 || out->count > VAC_WIRE_MAX_TARGETS))
 		r.bad = "count";

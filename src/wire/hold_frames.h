@@ -28,6 +28,7 @@ enum vac_wire_held_state {
 #define VAC_WIRE_MAX_HELD_DEVICES 16u
 #define VAC_WIRE_UUID_BYTES       48u /* with the final zero of the C form */
 #define VAC_WIRE_COMMAND_BYTES    64u /* the same */
+#define VAC_WIRE_WHO_BYTES        48u /* the same */
 #define VAC_WIRE_DRIVER_BYTES     80u /* the same */
 
 struct vac_wire_hold_target {
@@ -40,6 +41,7 @@ struct vac_wire_hold {
 	bool risk, pageout;
 	uint32_t lock_timeout_ms, wait_ms;
 	struct vac_wire_string device_uuid; /* empty: where it was */
+	struct vac_wire_string who;         /* park: what asks; may be empty */
 	uint32_t count;                     /* 1 to VAC_WIRE_MAX_TARGETS */
 	struct vac_wire_hold_target targets[VAC_WIRE_MAX_TARGETS];
 };

@@ -46,6 +46,7 @@ made from the bytes of the text.
   no-exit           ignores SHUTDOWN
   memory-MB         holds that many MB for each loaded model
 """
+import fcntl
 import os
 import select
 import signal
@@ -120,8 +121,16 @@ def device_bytes():
 
 
 def take_vram(models):
-    """Tells fake_gpud.py what this process has on its device."""
+    """Tells fake_gpud.py, or the driver of tests, what this process has on its device."""
     folder = os.environ.get("FAKE_GPUS")
+    driver = os.environ.get("FAKE_GPU_DIR")
+    if driver and device_bytes():
+        with open(os.path.join(driver, "lock"), "r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            path = os.path.join(driver, "processes", str(os.getpid()))
+            with open(path + ".fresh", "w") as file:
+                file.write(f"running 0 0 0 {(500 << 20) + models * device_bytes()}\n")
+            os.rename(path + ".fresh", path)
     if folder and device_bytes():
         device = sys.argv[sys.argv.index("--device") + 1]
         path = os.path.join(folder, f"{device}-{os.getpid()}")

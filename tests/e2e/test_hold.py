@@ -7,6 +7,7 @@ import pathlib
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -321,6 +322,47 @@ def test_not_the_callers_process(gpus):
     assert "--risk" in refused(gpus, 1, "resume", own.pid)
     ok(gpus, "resume", own.pid, "--risk")
     assert gpus.state(own.pid) == "running"
+
+
+def records_of(uid):
+    shared = pathlib.Path("/run/lock")
+    everybodys = shared.is_dir() and shared.lstat().st_mode & 0o1002 == 0o1002
+    return (shared if everybodys else pathlib.Path("/tmp")) / f"vacate-hold-{uid}"
+
+
+def forget_records(uid, pid):
+    for path in records_of(uid).glob(f"*.{pid}"):
+        path.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+@pytest.mark.parametrize("parks, resumes", [("user", "root"), ("root", "user"), ("user", "user")])
+def test_who_resumes_what_another_parked(gpus, parks, resumes):
+    """Everybody's records are in one place: neither needs --risk."""
+    uid = 64123
+    gpus = gpus()
+    nobody = {"user": uid, "group": uid, "extra_groups": []}
+    if subprocess.run([harness.find_vacate(), "--version"], capture_output=True,
+                      **nobody).returncode != 0:
+        pytest.skip("others may not run what was built here")
+    gpus.folder.chmod(0o777)
+    who = {"user": nobody, "root": {}}
+    target = gpus.target(**nobody)
+    (gpus.folder / "processes" / str(target.pid)).chmod(0o666)
+    try:
+        ok(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": ""}, **who[parks])
+        assert gpus.state(target.pid) == "parked"
+        ok(gpus, "resume", target.pid, environment={"VACATE_HOLD_DIR": ""}, **who[resumes])
+        assert gpus.state(target.pid) == "running"
+        # and what the first has on record of it stands in nobody's way
+        for one in ("user", "root"):
+            ok(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": ""}, **who[one])
+            ok(gpus, "resume", target.pid, environment={"VACATE_HOLD_DIR": ""}, **who[one])
+        assert gpus.state(target.pid) == "running"
+    finally:
+        for one in (uid, 0):
+            forget_records(one, target.pid)
+        shutil.rmtree(records_of(uid), ignore_errors=True)
 
 
 def test_a_stopped_target(gpus):
@@ -649,7 +691,7 @@ class Gpud:
     def hold(self, identity, operation, pid, start_ticks=None):
         if start_ticks is None:
             start_ticks = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19])
-        self.send(HOLD, identity, struct.pack("<BBBIII", operation, 0, 0, 0, 0, 0)
+        self.send(HOLD, identity, struct.pack("<BBBIIII", operation, 0, 0, 0, 0, 0, 0)
                   + struct.pack("<IIQ", 1, pid, start_ticks))
 
     def close(self):

@@ -103,8 +103,10 @@ static void decode(uint8_t what, const uint8_t *payload, size_t bytes)
 			touch(gpus.gpus[0].name.text, gpus.gpus[0].name.bytes);
 		break;
 	case VAC_WIRE_HOLD:
-		if (vac_wire_get_hold(payload, bytes, &hold, &err) == 0)
+		if (vac_wire_get_hold(payload, bytes, &hold, &err) == 0) {
 			touch(hold.device_uuid.text, hold.device_uuid.bytes);
+			touch(hold.who.text, hold.who.bytes);
+		}
 		break;
 	case VAC_WIRE_HOLD_PHASE:
 		sink += (uint64_t)vac_wire_get_hold_phase(payload, bytes, &phase, &err);

@@ -112,6 +112,14 @@ static void wake_at(void *ctx, int64_t at_ns)
 		w->wake_at_ns = at_ns;
 }
 
+static void lacks(void *ctx, struct vac_model *model, uint64_t missing_bytes)
+{
+	struct world *w = ctx;
+
+	w->lacked = model;
+	w->lacked_bytes = missing_bytes;
+}
+
 static void noted(void *ctx, const struct vac_event *event)
 {
 	struct world *w = ctx;
@@ -135,6 +143,7 @@ static const struct vac_registry_ops ops = {
 	.finish = finish,
 	.died = died,
 	.wake_at = wake_at,
+	.lacks = lacks,
 	.noted = noted,
 };
 

@@ -36,6 +36,8 @@ struct world {
 	struct vac_device devices[2]; /* "cpu" and "other" */
 	struct said said[8];          /* up to the first without a name */
 	int64_t now_ns, wake_at_ns;   /* wake_at_ns 0: nothing is wanted */
+	uint64_t lacked_bytes;        /* lacks() was told last */
+	struct vac_model *lacked;     /* of this load */
 	uint64_t others_mib;          /* what other processes hold of the machine's 10000 */
 	struct vac_worker *worker;    /* that loads are given */
 	bool plans_come_late;         /* else plan() answers at once */

@@ -353,6 +353,57 @@ static void test_use_is_quick_with_priorities(void **state)
 	assert_true(took_ns <= 100 * 1000);
 }
 
+/* Whoever can make others give memory back hears how much would do, and no more:
+ * models that may leave go first. */
+static void test_what_others_hold_is_told(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a", "40,5,0"), *b = model_of(w, "b", "30,5,0");
+	struct call call = {0};
+
+	w->others_mib = 10000 - 45 - 8; /* 8 free; with a gone 53 */
+	pass(w, 5000);
+	submit(w, b, &call, 2);
+	assert_null(w->lacked); /* a goes */
+	assert_int_equal(a->state, VAC_REGISTRY_DRAINING);
+	pass(w, 1);
+	assert_string_equal(asked(w), "unload a evicted;");
+	w->others_mib += 30;
+	unloaded(w, a);
+	assert_ptr_equal(w->lacked, b);
+	assert_int_equal(w->lacked_bytes, (35 - 23) * MIB);
+	assert_true(b->load_held);
+	w->others_mib -= 12;
+	/* somebody counts on that room */
+	w->devices[0].held = true;
+	pass(w, 1000);
+	assert_true(b->load_held);
+	w->devices[0].held = false;
+	w->wake_at_ns = w->now_ns; /* who held it says so */
+	pass(w, 1000);
+	assert_false(b->load_held);
+}
+
+static void test_a_load_in_line_is_refused(void **state)
+{
+	const struct vac_error why = {.code = VAC_E_NO_ROOM, .message = "process 7 holds it"};
+	struct world *w = *state;
+	struct vac_model *a = model_of(w, "a", "40,5,0");
+	struct call call = {0};
+
+	w->others_mib = 9990;
+	submit(w, a, &call, 1);
+	assert_ptr_equal(w->lacked, a);
+	vac_registry_refuse(&w->registry, a, &why);
+	assert_true(call.finished && call.failed);
+	assert_string_equal(w->last_error.message, why.message);
+	assert_int_equal(a->state, VAC_REGISTRY_FAILED);
+	assert_int_equal(w->devices[0].refusals, 1);
+	/* not of one that is in no line */
+	vac_registry_refuse(&w->registry, a, &why);
+	assert_int_equal(w->devices[0].refusals, 1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_limited, world_end)
@@ -368,6 +419,8 @@ int main(void)
 		TEST(test_memory_of_others_counts),
 		TEST(test_room_is_measured_after_an_eviction),
 		TEST(test_others_hold_all),
+		TEST(test_what_others_hold_is_told),
+		TEST(test_a_load_in_line_is_refused),
 		TEST(test_decision_is_quick),
 		TEST(test_use_is_quick_with_priorities),
 	};

@@ -17,11 +17,12 @@
 static void a_question_is_what_the_document_says(void **state)
 {
 	static const uint8_t want[] = {
-		48,   0,    0, 0, 11,  0,   0,   0,   5,   0, 0, 0, 0, 0, 0, 0, /* header */
+		56,   0,    0, 0, 11,  0,   0,   0,   5,   0, 0, 0, 0, 0, 0, 0, /* header */
 		2,    1,    0,                                      /* park, risk, no pageout */
 		0x10, 0x27, 0, 0,                                   /* lock_timeout_ms 10,000 */
 		1,    0,    0, 0,                                   /* wait_ms */
 		5,    0,    0, 0, 'G', 'P', 'U', '-', '7',          /* device_uuid */
+		4,    0,    0, 0, 'p', 'a', 'r', 'k',               /* who */
 		2,    0,    0, 0,                                   /* count */
 		42,   0,    0, 0, 0,   1,   0,   0,   0,   0, 0, 0, /* pid 42, start 256 */
 		43,   0,    0, 0, 1,   0,   0,   0,   0,   0, 0, 0, /* pid 43, start 1 */
@@ -31,6 +32,7 @@ static void a_question_is_what_the_document_says(void **state)
 					   .lock_timeout_ms = 10000,
 					   .wait_ms = 1,
 					   .device_uuid = vac_wire_text("GPU-7"),
+					   .who = vac_wire_text("park"),
 					   .count = 2,
 					   .targets = {{42, 256}, {43, 1}}};
 	struct vac_buf buf = VAC_BUF_INIT;
@@ -49,6 +51,8 @@ static void a_question_is_what_the_document_says(void **state)
 	assert_int_equal(back.lock_timeout_ms, 10000);
 	assert_int_equal(back.wait_ms, 1);
 	assert_int_equal(back.device_uuid.bytes, 5);
+	assert_int_equal(back.who.bytes, 4);
+	assert_memory_equal(back.who.text, "park", 4);
 	assert_int_equal(back.count, 2);
 	assert_int_equal(back.targets[0].pid, 42);
 	assert_int_equal(back.targets[0].start_ticks, 256);
@@ -61,16 +65,16 @@ static void a_question_is_what_the_document_says(void **state)
 static void a_wrong_question_is_refused(void **state)
 {
 	/* state, nothing else said, of process 7 */
-	static const uint8_t good[32] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-					 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 9};
+	static const uint8_t good[40] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+					 0, 0, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 9};
 	static const struct {
 		size_t at;
 		uint8_t value;
 		const char *field;
 	} wrong[] = {
 		{0, 0, "operation"}, {0, 4, "operation"},     {1, 2, "risk"},  {2, 0xff, "pageout"},
-		{15, 0, "count"},    {15, 65, "count"},       {15, 2, "pid"},  {19, 0, "pid"},
-		{22, 0x80, "pid"},   {11, 48, "device_uuid"}, {31, 1, "HOLD"},
+		{19, 0, "count"},    {19, 65, "count"},       {19, 3, "pid"},  {23, 0, "pid"},
+		{26, 0x80, "pid"},   {11, 48, "device_uuid"}, {15, 48, "who"}, {39, 1, "HOLD"},
 	};
 	struct vac_wire_hold back;
 	struct vac_error err;

@@ -24,9 +24,10 @@
 
 #define HEAD "vacate-hold 1\nprocess 12 3456 4026531836 1000\n"
 
-static const char whole[] = HEAD "state parked checkpoint\nby 77 0 1700000000000000000 5\n"
-				 "device GPU-a 1073741824 99\ndevice GPU-b ? 0\n"
-				 "error it broke\nend\n";
+static const char whole[] =
+	HEAD "state parked checkpoint\nby 77 0 1700000000000000000 5\nwho guard 7\n"
+	     "device GPU-a 1073741824 99\ndevice GPU-b ? 0\n"
+	     "error it broke\nend\n";
 
 static int parse(const char *text, struct vac_record *out, struct vac_error *err)
 {
@@ -50,6 +51,7 @@ static void test_whole(void **state)
 	assert_int_equal(r.by_uid, 0);
 	assert_int_equal(r.wall_ns, 1700000000000000000);
 	assert_int_equal(r.order_ns, 5);
+	assert_string_equal(r.who, "guard 7");
 	assert_int_equal(r.device_count, 2);
 	assert_string_equal(r.devices[0].uuid, "GPU-a");
 	assert_true(r.devices[0].bytes_valid);
@@ -106,6 +108,11 @@ static void test_broken(void **state)
 		{HEAD STATE BY "error \033[31m\nend\n", "R: line 5: a reason"},
 		{HEAD STATE BY "error x\nerror y\nend\n", "R: line 6: something"},
 		{HEAD STATE BY "error x\ndevice GPU-1 1 1\nend\n", "R: line 6: something"},
+		{HEAD STATE BY "who \033[31m\nend\n", "R: line 5: what parked it"},
+		{HEAD STATE BY "who 456789012345678901234567890123456789012345678901\nend\n",
+		 "R: line 5: what parked it"},
+		{HEAD STATE BY "who guard\n", "R: line 6: the record breaks off"},
+		{HEAD STATE BY "device GPU-1 1 1\nwho guard\nend\n", "R: line 6: something"},
 		{HEAD STATE BY "end\n\n", "R: line 5: something"},
 		{HEAD STATE BY "end", "R: line 5: the record breaks off"},
 	};

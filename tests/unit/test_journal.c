@@ -23,7 +23,7 @@
 
 #include "base/log.h"
 #include "server/journal.h"
-#include "server/rotate.h"
+#include "base/rotate.h"
 #include "temp_dir.h"
 
 /* ---- system calls that fail ---- */

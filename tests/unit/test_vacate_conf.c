@@ -79,7 +79,7 @@ static const struct mistake mistakes[] = {
 	{"port = 1\n", 1, "port stands in no section", "[server]"},
 	{"[servr]\n", 1, "no section \"servr\"", "[server] meant"},
 	{"[modle x]\n", 1, "no section \"modle\"", "[model NAME] meant"},
-	{"[something]\n", 1, "no section \"something\"", "[defaults] and"},
+	{"[something]\n", 1, "no section \"something\"", "[guard] and"},
 	{"[]\n", 1, "no section \"\"", "[model NAME]"},
 	{"[server x]\n", 1, "[server] takes no name", "[model NAME]"},
 	{"[model]\n", 1, "needs the name", "[model NAME]"},

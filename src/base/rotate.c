@@ -2,7 +2,7 @@
  * rotate.c - the steps of a rotation, each of which may fail or be the last
  * before a crash. No state; the loop's thread.
  */
-#include "server/rotate.h"
+#include "base/rotate.h"
 
 #include <errno.h>
 #include <fcntl.h>

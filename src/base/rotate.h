@@ -1,9 +1,9 @@
 /*
  * rotate.h - FILE becomes FILE.1, FILE.1 becomes FILE.2, ..., and a new FILE
- * begins, so that FILE is there at every moment. No state; the loop's thread.
+ * begins, so that FILE is there at every moment. No state; any thread.
  */
-#ifndef VAC_SERVER_ROTATE_H
-#define VAC_SERVER_ROTATE_H
+#ifndef VAC_BASE_ROTATE_H
+#define VAC_BASE_ROTATE_H
 
 #include <stdint.h>
 
