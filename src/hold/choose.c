@@ -15,7 +15,7 @@ void vac_choose_command(pid_t pid, char to[VAC_CHOOSE_COMMAND_BYTES])
 		if (to[i] == '\0')
 			to[i] = ' ';
 	to[n > 0 ? n : 0] = '\0';
-	vac_proc_clean(to);
+	vac_proc_clean(to, VAC_CHOOSE_COMMAND_BYTES);
 }
 
 int vac_choose_split(char *text, const char *out[VAC_CHOOSE_MOST_PATTERNS])
