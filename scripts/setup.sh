@@ -72,7 +72,7 @@ install_packages() {
 }
 
 build_packages=(gcc libc6-dev pkg-config meson ninja-build libmicrohttpd-dev
-	libjansson-dev libinih-dev libutf8proc-dev libcmocka-dev
+	libjansson-dev libinih-dev libutf8proc-dev libncurses-dev libcmocka-dev
 	ca-certificates python3 python3-pip python3-venv)
 
 # The first Python of the PATH that has pip, else Debian's own.

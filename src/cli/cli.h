@@ -40,6 +40,7 @@ extern const struct vac_command vac_command_plan;
 extern const struct vac_command vac_command_load;
 extern const struct vac_command vac_command_unload;
 extern const struct vac_command vac_command_ps;
+extern const struct vac_command vac_command_top;
 extern const struct vac_command vac_command_receipts;
 extern const struct vac_command vac_command_events;
 extern const struct vac_command vac_command_run;

@@ -1,4 +1,4 @@
-/* http_client.c - one HTTP/1.1 request, blocking, with a deadline. */
+/* http_client.c - HTTP/1.1 requests, blocking, with a deadline. */
 #include "cli/http_client.h"
 
 #include <errno.h>
@@ -316,53 +316,113 @@ static int receive(int fd, const struct vac_http_url *url, int64_t timeout_ms, i
 	return rc < 0 ? rc : 0;
 }
 
-int vac_http_send(const struct vac_http_url *url, const char *method, const char *target,
-		  const char *accept, const char *body, int64_t timeout_ms, struct vac_error *err)
+static void put_request(struct vac_buf *request, const struct vac_http_url *url, const char *method,
+			const char *target, const char *accept, const char *body, bool keep)
 {
-	int64_t deadline_ns = timeout_ms > 0 ? vac_now_ns() + timeout_ms * NS_PER_MS : 0;
 	bool brackets = strchr(url->host, ':') != NULL;
-	struct vac_buf request = VAC_BUF_INIT;
-	int fd = -1, rc;
 
-	vac_buf_printf(&request,
+	vac_buf_printf(request,
 		       "%s %s%s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUser-Agent: vacate/" VAC_VERSION
-		       "\r\nAccept: %s\r\nConnection: close\r\n",
+		       "\r\nAccept: %s\r\n%s",
 		       method, url->prefix, target, brackets ? "[" : "", url->host,
-		       brackets ? "]" : "", url->port, accept);
+		       brackets ? "]" : "", url->port, accept, keep ? "" : "Connection: close\r\n");
 	if (url->key)
-		vac_buf_printf(&request, "Authorization: Bearer %s\r\n", url->key);
+		vac_buf_printf(request, "Authorization: Bearer %s\r\n", url->key);
 	if (body)
-		vac_buf_printf(&request,
+		vac_buf_printf(request,
 			       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
 			       strlen(body), body);
 	else
-		vac_buf_puts(&request, "\r\n");
-	if (!vac_buf_ok(&request)) {
-		rc = vac_fail_nomem(err, "a request", request.bytes);
-		goto out;
+		vac_buf_puts(request, "\r\n");
+}
+
+/* Sends on fd, -1: on a new connection. The descriptor, or a negative errno; then fd is
+ * closed. */
+static int send_request(const struct vac_http_url *url, const struct vac_buf *request, int fd,
+			int64_t timeout_ms, int64_t deadline_ns, struct vac_error *err)
+{
+	int rc;
+
+	if (!vac_buf_ok(request)) {
+		rc = vac_fail_nomem(err, "a request", request->bytes);
+		goto err;
 	}
-	fd = rc = connect_to(url, err);
 	if (fd < 0)
-		goto out;
-	rc = send_all(fd, &request, deadline_ns);
+		fd = connect_to(url, err);
+	if (fd < 0)
+		return fd;
+	rc = send_all(fd, request, deadline_ns);
 	/* A server that refuses early answers and closes while we still send:
 	 * its answer says more than our broken pipe. */
-	if (rc != 0 && rc != -EPIPE && rc != -ECONNRESET)
-		rc = fail_transfer(url, -rc, timeout_ms, err);
-	else
-		rc = 0;
-out:
-	if (rc < 0 && fd >= 0)
+	if (rc == 0 || rc == -EPIPE || rc == -ECONNRESET)
+		return fd;
+	rc = fail_transfer(url, -rc, timeout_ms, err);
+err:
+	if (fd >= 0)
 		close(fd);
+	return rc;
+}
+
+static int64_t deadline_of(int64_t timeout_ms)
+{
+	return timeout_ms > 0 ? vac_now_ns() + timeout_ms * NS_PER_MS : 0;
+}
+
+int vac_http_send(const struct vac_http_url *url, const char *method, const char *target,
+		  const char *accept, const char *body, int64_t timeout_ms, struct vac_error *err)
+{
+	struct vac_buf request = VAC_BUF_INIT;
+	int fd;
+
+	put_request(&request, url, method, target, accept, body, false);
+	fd = send_request(url, &request, -1, timeout_ms, deadline_of(timeout_ms), err);
 	vac_buf_free(&request);
-	return rc < 0 ? rc : fd;
+	return fd;
+}
+
+/* Nothing comes between two requests but the end of the connection. */
+static bool still_open(int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) == 0;
+}
+
+int vac_http_get_kept(const struct vac_http_url *url, struct vac_http_kept *kept,
+		      const char *target, int64_t timeout_ms, struct vac_http_response *response,
+		      struct vac_error *err)
+{
+	int64_t deadline_ns = deadline_of(timeout_ms);
+	struct vac_buf request = VAC_BUF_INIT;
+	int rc;
+
+	*response = (struct vac_http_response){0};
+	if (kept->open && !still_open(kept->fd))
+		vac_http_kept_close(kept);
+	put_request(&request, url, "GET", target, "application/json", NULL, true);
+	rc = send_request(url, &request, kept->open ? kept->fd : -1, timeout_ms, deadline_ns, err);
+	vac_buf_free(&request);
+	kept->open = rc >= 0;
+	kept->fd = rc;
+	if (rc >= 0)
+		rc = receive(kept->fd, url, timeout_ms, deadline_ns, NULL, response, err);
+	if (rc < 0)
+		vac_http_kept_close(kept);
+	return rc;
+}
+
+void vac_http_kept_close(struct vac_http_kept *kept)
+{
+	if (kept->open)
+		close(kept->fd);
+	kept->open = false;
 }
 
 int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
 		     const char *body, int64_t timeout_ms, struct vac_http_beside *beside,
 		     struct vac_http_response *response, struct vac_error *err)
 {
-	int64_t deadline_ns = timeout_ms > 0 ? vac_now_ns() + timeout_ms * NS_PER_MS : 0;
+	int64_t deadline_ns = deadline_of(timeout_ms);
 	int fd, rc;
 
 	*response = (struct vac_http_response){0};

@@ -1,6 +1,6 @@
 /*
- * http_client.h - one HTTP/1.1 request on a connection of its own, for the
- * commands that talk to a running server. Blocking, with a deadline.
+ * http_client.h - one HTTP/1.1 request on a connection of its own, or on one that is
+ * kept, for the commands that talk to a running server. Blocking, with a deadline.
  */
 #ifndef VAC_CLI_HTTP_CLIENT_H
 #define VAC_CLI_HTTP_CLIENT_H
@@ -47,6 +47,18 @@ struct vac_http_beside {
 int vac_http_request(const struct vac_http_url *url, const char *method, const char *target,
 		     const char *body, int64_t timeout_ms, struct vac_http_beside *beside,
 		     struct vac_http_response *response, struct vac_error *err) VAC_MUST_CHECK;
+
+/* A connection that is kept for the next request. */
+struct vac_http_kept {
+	bool open;
+	int fd;
+};
+/* Asks with GET, on a kept connection where the server has left it open. Errors, limits
+ * and response as in vac_http_request(); after an error there is no connection. */
+int vac_http_get_kept(const struct vac_http_url *url, struct vac_http_kept *kept,
+		      const char *target, int64_t timeout_ms, struct vac_http_response *response,
+		      struct vac_error *err) VAC_MUST_CHECK;
+void vac_http_kept_close(struct vac_http_kept *kept);
 
 /* Appends text with everything but unreserved characters as %XX. */
 void vac_http_escape(struct vac_buf *buf, const char *text);

@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 static const struct vac_command *const commands[] = {
-	&vac_command_run,    &vac_command_serve,  &vac_command_list,   &vac_command_plan,
-	&vac_command_load,   &vac_command_unload, &vac_command_ps,     &vac_command_receipts,
-	&vac_command_events, &vac_command_park,   &vac_command_resume, &vac_command_guard,
-	&vac_command_config, &vac_command_doctor,
+	&vac_command_run,      &vac_command_serve,  &vac_command_list,   &vac_command_plan,
+	&vac_command_load,     &vac_command_unload, &vac_command_ps,     &vac_command_top,
+	&vac_command_receipts, &vac_command_events, &vac_command_park,   &vac_command_resume,
+	&vac_command_guard,    &vac_command_config, &vac_command_doctor,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

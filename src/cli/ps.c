@@ -21,28 +21,32 @@ struct options {
 	bool gpustat, gputil, uss;
 };
 
-/* Somebody said which server; then it must be there. */
-static bool server_was_named(const struct vac_client *client)
+bool vac_ps_server_was_named(const struct vac_client *client)
 {
 	const char *variable = getenv("VACATE_SERVER");
 
 	return client->server || (variable && *variable);
 }
 
-/* Is what the server tells about this machine? */
+bool vac_ps_server_is_here(const struct vac_http_url *url)
+{
+	struct in_addr address;
+
+	return url->path[0] || strcmp(url->host, "localhost") == 0 ||
+	       strcmp(url->host, "::1") == 0 ||
+	       (inet_pton(AF_INET, url->host, &address) == 1 &&
+		(ntohl(address.s_addr) >> 24 == 127 || address.s_addr == 0));
+}
+
 static bool server_is_here(const struct vac_command *command, const struct vac_client *client)
 {
 	struct vac_client_server server;
-	struct in_addr address;
 	bool here;
 
 	/* What is wrong is said by who asks. */
 	if (vac_client_find(command, client, &server) != VAC_CONTINUE)
 		return true;
-	here = server.url.path[0] || strcmp(server.url.host, "localhost") == 0 ||
-	       strcmp(server.url.host, "::1") == 0 ||
-	       (inet_pton(AF_INET, server.url.host, &address) == 1 &&
-		(ntohl(address.s_addr) >> 24 == 127 || address.s_addr == 0));
+	here = vac_ps_server_is_here(&server.url);
 	vac_client_forget(&server);
 	return here;
 }
@@ -54,7 +58,7 @@ static int ask_server(const struct vac_command *command, struct options *options
 	int rc;
 
 	options->client.compose = true;
-	if (!server_was_named(&options->client))
+	if (!vac_ps_server_was_named(&options->client))
 		options->client.unreachable = unreachable;
 	rc = vac_client_ask(command, &options->client, "GET", "/models/ps", NULL, VAC_ASK_TIMEOUT_S,
 			    reply);

@@ -18,9 +18,18 @@ struct vac_ps_machine {
 	struct vac_holders holders;
 };
 
+/* Somebody said which server; then it must be there. */
+bool vac_ps_server_was_named(const struct vac_client *client);
+/* Is what the server tells about this machine? */
+bool vac_ps_server_is_here(const struct vac_http_url *url);
+
 /* Of a server's reply (ps_models.c); gpus: with its lines about GPUs. 0, or -ENOMEM. */
 int vac_ps_print_server(const struct vac_terminal *terminal, const json_t *reply,
 			const json_t *models, bool gpus);
+/* "loading 45%", else a model's state as it is; NULL: none. */
+const char *vac_ps_state_text(const json_t *model, char to[VAC_TEXT_BYTES]);
+/* The time to its unload, "pinned", "forever". */
+const char *vac_ps_until_text(const json_t *model, char to[VAC_TEXT_BYTES]);
 /* The machine's RAM: "host" of a reply. The same. */
 int vac_ps_print_host(const struct vac_terminal *terminal, const json_t *host);
 /* The model that this process of the server holds, or "3 models"; NULL: none, or the
@@ -55,6 +64,7 @@ int vac_ps_process(const struct vac_command *command, const char *pid, bool json
 const char *vac_holder_what(const struct vac_holder *holder);
 /* "running", ...; "unlisted": NVML does not know it. */
 const char *vac_holder_state_text(const struct vac_holder *holder);
+enum vac_color vac_holder_state_color(enum vac_hold_state state);
 /* What or who parked it, where that is worth saying: "guard", "root"; else NULL. */
 const char *vac_holder_by(const struct vac_holder *holder, char to[VAC_TEXT_BYTES]);
 /* The name of a user, else his number, kept until another is asked for. */

@@ -205,7 +205,7 @@ int vac_ps_gpustat(const struct vac_command *command, const struct vac_ps_machin
 	set(&g, document, "query_time", query_time());
 	/* One that does not answer has none of this. */
 	for (uint32_t i = 0; i < holders->device_count; i++)
-		if (holders->devices[i].survey->result == VAC_NVML_OK &&
+		if (holders->devices[i].survey->result == VAC_SURVEY_ANSWERS &&
 		    json_array_append_new(gpus, make_gpu(&g, i)) != 0)
 			g.failed = true;
 	set(&g, document, "gpus", json_incref(gpus));
@@ -244,7 +244,7 @@ int vac_ps_gputil(const struct vac_ps_machine *machine)
 	for (uint32_t i = 0; i < holders->device_count; i++) {
 		const struct vac_survey_device *from = holders->devices[i].survey;
 
-		if (from->result != VAC_NVML_OK || from->total_bytes == 0)
+		if (from->result != VAC_SURVEY_ANSWERS || from->total_bytes == 0)
 			continue;
 		snprintf(columns[0].texts[count], 16, "%u", from->index);
 		if (from->gpu_percent.valid)

@@ -110,7 +110,7 @@ const char *vac_holder_by(const struct vac_holder *holder, char to[VAC_TEXT_BYTE
 	return to;
 }
 
-static enum vac_color state_color(enum vac_hold_state state)
+enum vac_color vac_holder_state_color(enum vac_hold_state state)
 {
 	switch (state) {
 	case VAC_HOLD_RUNNING:
@@ -201,7 +201,7 @@ static void add_holder(struct vac_table *table, const struct vac_ps_machine *mac
 		texts[HOLDER_PSS] = private_text(holder, holder->usage.pss_bytes, share);
 	}
 	vac_table_row(table, texts);
-	vac_table_color(table, HOLDER_STATE, state_color(holder->state));
+	vac_table_color(table, HOLDER_STATE, vac_holder_state_color(holder->state));
 }
 
 static int print_holders(const struct vac_terminal *terminal, const struct vac_ps_machine *machine,
@@ -246,7 +246,7 @@ static int print_devices(const struct vac_terminal *terminal, const struct vac_h
 		const char *texts[DEVICE_COUNT] = {NULL};
 
 		texts[DEVICE_DEVICE] = vac_device_name(from, name);
-		if (from->result == VAC_NVML_OK) {
+		if (from->result == VAC_SURVEY_ANSWERS) {
 			texts[DEVICE_NAME] = from->name;
 			texts[DEVICE_TOTAL] = vac_format_bytes(total, from->total_bytes);
 			texts[DEVICE_USED] = vac_format_bytes(used, from->used_bytes);
@@ -275,9 +275,9 @@ static int print_notes(const struct vac_terminal *terminal, const struct vac_ps_
 		char name[VAC_TEXT_BYTES], bytes[VAC_TEXT_BYTES], said[80];
 
 		vac_device_name(device->survey, name);
-		if (device->survey->result != VAC_NVML_OK)
+		if (device->survey->result != VAC_SURVEY_ANSWERS)
 			rc = vac_print_line(terminal, "%s: %s", name,
-					    vac_nvml_says(device->survey->result, said));
+					    vac_survey_says(device->survey->result, said));
 		else if (device->survey->mig)
 			rc = vac_print_line(terminal,
 					    "%s: is cut into instances (MIG); what is on them may "

@@ -97,7 +97,7 @@ static json_t *make_holder(struct writer *w, const struct vac_holders *holders,
 static json_t *make_device(struct writer *w, const struct vac_holder_device *device)
 {
 	const struct vac_survey_device *from = device->survey;
-	bool good = from->result == VAC_NVML_OK;
+	bool good = from->result == VAC_SURVEY_ANSWERS;
 	char name[VAC_TEXT_BYTES], said[80];
 	json_t *object = json_object();
 
@@ -108,7 +108,7 @@ static json_t *make_device(struct writer *w, const struct vac_holder_device *dev
 	set(w, object, "uuid", text_or_null(from->uuid));
 	set(w, object, "name", text_or_null(from->name));
 	set(w, object, "error",
-	    good ? json_null() : json_string(vac_nvml_says(from->result, said)));
+	    good ? json_null() : json_string(vac_survey_says(from->result, said)));
 	set(w, object, "total_bytes", bytes_or_null(good, from->total_bytes));
 	set(w, object, "used_bytes", bytes_or_null(good, from->used_bytes));
 	set(w, object, "free_bytes", bytes_or_null(good, from->free_bytes));

@@ -58,8 +58,7 @@ static const struct vac_column process_columns[PROCESS_COUNT] = {
 	[PROCESS_VRAM] = {.header = "VRAM", .right = true, .maybe = true},
 };
 
-/* "loading 45%", else the state as it is. */
-static const char *state_text(const json_t *model, char to[VAC_TEXT_BYTES])
+const char *vac_ps_state_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
 	const char *state = vac_reply_text(model, "state");
 	const json_t *load = json_object_get(model, "load");
@@ -100,8 +99,10 @@ static const char *worker_text(const json_t *model, char to[VAC_TEXT_BYTES])
 }
 
 /* null says never, but only of a model that is there to stay. */
-static const char *until_text(const json_t *model, const char *state, char to[VAC_TEXT_BYTES])
+const char *vac_ps_until_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
+	const char *state = vac_reply_text(model, "state");
+
 	if (!state || strcmp(state, "resident") != 0 ||
 	    !json_is_null(json_object_get(model, "expires_ms")))
 		return vac_reply_ms(model, "expires_ms", to);
@@ -120,14 +121,14 @@ static void add_model(struct vac_table *table, const json_t *model, bool priorit
 	int64_t number;
 
 	texts[COLUMN_NAME] = vac_reply_text(model, "name");
-	texts[COLUMN_STATE] = state_text(model, state);
+	texts[COLUMN_STATE] = vac_ps_state_text(model, state);
 	texts[COLUMN_DEVICE] = vac_reply_text(model, "device");
 	texts[COLUMN_RAM] = vac_reply_bytes(json_object_get(model, "plan"), "host_bytes", ram);
 	texts[COLUMN_VRAM] = vac_reply_vram(model, vram);
 	texts[COLUMN_WORKER] = worker_text(model, pid);
 	texts[COLUMN_REQUESTS] = vac_reply_count(model, "requests", requests);
 	texts[COLUMN_IDLE] = vac_reply_ms(model, "idle_ms", idle);
-	texts[COLUMN_UNTIL] = until_text(model, name, until);
+	texts[COLUMN_UNTIL] = vac_ps_until_text(model, until);
 	if (priorities && vac_reply_number(model, "priority", &number)) {
 		snprintf(priority, sizeof(priority), "%" PRId64, number);
 		texts[COLUMN_PRIORITY] = priority;

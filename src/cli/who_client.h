@@ -6,7 +6,7 @@
 #define VAC_CLI_WHO_CLIENT_H
 
 #include "cli/worker_client.h"
-#include "driver/survey.h"
+#include "base/survey.h"
 
 /* NVML may hang where a GPU is lost. */
 #define VAC_WHO_TIMEOUT_MS 10000

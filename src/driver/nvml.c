@@ -1,8 +1,8 @@
 /* nvml.c - see nvml.h. */
 #include "driver/nvml.h"
 
+#include "base/survey.h"
 #include "driver/find.h"
-#include "driver/survey.h"
 
 static struct vac_nvml table;
 
@@ -52,7 +52,7 @@ static int refused(struct vac_error *err, const char *what, int result)
 {
 	char text[80];
 	int rc = vac_fail(err, VAC_E_IO, "NVML does not tell %s: %s", what,
-			  vac_nvml_says(result, text));
+			  vac_survey_says(result, text));
 	vac_error_detail(err, "NVML error %d", result);
 	return rc;
 }

@@ -11,28 +11,6 @@
 #define MOST_SAMPLES 4096
 #define UNKNOWN      (~0ull) /* NVML's word for "not known" */
 
-const char *vac_nvml_says(int result, char text[80])
-{
-	static const struct {
-		int result;
-		const char *text;
-	} known[] = {
-		{3, "this device does not tell"},
-		{4, "not permitted"},
-		{9, "the kernel's driver is not loaded"},
-		{15, "the GPU is lost"},
-		{16, "the GPU must be reset"},
-		{18, "library and kernel driver are of different versions"},
-	};
-	const char *what = "refused";
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (known[i].result == result)
-			what = known[i].text;
-	snprintf(text, 80, "%s (NVML error %d)", what, result);
-	return text;
-}
-
 typedef int list_fn(struct nvmlDevice_st *device, unsigned *count, struct vac_nvml_process *out);
 
 /* Asks for a list whose length is not known. *list is the caller's to free in any
@@ -292,7 +270,7 @@ int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct 
 	result = nvml->count(&count);
 	if (result != VAC_NVML_OK)
 		return vac_fail(err, VAC_E_IO, "NVML does not tell how many devices there are: %s",
-				vac_nvml_says(result, said));
+				vac_survey_says(result, said));
 	if (nvml->driver_version(out->driver_version, sizeof(out->driver_version)) != VAC_NVML_OK)
 		out->driver_version[0] = '\0';
 	out->driver_version[sizeof(out->driver_version) - 1] = '\0';
@@ -305,11 +283,4 @@ int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct 
 		return vac_fail_nomem(err, "what NVML says", 0);
 	}
 	return 0;
-}
-
-void vac_survey_free(struct vac_survey *survey)
-{
-	for (uint32_t i = 0; i < VAC_SURVEY_MOST_DEVICES; i++)
-		free(survey->devices[i].processes);
-	memset(survey, 0, sizeof(*survey));
 }

@@ -20,7 +20,7 @@ static int start(struct vac_error *err)
 	result = nvml->init();
 	if (result != VAC_NVML_OK)
 		return vac_fail(err, VAC_E_IO, "NVML does not start: %s",
-				vac_nvml_says(result, said));
+				vac_survey_says(result, said));
 	started = nvml;
 	return 0;
 }

@@ -26,9 +26,10 @@
 #include <sys/types.h>
 
 #include "base/error.h"
-#include "driver/cuda.h"
-#include "driver/nvml.h"
 #include "hold/target.h"
+
+struct vac_cuda;
+struct vac_nvml;
 
 enum vac_hold_state {
 	VAC_HOLD_UNKNOWN, /* the driver does not say: another user's, or no CUDA process */

@@ -5,6 +5,8 @@
 #ifndef VAC_HOLD_INTERNAL_H
 #define VAC_HOLD_INTERNAL_H
 
+#include "driver/cuda.h"
+#include "driver/nvml.h"
 #include "hold/hold.h"
 #include "hold/lock.h"
 #include "hold/record.h"

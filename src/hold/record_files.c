@@ -25,6 +25,17 @@
 #define MOST_ENTRIES 4096u
 #define ANY_USER     ((uid_t)-1)
 
+int vac_hold_fail_file(struct vac_error *err, int errnum, const char *path, const char *what)
+{
+	int rc = vac_fail_errno(err, errnum, "%s: %s", path, what);
+
+	if (rc != vac_error_errno(VAC_E_NOT_FOUND))
+		return rc;
+	if (err)
+		err->code = VAC_E_IO;
+	return vac_error_errno(VAC_E_IO);
+}
+
 static uint64_t own_namespace(void)
 {
 	struct stat st;

@@ -42,17 +42,6 @@ const char *vac_hold_size_text(uint64_t bytes, char out[VAC_HOLD_SIZE_TEXT_BYTES
 	return out;
 }
 
-int vac_hold_fail_file(struct vac_error *err, int errnum, const char *path, const char *what)
-{
-	int rc = vac_fail_errno(err, errnum, "%s: %s", path, what);
-
-	if (rc != vac_error_errno(VAC_E_NOT_FOUND))
-		return rc;
-	if (err)
-		err->code = VAC_E_IO;
-	return vac_error_errno(VAC_E_IO);
-}
-
 static int fail_system(struct vac_error *err, const struct vac_target *target,
 		       enum vac_hold_step step)
 {

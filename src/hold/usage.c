@@ -94,7 +94,8 @@ static bool add_device(const struct vac_survey *survey, uint32_t index, struct v
 	struct vac_holder_device *device = &out->devices[index];
 
 	*device = (struct vac_holder_device){
-		.survey = from, .unaccounted_valid = from->result == VAC_NVML_OK && from->listed};
+		.survey = from,
+		.unaccounted_valid = from->result == VAC_SURVEY_ANSWERS && from->listed};
 	for (uint32_t i = 0; i < from->process_count; i++) {
 		const struct vac_survey_process *process = &from->processes[i];
 		struct vac_holder *holder = find_listed(out, process->pid);

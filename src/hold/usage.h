@@ -14,7 +14,7 @@
 #ifndef VAC_HOLD_USAGE_H
 #define VAC_HOLD_USAGE_H
 
-#include "driver/survey.h"
+#include "base/survey.h"
 #include "hold/hold.h"
 #include "hold/proc.h"
 #include "memory/meter.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "driver/nvml.h"
 #include "hold/hold.h"
 #include "memory/meter.h"
 

@@ -6,7 +6,7 @@
 #ifndef VAC_WIRE_WHO_H
 #define VAC_WIRE_WHO_H
 
-#include "driver/survey.h"
+#include "base/survey.h"
 #include "wire/wire.h"
 
 void vac_wire_put_who(struct vac_buf *buf, uint64_t id, const struct vac_survey *survey);

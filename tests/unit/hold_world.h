@@ -7,6 +7,8 @@
 #define HOLD_WORLD_H
 
 #include "fake_hold.h"
+#include "driver/cuda.h"
+#include "driver/nvml.h"
 #include "hold/hold.h"
 #include "hold/lock.h"
 #include "hold/record.h"

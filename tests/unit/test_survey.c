@@ -358,8 +358,8 @@ static void test_devices_that_do_not_answer(void **state)
 	assert_false(survey.devices[0].sampled || survey.devices[0].processes[0].sm_percent.valid);
 	assert_int_equal(survey.devices[1].result, 15);
 	assert_int_equal(survey.devices[1].total_bytes, 0);
-	assert_string_equal(vac_nvml_says(15, said), "the GPU is lost (NVML error 15)");
-	assert_string_equal(vac_nvml_says(4321, said), "refused (NVML error 4321)");
+	assert_string_equal(vac_survey_says(15, said), "the GPU is lost (NVML error 15)");
+	assert_string_equal(vac_survey_says(4321, said), "refused (NVML error 4321)");
 	vac_survey_free(&survey);
 	/* No lists at all, and no samples in the last seconds. */
 	nvml.list_result = 3;
