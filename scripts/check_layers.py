@@ -26,7 +26,7 @@ BELOW = {
     "text": "base memory",
     "wire": "base memory",
     "engine": "base memory format text",
-    "engine/cuda": "base memory format engine driver hold",
+    "engine/cuda": "base memory format engine driver",
     "api": "base memory wire",
     "worker": "base memory format text engine wire",
     "gpud": "base memory driver hold wire",
