@@ -374,6 +374,7 @@ def test_details_and_help(gpus, top):
 
 # ---- with a server -----------------------------------------------------------
 
+@pytest.mark.threads
 def test_models(gpus, top, start):
     gpus = gpus((80 * GIB, 0))
     server = start()
@@ -410,6 +411,7 @@ def test_models(gpus, top, start):
     quit_with(screen)
 
 
+@pytest.mark.threads
 def test_a_server_that_hangs(gpus, top, start):
     gpus = gpus((80 * GIB, 0))
     server = start()
@@ -565,6 +567,7 @@ def test_a_gpud_that_always_dies(gpus, top, tmp_path):
     assert b"something of gpud" in after
 
 
+@pytest.mark.threads
 def test_nvml_hangs(gpus, top):
     gpus = gpus((80 * GIB, 0))
     target = gpus.target(GIB)
