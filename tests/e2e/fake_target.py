@@ -27,6 +27,12 @@ def runs():
         return place.read_text().startswith("running ")
 
 
+def parks():
+    """How often it was parked. What it sees itself may be missed on a busy machine."""
+    ends = f" cuCheckpointProcessCheckpoint {os.getpid()}"
+    return sum(line.endswith(ends) for line in (folder / "log").read_text().splitlines())
+
+
 def say(*words):
     print(*words, flush=True)
 
@@ -38,14 +44,12 @@ def compute(kind, size, first):
         time.sleep(4)
         put(size, 0)
     # the first time so many steps; then until it was parked twice, however slow that is
-    step = parks = 0
-    quick = not first and "FAKE_TARGET_QUICK" in os.environ    # done before it can be parked
-    while kind != "busy" and (step < 100 or (parks < 2 and not first and not quick)):
-        parks += not runs()
+    step, before = 0, parks()
+    while kind != "busy" and (step < 100 or (not first and parks() < before + 2)):
         while not runs():
             time.sleep(0.002)
         say("at", step)
-        time.sleep(0 if quick else 0.003)
+        time.sleep(0.003)
         step += 1
 
 
@@ -61,6 +65,9 @@ def main():
             time.sleep(0.002)
         if line.strip() == "digest":
             say("digest", "of nothing")
+        elif not first and "FAKE_TARGET_QUICK" in os.environ:
+            # in one piece: however busy the machine is, it is done before it can be parked
+            say("\n".join([*(f"at {step}" for step in range(100)), "done of nothing"]))
         else:
             compute(kind, size, first)
             first = False
