@@ -21,6 +21,7 @@ ROOT = HERE.parent.parent
 for directory in (ROOT / "scripts", ROOT / "experiments", HERE):
     sys.path.insert(0, str(directory))
 
+from fake_gpus import FakeGpus  # noqa: E402
 import harness  # noqa: E402
 import make_models  # noqa: E402
 import measure  # noqa: E402
@@ -46,6 +47,20 @@ class Zoo:
     """Directory of generated models. Names are as the server knows them."""
     path: pathlib.Path
     random: dict    # of tests/golden/random.json: name -> spec, sums, texts, dimensions
+
+
+@pytest.fixture
+def gpus():
+    """gpus((total, used), ...) -> FakeGpus, with a driver of files; tidied up at the end."""
+    made = []
+
+    def make(*devices):
+        made.append(FakeGpus(*devices))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,24 +12,11 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, ok, vacate
 
 LOOK = "nvmlDeviceGetComputeRunningProcesses_v3"
 SAMPLES = "nvmlDeviceGetProcessUtilization"
-
-
-@pytest.fixture
-def gpus():
-    made = []
-
-    def make(*devices):
-        made.append(FakeGpus(*devices))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 class Guard:

@@ -18,24 +18,11 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus, children, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, children, eventually
 
 PARK_CALLS = ["cuCheckpointProcessLock", "cuCheckpointProcessCheckpoint"]
 RESUME_CALLS = ["cuCheckpointProcessRestore", "cuCheckpointProcessUnlock"]
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
-
-
-@pytest.fixture
-def gpus():
-    made = []
-
-    def make(*devices):
-        made.append(FakeGpus(*devices))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def start(gpus, *arguments, environment=None, **keywords):

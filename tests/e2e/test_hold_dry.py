@@ -7,7 +7,7 @@ import sys
 
 import harness
 import pytest
-from fake_gpus import GIB, MIB, FakeGpus
+from fake_gpus import GIB, MIB
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FAKE_TARGET = pathlib.Path(__file__).resolve().parent / "fake_target.py"
@@ -29,19 +29,6 @@ def dry(gpus, *parts, **more):
     return subprocess.run([sys.executable, str(ROOT / "tests/gpu/hold"), *parts],
                           env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=400)
-
-
-@pytest.fixture
-def gpus():
-    made = []
-
-    def make(*devices):
-        made.append(FakeGpus(*devices))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_without_a_gpu(gpus):

@@ -13,23 +13,10 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, FakeGpus, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, eventually
 
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
 NOBODY = "http://127.0.0.1:1"
-
-
-@pytest.fixture
-def gpus():
-    made = []
-
-    def make(*devices):
-        made.append(FakeGpus(*devices))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def run(environment, *words, **more):

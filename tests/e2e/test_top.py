@@ -13,25 +13,12 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, FakeGpus, children, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, children, eventually
 from terminal import Terminal
 
 SANITIZERS = (b"AddressSanitizer", b"LeakSanitizer", b"runtime error:", b"ThreadSanitizer")
 NOBODY = "http://127.0.0.1:1"
 BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-@pytest.fixture
-def gpus():
-    made = []
-
-    def make(*devices):
-        made.append(FakeGpus(*devices))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ static void test_names(void **state)
 {
 	static const struct name names[] = {
 		{{"python3", "train.py", "--epochs", "3"}, "train.py"},
-		{{"/usr/bin/python3.11", "-u", "/home/anna/work/train.py"}, "train.py"},
+		{{"/usr/bin/python3.11", "-u", "/data/models/train.py"}, "train.py"},
 		{{"python", "-W", "ignore", "-X", "dev", "serve.py"}, "serve.py"},
 		{{"python", "-Wignore", "-BOO", "serve.py"}, "serve.py"},
 		{{"python", "--check-hash-based-pycs", "never", "serve.py"}, "serve.py"},
