@@ -1,14 +1,18 @@
 """parts_speed.py - parts of tests/gpu/run: graphs of small batches, mixed lengths through
-HTTP, and torch.compile as a peer."""
+HTTP, torch.compile as a peer, and which kernels a batch's time goes to."""
+import collections
+import csv
 import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import time
 
 from lengths import lengths
 from shared import (DEVICE, DRY, WORDS, WORK, Budget, apart, bert_base, expect, find,
-                    from_pretrained, mib, middle, minilm, models, run, said, serving, texts)
+                    from_pretrained, mib, middle, minilm, models, run, said, serving, texts, Skip)
 
 # --- graphs ------------------------------------------------------------------
 
@@ -275,3 +279,47 @@ def part_compile():
             if shape in ("512x128", "64x512", "128x128"):
                 expect(min(eager, compiled) / us >= 1.15,
                        f"{key}: {min(eager, compiled) / us:.2f} of torch's best, asked 1.15")
+
+
+# --- profile -----------------------------------------------------------------
+
+PROFILED = [("BERT-base", "512x128"), ("BERT-base", "64x512"), ("BERT-base", "1x16"),
+            ("MiniLM-L6", "512x128")]
+
+
+def kernel_times(path, shape):
+    """{kernel: [ns of each launch]}, by ncu, one launch after the other."""
+    done = run(["ncu", "--csv", "--page", "raw", "--metrics", "gpu__time_duration.sum",
+                "--clock-control", "none", find("engine_bench"), path, "--device", DEVICE,
+                "--shapes", shape, "--seconds", "0.01"], text=True, timeout=150)
+    lines = done.stdout.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
+    if done.returncode or first is None:
+        raise Skip(f"ncu cannot read this device: {said(done)}")
+    head, units, *rows = csv.reader(line for line in lines[first:] if line.startswith('"'))
+    name, value = head.index("Kernel Name"), head.index("gpu__time_duration.sum")
+    scale = {"ns": 1, "nsecond": 1, "us": 1e3, "usecond": 1e3, "ms": 1e6}[units[value]]
+    times = collections.defaultdict(list)
+    for row in rows:
+        times[row[name]].append(float(row[value].replace(",", "")) * scale)
+    return times
+
+
+def part_profile():
+    """Which kernels a batch's time goes to. Says nothing about launches and gaps between."""
+    if not shutil.which("ncu"):
+        raise Skip("ncu is not here")
+    budget = Budget(400)
+    paths = {name: path for name, path, _ in models()}
+    for name, shape in PROFILED:
+        if not budget.has(100, f"{name} {shape}"):
+            break
+        bench(paths[name], shape, 0.3, {})      # what it tries out once, it knows then
+        times = kernel_times(paths[name], shape)
+        runs = min(len(x) for kernel, x in times.items() if "pool" in kernel)
+        total = sum(map(sum, times.values()))
+        print(f"{name} {shape}: {runs} batches of {total / runs / 1e6:.3f} ms in kernels")
+        for kernel, each in sorted(times.items(), key=lambda x: -sum(x[1]))[:14]:
+            short = re.sub(r"\(.*|void |<unnamed>::", "", kernel)[:70]
+            print(f"  {sum(each) / total:>6.1%}{len(each) / runs:>7.1f} a batch"
+                  f"{middle(each) / 1e3:>9.1f} us  {short}")
