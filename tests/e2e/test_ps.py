@@ -89,6 +89,25 @@ def test_processes_and_devices(gpus, tmp_path):
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_as_many_gpus_as_there_are(gpus):
+    gpus = gpus(*[(80 * GIB, 0)] * 20)
+    everywhere = gpus.target({index: (index + 1) * GIB for index in range(20)})
+    document = json.loads(ps(gpus, "--json"))
+    assert [device["uuid"] for device in document["devices"]] == UUIDS
+    assert [device["used_bytes"] for device in document["devices"]] == [
+        (index + 1) * GIB for index in range(20)]
+    (process,) = document["processes"]
+    assert [part["device"] for part in process["devices"]] == [f"gpu:{i}" for i in range(20)]
+    text = ps(gpus)
+    assert [row[3] for row in table(text, ["PID", "USER"])] == [f"gpu:{i}" for i in range(20)]
+    assert len(table(text, ["DEVICE", "NAME"])) == 20
+    assert "gpu:19" in ps(gpus, everywhere.pid)
+    assert [gpu["uuid"] for gpu in json.loads(ps(gpus, "--gpustat"))["gpus"]] == UUIDS
+    rows = [line.split() for line in ps(gpus, "--gputil").splitlines()]
+    assert rows[0] == ["|", "ID", "|", "GPU", "|", "MEM", "|"]
+    assert rows[-1] == ["|", "19", "|", "0%", "|", "25%", "|"] and len(rows) == 22
+
+
 def test_the_driver_is_not_started(gpus):
     gpus = gpus()
     gpus.target()
