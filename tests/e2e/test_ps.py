@@ -1,5 +1,6 @@
 """`vacate ps`: who is on the GPUs, one process in full, and the forms of other tools;
 on GPUs that are files (fake_gpus.py), with processes that sleep."""
+import concurrent.futures
 import ctypes.util
 import json
 import os
@@ -325,6 +326,35 @@ def test_a_gpud_that_dies(gpus, tmp_path):
     program.chmod(0o755)
     text = ps(gpus(), VACATE_GPUD=str(program), COLUMNS="120")
     assert re.search(r"^no GPU: .*exited with status 7$", text, re.M)
+
+
+SILENT = "#!/bin/sh\necho $$ >> {pids}\nexec sleep 3600\n"
+NO_HELLO = "vacate-gpud said no hello within 10 s, so it was killed"
+
+
+def test_a_gpud_that_says_nothing(gpus, tmp_path):
+    """Four commands at once, since each waits its ten seconds."""
+    gpus = gpus()
+    target = gpus.target(GIB)
+    program, pids = tmp_path / "gpud", tmp_path / "pids"
+    program.write_text(SILENT.format(pids=pids))
+    program.chmod(0o755)
+    commands = [("ps",), ("park", target.pid), ("park", target.pid, "--json"),
+                ("resume", "--tree", target.pid, "--json")]
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        shown, park, *documents = pool.map(
+            lambda words: run(gpus.environment(), *words, VACATE_GPUD=str(program)), commands)
+    assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == f"no GPU: {NO_HELLO}"
+    assert (park.returncode, park.stdout) == (1, "")
+    assert park.stderr.splitlines()[-1] == f"vacate park: {NO_HELLO}"
+    for done, operation in zip(documents, ("park", "resume")):
+        assert done.returncode == 1 and done.stderr == f"vacate {operation}: {NO_HELLO}\n"
+        assert json.loads(done.stdout) == {
+            "operation": operation, "driver": "", "receipts": [],
+            "error": {"code": "timeout", "message": NO_HELLO, "detail": ""}}
+    killed = pids.read_text().split()
+    assert len(killed) == 4 and not any(measure.alive(int(pid)) for pid in killed)
+    assert gpus.state(target.pid) == "running"
 
 
 @pytest.mark.parametrize("call", ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3",
