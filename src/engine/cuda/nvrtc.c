@@ -13,23 +13,19 @@ static struct vac_nvrtc table;
 
 static int load(struct vac_library *library, int cuda_major, struct vac_error *err)
 {
-	static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
 	static const struct vac_symbol functions[] = {
 #define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvrtc, member)},
 		VAC_NVRTC_FUNCTIONS(ENTRY)
 #undef ENTRY
 	};
-	size_t skip = cuda_major < 13;
-	if (!library->found.handle &&
-	    vac_find_library(names + skip, 2 - skip, VAC_FIND_TOOLKIT, &library->found) < 0)
-		return vac_fail(err, VAC_E_NOT_FOUND,
-				"NVRTC was not found, and it must compile the kernels for this GPU "
-				"once: pip install nvidia-cuda-nvrtc%s, or install the CUDA "
-				"toolkit, or set VACATE_CUDA_PATH%s%s",
-				cuda_major < 13 ? "-cu12" : "", *library->found.refused ? "; " : "",
-				library->found.refused);
-	return vac_find_symbols(&library->found, functions,
-				sizeof(functions) / sizeof(functions[0]), &table, err);
+	static const struct vac_toolkit_library from = {
+		.names = {"libnvrtc.so.13", "libnvrtc.so.12"},
+		.missing = "NVRTC was not found, and it must compile the kernels for this GPU once",
+		.wheel = "nvidia-cuda-nvrtc",
+		.symbols = functions,
+		.symbol_count = sizeof(functions) / sizeof(functions[0]),
+	};
+	return vac_library_load_toolkit(library, &from, cuda_major, err);
 }
 
 static struct vac_library library = {
