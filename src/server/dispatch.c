@@ -555,6 +555,7 @@ void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *w
 		if (request->watches[i].waits)
 			vac_registry_unwatch(registry, &request->watches[i].watch);
 	}
+	vac_views_list_left(request);
 	vac_plans_unwait(&request->server->plans, &request->plan_wait);
 	vac_gpus_unwait(&request->server->gpus, &request->gpus_wait);
 	vac_dispatch_fail(request, why, 0);
