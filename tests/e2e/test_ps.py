@@ -357,11 +357,7 @@ def test_a_gpud_that_says_nothing(gpus, tmp_path):
     assert gpus.state(target.pid) == "running"
 
 
-@pytest.mark.parametrize("call", ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3",
-                                  "nvmlShutdown"])
-def test_nvml_hangs(gpus, call):
-    """A GPU that is lost may keep NVML for ever, and vacate ps does not wait so long."""
-    gpus = gpus((80 * GIB, 0))
+def nvml_hangs(gpus, call):
     target = gpus.target(GIB)
     gpus.on(call, "always", "wait go")
     text = ps(gpus)
@@ -373,6 +369,15 @@ def test_nvml_hangs(gpus, call):
     gpuds = {pid for pid, symbol, _ in gpus.calls() if symbol == call}
     assert len(gpuds) == 1
     eventually(lambda: not any(measure.alive(pid) for pid in gpuds))
+
+
+def test_nvml_hangs(gpus):
+    """A GPU that is lost may keep NVML for ever, and vacate ps does not wait so long.
+    Three at once, since each waits its ten seconds."""
+    calls = ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlShutdown"]
+    machines = [gpus((80 * GIB, 0)) for _ in calls]
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(nvml_hangs, machines, calls))
 
 
 # ---- forms of other tools ----------------------------------------------------
