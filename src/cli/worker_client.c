@@ -189,16 +189,24 @@ int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_op
 	return rc;
 }
 
+void vac_client_release(struct vac_worker_client *client)
+{
+	if (client->process.pid == 0 || client->exited || client->released)
+		return;
+	client->released = true;
+	vac_buf_reset(&client->out);
+	vac_wire_put_empty(&client->out, VAC_WIRE_SHUTDOWN, 0);
+	/* Closing the socket ends it as well: a lost SHUTDOWN does no harm. */
+	if (vac_client_send(client, NULL) < 0 && !client->exited)
+		kill(client->process.pid, SIGKILL);
+}
+
 void vac_client_stop(struct vac_worker_client *client)
 {
 	if (client->process.pid == 0)
 		return;
 	if (!client->exited) {
-		vac_buf_reset(&client->out);
-		vac_wire_put_empty(&client->out, VAC_WIRE_SHUTDOWN, 0);
-		/* Closing the socket ends it as well: a lost SHUTDOWN does no harm. */
-		if (vac_client_send(client, NULL) < 0 && !client->exited)
-			kill(client->process.pid, SIGKILL);
+		vac_client_release(client);
 		close(client->process.fd);
 		reap(client);
 	} else {

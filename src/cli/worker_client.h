@@ -14,6 +14,7 @@ struct vac_worker_client {
 	struct vac_worker_process process; /* pid 0: not started */
 	struct vac_buf in, out;
 	size_t used;     /* bytes of in that the last frame took */
+	bool released;   /* SHUTDOWN was sent */
 	bool exited;     /* reaped */
 	int exit_status; /* as waitpid gives it */
 };
@@ -38,7 +39,9 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 		    void (*progress)(const struct vac_wire_progress *p, void *ctx), void *ctx,
 		    struct vac_wire_header *header, const uint8_t **payload,
 		    struct vac_error *err) VAC_MUST_CHECK;
-/* SHUTDOWN, then waits until it is reaped; closes everything. Fine on a
+/* SHUTDOWN: it may end while its answer is looked at. vac_client_stop waits for it. */
+void vac_client_release(struct vac_worker_client *client);
+/* The same, then waits until it is reaped; closes everything. Fine on a
  * client that never started. */
 void vac_client_stop(struct vac_worker_client *client);
 

@@ -19,8 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/sanitized.h"
+#include "base/stage.h"
 #include "driver/cuda.h"
 #include "driver/nvml.h"
 #include "gpud/holding.h"
@@ -305,6 +308,7 @@ static void catch_signals(void)
 
 int main(int argc, char **argv)
 {
+	int64_t since = vac_now_ns();
 	struct vac_error err;
 	struct stat st;
 	int rc;
@@ -325,6 +329,11 @@ int main(int argc, char **argv)
 	if (rc == 0) {
 		catch_signals();
 		rc = serve(&gpud, &err);
+		vac_stage("gpud", since);
+		/* What NVML and the driver do at their end takes longer than the system needs
+		 * to close what they have, and somebody waits. */
+		if (rc == 0 && !VAC_SANITIZED)
+			_exit(0);
 		vac_holding_cancel_any(&gpud.holding);
 		vac_holding_close(&gpud.holding);
 	}

@@ -7,7 +7,8 @@ far it is; then "done DIGEST". The first run takes $VACATE_GPU_WORK_S (12) secon
 a command has the time to start and to park in the middle of it; each later one takes as
 many steps as the first did, however long.
 
-  plain MIB   memory of the driver's own, without torch: starts in less than a second
+  plain MIB   memory of the driver's own, without torch: starts in less than a second;
+              with a second number so many MiB of RAM beside it
   busy        a plain one with a kernel that runs for ARGUMENT seconds (needs torch)
   managed     a plain one with managed memory
   bert GIB    BERT-base and so many GiB of tensors
@@ -90,8 +91,9 @@ class Plain:
     """Blocks of 256 MiB at most, each with words of its own; a digest reads 4 KiB of
     every 4 MiB."""
 
-    def __init__(self, mib, managed=False):
+    def __init__(self, mib, ram_mib=0, managed=False):
         self.driver, self.blocks = Driver(), []
+        self.ram = bytes(1) * (int(ram_mib) << 20)      # of zeros, which Python writes
         left = int(mib) << 20
         while left > 0:
             size = min(left, 256 << 20)
