@@ -374,7 +374,7 @@ int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hol
 	vac_holding_catch_signals();
 	code = ask_and_print(command, &gpud, hold, held, tree, json);
 	ended = vac_now_ns();
-	vac_client_stop(&gpud);
+	vac_client_leave(&gpud);
 	vac_stage("gpud-end", ended);
 	vac_stage("command", since);
 	free(held);

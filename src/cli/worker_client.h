@@ -44,5 +44,9 @@ void vac_client_release(struct vac_worker_client *client);
 /* The same, then waits until it is reaped; closes everything. Fine on a
  * client that never started. */
 void vac_client_stop(struct vac_worker_client *client);
+/* vac_client_stop for a command that ends with it: a vacate-gpud that has said all that
+ * it will is left to the system, which takes a while to close a driver's files, where
+ * somebody reaps it. */
+void vac_client_leave(struct vac_worker_client *client);
 
 #endif

@@ -306,6 +306,16 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* NVML's own end and the driver's take longer than the system needs to close what they
+ * have, and even that takes milliseconds: whoever waits for a descriptor of ours, or looks
+ * at the socket for our end, is told before. */
+static _Noreturn void end_quickly(void)
+{
+	for (int fd = 0; fd <= VAC_WORKER_FD; fd++)
+		close(fd);
+	_exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	int64_t since = vac_now_ns();
@@ -329,13 +339,9 @@ int main(int argc, char **argv)
 	if (rc == 0) {
 		catch_signals();
 		rc = serve(&gpud, &err);
-		vac_stage("gpud", since);
-		/* What NVML and the driver do at their end takes longer than the system needs
-		 * to close what they have, and somebody waits. */
+		vac_stage("gpud-main", since);
 		if (rc == 0 && !VAC_SANITIZED)
-			_exit(0);
-		vac_holding_cancel_any(&gpud.holding);
-		vac_holding_close(&gpud.holding);
+			end_quickly();
 	}
 	if (gpud.cuda)
 		gpud.nvml->shutdown();

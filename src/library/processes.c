@@ -1,8 +1,10 @@
 /*
  * processes.c - libvacate: other processes on a GPU, parked and resumed. Thin: src/hold
- * does it; each call opens what it needs and closes it again. Any thread.
+ * does it; each call opens what it needs and closes it again, but for NVML, which stays
+ * open while something is parked that a call of this process parked. Any thread.
  */
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -160,6 +162,37 @@ static int keep_cuda(struct call *call, struct vac_error *err)
 	return 0;
 }
 
+/* The next call for what is parked is the one that brings it back, and somebody waits for
+ * that one, too: it need not wait for NVML's start. */
+static struct {
+	pthread_mutex_t lock;
+	const struct vac_nvml *nvml; /* started, ours to shut down; NULL: not kept */
+	size_t parked;               /* processes, by this one */
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void keep_nvml(struct call *call)
+{
+	size_t parked = 0, resumed = 0;
+
+	for (size_t i = 0; i < call->count; i++) {
+		const struct vac_hold_receipt *receipt = &call->receipts[i];
+
+		parked += receipt->before != VAC_HOLD_PARKED && receipt->after == VAC_HOLD_PARKED;
+		resumed += receipt->before == VAC_HOLD_PARKED && receipt->after != VAC_HOLD_PARKED;
+	}
+	pthread_mutex_lock(&kept.lock);
+	kept.parked += parked;
+	kept.parked -= resumed < kept.parked ? resumed : kept.parked;
+	if (kept.parked > 0 && !kept.nvml && call->hold.nvml_started) {
+		kept.nvml = call->hold.nvml;
+		call->hold.nvml_started = false; /* it was started once, for whom does not matter */
+	} else if (kept.parked == 0 && kept.nvml) {
+		kept.nvml->shutdown();
+		kept.nvml = NULL;
+	}
+	pthread_mutex_unlock(&kept.lock);
+}
+
 static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *options,
 		   struct vacate_park_receipt *receipt, struct vac_error *err)
 {
@@ -181,6 +214,7 @@ static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *o
 		if (rc == 0) {
 			rc = fn(&call->hold, call->targets, call->count, &hold_options,
 				call->receipts, err);
+			keep_nvml(call);
 			if (receipt)
 				sum_up(call, receipt);
 		}
