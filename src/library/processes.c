@@ -162,31 +162,41 @@ static int keep_cuda(struct call *call, struct vac_error *err)
 	return 0;
 }
 
-/* The next call for what is parked is the one that brings it back, and somebody waits for
- * that one, too: it need not wait for NVML's start. */
+/* Who is parked by this process. The next call for one of them brings it back, and somebody
+ * waits for that one, too: it need not wait for NVML's start. */
 static struct {
 	pthread_mutex_t lock;
 	const struct vac_nvml *nvml; /* started, ours to shut down; NULL: not kept */
-	size_t parked;               /* processes, by this one */
+	size_t count;
+	struct vac_target parked[VAC_HOLD_MOST_TARGETS]; /* without pidfd; more are not counted */
 } kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Takes out those that have ended, and one more. */
+static void forget(const struct vac_target *target)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < kept.count; i++)
+		if (vac_target_alive(&kept.parked[i]) && kept.parked[i].pid != target->pid)
+			kept.parked[left++] = kept.parked[i];
+	kept.count = left;
+}
 
 static void keep_nvml(struct call *call)
 {
-	size_t parked = 0, resumed = 0;
-
-	for (size_t i = 0; i < call->count; i++) {
-		const struct vac_hold_receipt *receipt = &call->receipts[i];
-
-		parked += receipt->before != VAC_HOLD_PARKED && receipt->after == VAC_HOLD_PARKED;
-		resumed += receipt->before == VAC_HOLD_PARKED && receipt->after != VAC_HOLD_PARKED;
-	}
 	pthread_mutex_lock(&kept.lock);
-	kept.parked += parked;
-	kept.parked -= resumed < kept.parked ? resumed : kept.parked;
-	if (kept.parked > 0 && !kept.nvml && call->hold.nvml_started) {
+	for (size_t i = 0; i < call->count; i++) {
+		forget(&call->targets[i]);
+		if (call->receipts[i].after != VAC_HOLD_PARKED ||
+		    kept.count == VAC_HOLD_MOST_TARGETS)
+			continue;
+		kept.parked[kept.count] = call->targets[i];
+		kept.parked[kept.count++].pidfd = -1; /* the call closes its own */
+	}
+	if (kept.count > 0 && !kept.nvml && call->hold.nvml_started) {
 		kept.nvml = call->hold.nvml;
-		call->hold.nvml_started = false; /* it was started once, for whom does not matter */
-	} else if (kept.parked == 0 && kept.nvml) {
+		call->hold.nvml_started = false; /* the start that the call made is ours now */
+	} else if (kept.count == 0 && kept.nvml) {
 		kept.nvml->shutdown();
 		kept.nvml = NULL;
 	}

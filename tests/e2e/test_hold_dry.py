@@ -77,6 +77,23 @@ def test_kinds(gpus):
     assert done.stdout.count("equal, parked 2 times") == 5
 
 
+def test_a_line_that_is_none(gpus):
+    """It fails that kind, in words, and no other."""
+    done = dry(gpus((7 * GIB, 0)), "kinds", FAKE_TARGET_GARBLED="1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "threads" in done.stdout and "said 'at at 95' where 'done' was due" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("equal, parked 2 times") == 4
+
+
+def test_a_kernel(gpus):
+    pytest.importorskip("ipykernel", reason="needs ipykernel")
+    done = dry(gpus((7 * GIB, 0)), "kinds",
+               VACATE_GPU_KERNEL=str(pathlib.Path(__file__).resolve().parent / "fake_kernel.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n  ipykernel                                      equal, " in done.stdout
+
+
 def test_a_kind_that_is_done_too_soon(gpus):
     """Parked after its work it proves nothing, and that is said."""
     done = dry(gpus((7 * GIB, 0)), "kinds", FAKE_TARGET_QUICK="1")
