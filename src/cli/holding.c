@@ -98,7 +98,8 @@ static void look_for_stopped(struct watch *w)
 {
 	struct vac_target target;
 
-	if (w->told || vac_now_ns() - w->since_ns < STOPPED_NS || w->phase.target >= w->hold->count ||
+	if (w->told || vac_now_ns() - w->since_ns < STOPPED_NS ||
+	    w->phase.target >= w->hold->count ||
 	    vac_target_open((pid_t)w->hold->targets[w->phase.target].pid, &target, NULL) < 0)
 		return;
 	w->told = vac_target_stopped(&target);
