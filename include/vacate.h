@@ -164,7 +164,8 @@ VACATE_API void vacate_unload(struct vacate_model *model, struct vacate_receipt 
  * docs/hold.md has what is checked and what can go wrong.
  *
  * The calls load the driver (cuInit) into the caller's process, where it stays; none
- * makes a context, so that this process takes no memory of a GPU.
+ * makes a context, so that this process takes no memory of a GPU. NVML is there for the
+ * length of a call, and from a park to the resume of what was parked.
  */
 enum vacate_process_state {
 	VACATE_PROCESS_UNKNOWN = 0, /* the driver does not say: another user's, or no CUDA */

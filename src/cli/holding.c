@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/quote.h"
+#include "base/stage.h"
 #include "hold/hold.h"
 
 #define QUESTION 1   /* one at a time */
@@ -201,18 +202,23 @@ int vac_holding_ask(struct vac_worker_client *gpud, const struct vac_wire_hold *
 					    [VAC_WIRE_HOLD_RESUME] = "resuming"};
 	const struct vac_spawn_options options = {.device = VAC_SPAWN_GPUS};
 	struct watch w = {.hold = hold, .since_ns = vac_now_ns()};
+	int64_t since;
 	int rc = 0;
 
-	if (gpud->process.pid == 0)
+	if (gpud->process.pid == 0) {
 		rc = vac_client_start(gpud, &options, err);
+		vac_stage("gpud-start", w.since_ns);
+	}
 	if (rc < 0)
 		return rc;
+	since = vac_now_ns();
 	vac_progress_start(&w.progress, doing[hold->operation]);
 	vac_wire_put_hold(&gpud->out, QUESTION, hold);
 	rc = vac_client_send(gpud, err);
 	if (rc == 0)
 		rc = watch(gpud, &w, out, err);
 	vac_progress_end(&w.progress);
+	vac_stage("answer", since);
 	return rc;
 }
 
@@ -354,6 +360,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 {
 	struct vac_error err = {0};
 	int rc = tree ? vac_holding_keep_cuda(gpud, hold, &err) : 0;
+	int64_t since;
 
 	if (rc == 0)
 		rc = vac_holding_ask(gpud, hold, held, &err);
@@ -367,8 +374,11 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 			look_again(command, hold, held);
 		return VAC_EXIT_FAILED;
 	}
+	since = vac_now_ns();
+	vac_client_release(gpud);
 	if (print_receipts(hold->operation, held, json) != 0)
 		vac_complain(command, "out of memory for the receipt");
+	vac_stage("print", since);
 	if (held->error.code == VAC_OK)
 		return VAC_EXIT_OK;
 	vac_complain(command, "%s", held->error.message);
@@ -382,6 +392,7 @@ int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hol
 {
 	struct vac_wire_held *held = calloc(1, sizeof(*held));
 	struct vac_worker_client gpud = {0};
+	int64_t since = vac_now_ns(), ended;
 	int code;
 
 	if (!held) {
@@ -390,7 +401,10 @@ int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hol
 	}
 	vac_holding_catch_signals();
 	code = ask_and_print(command, &gpud, hold, held, tree, json);
-	vac_client_stop(&gpud);
+	ended = vac_now_ns();
+	vac_client_leave(&gpud);
+	vac_stage("gpud-end", ended);
+	vac_stage("command", since);
 	free(held);
 	return code;
 }

@@ -66,7 +66,7 @@ void vac_who_close(struct vac_who_client *who)
 {
 	const struct vac_worker_process *gpud = &who->gpud.process;
 
-	/* It gives NVML back, where it may hang like anywhere else. */
+	/* The system closes what it has of the driver, where it may hang like anywhere else. */
 	if (gpud->pid != 0 && !who->gpud.exited && gpud->pidfd >= 0) {
 		vac_buf_reset(&who->gpud.out);
 		vac_wire_put_empty(&who->gpud.out, VAC_WIRE_SHUTDOWN, 0);

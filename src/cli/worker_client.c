@@ -2,6 +2,7 @@
 #include "cli/worker_client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/sanitized.h"
 
 #define READ_BYTES ((size_t)64 << 10)
 #define NS_PER_MS  1000000
@@ -18,6 +20,7 @@
 #define HELLO_MS 10000
 /* For one that was killed to end. */
 #define KILLED_MS 1000
+#define CLOSED_MS  1000 /* after so long it is waited for in the other way */
 
 static void reap(struct vac_worker_client *client)
 {
@@ -241,16 +244,24 @@ void vac_client_abandon(struct vac_worker_client *client)
 	memset(client, 0, sizeof(*client));
 }
 
+void vac_client_release(struct vac_worker_client *client)
+{
+	if (client->process.pid == 0 || client->exited || client->released)
+		return;
+	client->released = true;
+	vac_buf_reset(&client->out);
+	vac_wire_put_empty(&client->out, VAC_WIRE_SHUTDOWN, 0);
+	/* Closing the socket ends it as well: a lost SHUTDOWN does no harm. */
+	if (vac_client_send(client, NULL) < 0 && !client->exited)
+		kill(client->process.pid, SIGKILL);
+}
+
 void vac_client_stop(struct vac_worker_client *client)
 {
 	if (client->process.pid == 0)
 		return;
 	if (!client->exited) {
-		vac_buf_reset(&client->out);
-		vac_wire_put_empty(&client->out, VAC_WIRE_SHUTDOWN, 0);
-		/* Closing the socket ends it as well: a lost SHUTDOWN does no harm. */
-		if (vac_client_send(client, NULL) < 0 && !client->exited)
-			kill(client->process.pid, SIGKILL);
+		vac_client_release(client);
 		close(client->process.fd);
 		reap(client);
 	} else {
@@ -261,4 +272,50 @@ void vac_client_stop(struct vac_worker_client *client)
 	vac_buf_free(&client->in);
 	vac_buf_free(&client->out);
 	client->process.pid = 0;
+}
+
+/* A mask of /proc/PID/status has SIGCHLD in it. */
+static bool has_sigchld(const char *status, const char *name)
+{
+	const char *line = strstr(status, name);
+
+	return line && (strtoull(line + strlen(name), NULL, 16) >> (SIGCHLD - 1) & 1);
+}
+
+/* Who gets the children of those that ended does something about the end of a child. The
+ * program that a container was started with often does not, and would keep a zombie. */
+static bool orphans_are_reaped(void)
+{
+	char status[4096];
+	ssize_t n;
+	int fd = open("/proc/1/status", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	n = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	status[n > 0 ? n : 0] = '\0';
+	return has_sigchld(status, "\nSigBlk:") || has_sigchld(status, "\nSigIgn:") ||
+	       has_sigchld(status, "\nSigCgt:");
+}
+
+/* It closed its end, and so its standard error: true. */
+static bool wait_closed(int fd)
+{
+	struct pollfd closed = {.fd = fd, .events = 0};
+	int rc;
+
+	do {
+		rc = poll(&closed, 1, CLOSED_MS);
+	} while (rc < 0 && errno == EINTR);
+	return rc > 0 && (closed.revents & POLLHUP) != 0;
+}
+
+void vac_client_leave(struct vac_worker_client *client)
+{
+	vac_client_release(client);
+	if (client->process.pid != 0 && !client->exited && !VAC_SANITIZED &&
+	    wait_closed(client->process.fd) && orphans_are_reaped())
+		client->exited = true; /* for another to reap */
+	vac_client_stop(client);
 }

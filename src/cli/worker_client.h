@@ -15,6 +15,7 @@ struct vac_worker_client {
 	struct vac_buf in, out;
 	size_t used;      /* bytes of in that the last frame took */
 	int64_t until_ns; /* vac_now_ns(): nothing is received later; 0: at any time */
+	bool released;    /* SHUTDOWN was sent */
 	bool exited;      /* reaped */
 	int exit_status;  /* as waitpid gives it */
 };
@@ -40,7 +41,9 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 		    void (*progress)(const struct vac_wire_progress *p, void *ctx), void *ctx,
 		    struct vac_wire_header *header, const uint8_t **payload,
 		    struct vac_error *err) VAC_MUST_CHECK;
-/* SHUTDOWN, then waits until it is reaped; closes everything. Fine on a
+/* SHUTDOWN: it may end while its answer is looked at. vac_client_stop waits for it. */
+void vac_client_release(struct vac_worker_client *client);
+/* The same, then waits until it is reaped; closes everything. Fine on a
  * client that never started. */
 void vac_client_stop(struct vac_worker_client *client);
 /* Kills it and waits but a moment: one that hangs in a driver may not even be killed. It
@@ -48,5 +51,9 @@ void vac_client_stop(struct vac_worker_client *client);
 void vac_client_abandon(struct vac_worker_client *client);
 /* Until fd is readable; -ETIMEDOUT: it was not until then (vac_now_ns()). */
 int vac_client_poll(int fd, int64_t until_ns);
+/* vac_client_stop for a command that ends with it: a vacate-gpud that has said all that
+ * it will is left to the system, which takes a while to close a driver's files, where
+ * somebody reaps it. */
+void vac_client_leave(struct vac_worker_client *client);
 
 #endif

@@ -19,8 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/sanitized.h"
+#include "base/stage.h"
 #include "driver/cuda.h"
 #include "driver/nvml.h"
 #include "gpud/holding.h"
@@ -303,8 +306,19 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* NVML's own end and the driver's take longer than the system needs to close what they
+ * have, and even that takes milliseconds: whoever waits for a descriptor of ours, or looks
+ * at the socket for our end, is told before. */
+static _Noreturn void end_quickly(void)
+{
+	for (int fd = 0; fd <= VAC_WORKER_FD; fd++)
+		close(fd);
+	_exit(0);
+}
+
 int main(int argc, char **argv)
 {
+	int64_t since = vac_now_ns();
 	struct vac_error err;
 	struct stat st;
 	int rc;
@@ -325,8 +339,9 @@ int main(int argc, char **argv)
 	if (rc == 0) {
 		catch_signals();
 		rc = serve(&gpud, &err);
-		vac_holding_cancel_any(&gpud.holding);
-		vac_holding_close(&gpud.holding);
+		vac_stage("gpud-main", since);
+		if (rc == 0 && !VAC_SANITIZED)
+			end_quickly();
 	}
 	if (gpud.cuda)
 		gpud.nvml->shutdown();

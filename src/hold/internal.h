@@ -74,7 +74,7 @@ struct vac_hold_run {
 
 /* run.c */
 
-/* Loads and starts what is needed, once. */
+/* Loads and starts what is needed, once; NVML on a thread that ends before this does. */
 int vac_hold_start(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 /* Fills the receipts with who is meant, starts the driver. On error the receipts say
  * so, and there is no run. */

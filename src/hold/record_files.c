@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/stage.h"
 #include "hold/internal.h"
 #include "hold/record.h"
 
@@ -92,6 +93,7 @@ int vac_record_save(const char *directory, struct vac_record *record, struct vac
 {
 	struct vac_buf text = VAC_BUF_INIT;
 	char name[64], temporary[64];
+	int64_t since = vac_now_ns();
 	int dir, fd = -1, rc;
 
 	record->by_pid = getpid();
@@ -124,6 +126,7 @@ out:
 		close(fd);
 	close(dir);
 	vac_buf_free(&text);
+	vac_stage("record", since);
 	return rc;
 }
 

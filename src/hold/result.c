@@ -15,7 +15,9 @@ static const struct {
 	int version;
 	const char *where;
 } tried[] = {
-	{"580.159", 13000, "one H100 80GB: a PyTorch process parked and resumed, outputs equal"},
+	{"580.159", 13000,
+	 "H100 80GB: the driver's calls alone; H200 (580.159.04): PyTorch processes parked and "
+	 "resumed by this code, outputs equal"},
 };
 
 bool vac_hold_driver_tried(const struct vac_hold *hold)

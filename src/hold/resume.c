@@ -13,9 +13,11 @@ static int resume(struct vac_hold_run *run, struct vac_hold_member *member)
 		rc = vac_member_check(run, member);
 	if (rc < 0)
 		return rc;
-	vac_run_read(run);
-	vac_member_measure(run, member, member->receipt->devices_before,
-			   &member->receipt->device_count);
+	if (member->plan->steps[0] != VAC_STEP_RESTORE) { /* which reads for itself */
+		vac_run_read(run);
+		vac_member_measure(run, member, member->receipt->devices_before,
+				   &member->receipt->device_count);
+	}
 	if (member->state == VAC_HOLD_RUNNING)
 		vac_member_note_running(run, member);
 	for (size_t i = 0; rc == 0 && i < 2; i++) {

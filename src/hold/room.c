@@ -265,11 +265,12 @@ static int try_restore(struct vac_hold_run *run, struct vac_hold_member *member,
 	rc = take_locks(run, member, needs, count, locks);
 	if (rc == 0) {
 		vac_run_read(run);
+		if (run->operation == VAC_HOLD_RESUME) /* else it is put back: not before */
+			vac_member_measure(run, member, member->receipt->devices_before,
+					   &member->receipt->device_count);
 		rc = check_room(run, member, needs, count);
 	}
 	if (rc == 0) {
-		vac_member_measure(run, member, member->receipt->devices_before,
-				   &member->receipt->device_count);
 		rc = vac_member_step(run, member, VAC_STEP_RESTORE, remap);
 		if (rc < 0 && member->state == VAC_HOLD_FAILED) {
 			name_racer(run, member, needs, count);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/stage.h"
 #include "hold/internal.h"
 #include "memory/meter.h"
 
@@ -90,12 +91,14 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 void vac_run_read(struct vac_hold_run *run)
 {
 	struct vac_hold_reading *reading = &run->reading;
+	int64_t since = vac_now_ns();
 
 	reading->valid = vac_nvml_read_answering(reading->devices, VAC_HOLD_MOST_READ,
 						 &reading->count, NULL) == 0 &&
 			 reading->count <= VAC_HOLD_MOST_READ;
 	if (!reading->valid)
 		reading->count = 0;
+	vac_stage("reading", since);
 }
 
 void vac_run_progress(const struct vac_hold_run *run, const struct vac_hold_member *member,
@@ -209,6 +212,7 @@ int vac_run_end(struct vac_hold_run *run, struct vac_error *err)
 				*err = receipt->error;
 		}
 	}
+	vac_stage("hold", run->begun_ns);
 	free(run);
 	return rc;
 }

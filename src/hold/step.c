@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/stage.h"
 
 const struct vac_hold_plan *vac_hold_plan(enum vac_hold_operation operation,
 					  enum vac_hold_state state)
@@ -252,7 +253,7 @@ int vac_member_step(struct vac_hold_run *run, struct vac_hold_member *member,
 	member->touched = true;
 	since = vac_now_ns();
 	result = call(run, member->target, step, restore);
-	since = vac_now_ns() - since;
+	since = vac_stage("call", since) - since;
 	*took_ns += since;
 	member->receipt->driver_ns += since;
 	if (result == VAC_CU_OK) {

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/sanitized.h"
 #include "worker/trial.h"
 
 /* For a model's files while it is loaded (VAC_WIRE_MAX_FDS, twice) and those of
@@ -24,17 +25,6 @@
 
 /* VACATE_GPU_SANDBOX */
 enum request { REQUEST_NONE, REQUEST_ON, REQUEST_TRIAL };
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* ---- what the filter stopped ---- */
 
@@ -287,7 +277,7 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *back
 		snprintf(got, room, "none (switched off)");
 		return 0;
 	}
-	if (SANITIZED)
+	if (VAC_SANITIZED)
 		return refuse(mode, got, room, "built with a sanitizer", err);
 	if (!profile) {
 		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend->name);

@@ -34,10 +34,12 @@ def parks():
 
 
 def say(*words):
-    print(*words, flush=True)
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def compute(kind, size, first):
+    if kind == "threads" and "FAKE_TARGET_GARBLED" in os.environ:
+        say("at at 95")
     if kind == "busy":
         put(size, 1)
         say("at", 1)

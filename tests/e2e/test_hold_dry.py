@@ -47,8 +47,15 @@ def test_cycles(gpus):
     done = dry(gpus((8 * GIB, 100 * MIB)), "cycles")
     # the files' driver is quick, and our own cost on a busy machine is not what is tested
     failed = [line for line in done.stdout.splitlines()
-              if line.startswith("FAILED") and "our cost is" not in line]
+              if line.startswith("FAILED") and "cost is" not in line]
     assert not failed and "3 cycles" in done.stdout, done.stdout + done.stderr
+
+
+def test_cost(gpus):
+    done = dry(gpus((8 * GIB, 100 * MIB)), "cost")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for stage in ("cuInit", "readings", "records", "the driver's calls", "gpud's end"):
+        assert done.stdout.count(f"\n  {stage} ") == 2, done.stdout
 
 
 def test_share(gpus):
@@ -68,6 +75,23 @@ def test_kinds(gpus):
     done = dry(gpus((7 * GIB, 0)), "kinds")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("equal, parked 2 times") == 5
+
+
+def test_a_line_that_is_none(gpus):
+    """It fails that kind, in words, and no other."""
+    done = dry(gpus((7 * GIB, 0)), "kinds", FAKE_TARGET_GARBLED="1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "threads" in done.stdout and "said 'at at 95' where 'done' was due" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("equal, parked 2 times") == 4
+
+
+def test_a_kernel(gpus):
+    pytest.importorskip("ipykernel", reason="needs ipykernel")
+    done = dry(gpus((7 * GIB, 0)), "kinds",
+               VACATE_GPU_KERNEL=str(pathlib.Path(__file__).resolve().parent / "fake_kernel.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n  ipykernel                                      equal, " in done.stdout
 
 
 def test_a_kind_that_is_done_too_soon(gpus):

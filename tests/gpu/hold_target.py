@@ -3,11 +3,12 @@
 and resumed by tests/gpu/hold. Says "ready" when it does; then a line of standard input
 is a command and a line of standard output its answer. "digest": of what it holds or
 computes. "run": work from the same beginning, while it may be parked; "at N" lines say how
-far it is; then "done DIGEST". The first run takes $VACATE_GPU_WORK_S (12) seconds, so that
+far it is; then "done DIGEST". The first run takes $VACATE_GPU_WORK_S (5) seconds, so that
 a command has the time to start and to park in the middle of it; each later one takes as
 many steps as the first did, however long.
 
-  plain MIB   memory of the driver's own, without torch: starts in less than a second
+  plain MIB   memory of the driver's own, without torch: starts in less than a second;
+              with a second number so many MiB of RAM beside it
   busy        a plain one with a kernel that runs for ARGUMENT seconds (needs torch)
   managed     a plain one with managed memory
   bert GIB    BERT-base and so many GiB of tensors
@@ -29,7 +30,8 @@ os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "HF_HUB_OFFLINE": "1",
 
 
 def say(*words):
-    print(*words, flush=True)
+    """A line in one write: two threads may say something at once."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 class Steps:
@@ -39,7 +41,7 @@ class Steps:
         self.count = None
 
     def __iter__(self):
-        end, step = time.monotonic() + float(os.environ.get("VACATE_GPU_WORK_S", "12")), 0
+        end, step = time.monotonic() + float(os.environ.get("VACATE_GPU_WORK_S", "5")), 0
         while step < self.count if self.count is not None else time.monotonic() < end:
             yield step
             step += 1
@@ -90,8 +92,9 @@ class Plain:
     """Blocks of 256 MiB at most, each with words of its own; a digest reads 4 KiB of
     every 4 MiB."""
 
-    def __init__(self, mib, managed=False):
+    def __init__(self, mib, ram_mib=0, managed=False):
         self.driver, self.blocks = Driver(), []
+        self.ram = bytes(1) * (int(ram_mib) << 20)      # of zeros, which Python writes
         left = int(mib) << 20
         while left > 0:
             size = min(left, 256 << 20)

@@ -51,6 +51,33 @@ static void test_there_and_back(void **state)
 	hold_world_expect_calls("lock 0, checkpoint 0, restore 0, unlock 0");
 }
 
+static void test_nvml_is_kept(void **state)
+{
+	pid_t one, other;
+
+	(void)state;
+	hold_world_add(GIB);
+	hold_world_add(GIB);
+	one = world.targets[0].pid;
+	other = world.targets[1].pid;
+	assert_int_equal(vacate_park(one, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.nvml_depth, 1);
+	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0);
+	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0); /* it is already */
+	assert_int_equal(fake_hold.nvml_depth, 1);
+	assert_int_equal(vacate_resume(one, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.nvml_depth, 1);
+	assert_int_equal(vacate_resume(other, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.nvml_depth, 0);
+	/* one that ends is waited for no more */
+	assert_int_equal(vacate_park(one, NULL, NULL, NULL), 0);
+	fake_hold_kill(one, true);
+	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.nvml_depth, 1);
+	assert_int_equal(vacate_resume(other, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.nvml_depth, 0);
+}
+
 static int never(void *ctx)
 {
 	++*(int *)ctx;
@@ -285,9 +312,9 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_there_and_back), TEST(test_options), TEST(test_no_process),
-		TEST(test_tree),           TEST(test_usage),   TEST(test_allocations),
-		TEST(test_threads),
+		TEST(test_there_and_back), TEST(test_nvml_is_kept), TEST(test_options),
+		TEST(test_no_process),     TEST(test_tree),         TEST(test_usage),
+		TEST(test_allocations),    TEST(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
  * and refuses with CUDA_ERROR_NOT_SUPPORTED. Behaves as driver 580 was seen to: a
  * restore without room fails, and the process counts as checkpointed ever after.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,12 +48,19 @@ __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbo
 							       unsigned long long flags,
 							       int *status);
 
+/* Once is enough: the next one finds it done. */
 static int init(unsigned flags)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static bool started;
 	int result = OK;
 
 	(void)flags;
-	fake_call("cuInit", 0, &result);
+	pthread_mutex_lock(&lock);
+	if (!started)
+		fake_call("cuInit", 0, &result);
+	started = result == OK;
+	pthread_mutex_unlock(&lock);
 	return result;
 }
 

@@ -2,6 +2,7 @@
  * nvml.c - libnvidia-ml.so.1 for tests: the GPUs and processes of state.h. Processes
  * that are parked are not listed, as with the driver.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,11 +63,19 @@ static void now_are(struct fake_gpus *gpus)
 	fake_unlock(lock);
 }
 
+/* It counts who has it, and only the first and the last of them cost anything. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned users;
+
 int nvmlInit_v2(void)
 {
 	int result = SUCCESS;
 
-	fake_call("nvmlInit_v2", 0, &result);
+	pthread_mutex_lock(&lock);
+	if (users == 0)
+		fake_call("nvmlInit_v2", 0, &result);
+	users += result == SUCCESS;
+	pthread_mutex_unlock(&lock);
 	return result;
 }
 
@@ -74,7 +83,11 @@ int nvmlShutdown(void)
 {
 	int result = SUCCESS;
 
-	fake_call("nvmlShutdown", 0, &result);
+	pthread_mutex_lock(&lock);
+	if (users == 1)
+		fake_call("nvmlShutdown", 0, &result);
+	users -= users > 0;
+	pthread_mutex_unlock(&lock);
 	return result;
 }
 

@@ -255,9 +255,10 @@ static bool step(char *line, pid_t target, int *result)
 		send_signal(first, atoi(rest), target);
 	else if (strcmp(word, "write") == 0)
 		write_file(first, rest);
-	else if (strcmp(word, "return") != 0)
+	else if (strcmp(word, "return") == 0)
+		*result = atoi(first);
+	else
 		abort();
-	*result = atoi(first);
 	return strcmp(word, "return") == 0;
 }
 
