@@ -144,7 +144,7 @@ void vac_worker_flush(struct vac_worker *worker);
 /* SIGCHLD, for kernels without pidfds. */
 void vac_supervisor_reap(struct vac_supervisor *supervisor);
 
-/* It said that it runs in a sandbox. */
-bool vac_worker_is_confined(const struct vac_worker *worker);
+/* It may read models, and nothing confines it, by its own word. vacate-gpud reads none. */
+bool vac_worker_lacks_sandbox(const struct vac_worker *worker);
 
 #endif
