@@ -456,6 +456,46 @@ static void embed_one(struct vac_engine *engine, struct vac_model *model, size_t
 	vac_job_free(job);
 }
 
+/* How quick the GPU was before does not tell small requests apart: texts of one request
+ * are one batch at once, after a first batch that took long, too. */
+static void test_small_batches_stay_whole(void **state)
+{
+	(void)state;
+	enum { TEXTS = 100, TOKENS = 5 };
+	static const int32_t tokens[TOKENS] = {2, 5, 6, 7, 3};
+	const struct vac_engine_options options = {.backend = "cuda",
+						   .threads = 2,
+						   .dtype = "float32",
+						   .max_batch_tokens = 1024,
+						   .batch_target_ms = 1};
+	const struct vac_task_options task = {.task = VAC_TASK_EMBED};
+	const char *dir = tiny_write("model", &(struct tiny_options){.seed = 1, .positions = 64});
+	struct vac_input inputs[TEXTS];
+	struct vac_error err = {0};
+	struct vac_engine *engine;
+	struct vac_model *model;
+	for (size_t i = 0; i < TEXTS; i++)
+		inputs[i] = (struct vac_input){.ids = tokens, .id_count = TOKENS};
+	fake_cuda_reset();
+	assert_int_equal(vac_engine_open(&engine, &options, &err), 0);
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		struct vac_job *job;
+		int done = 0;
+		assert_int_equal(vac_job_create(model, &task, inputs, TEXTS, &job, &err), 0);
+		vac_job_submit(job, mark_done, &done);
+		assert_int_equal(vac_engine_step(engine, &err), 1);
+		assert_int_equal(done, 1);
+		vac_job_free(job);
+		fake_cuda.blas_sleep_us = i == 0 ? 20000 : 0;
+		embed_one(engine, model, 3);
+		fake_cuda.blas_sleep_us = 0;
+	}
+	vac_model_close(model, NULL);
+	check_nothing_is_left(engine);
+	vac_engine_close(engine);
+}
+
 /* Of the algorithms for a product the fastest is used, for rows that were prepared. */
 static void test_fastest_product(void **state)
 {
@@ -665,6 +705,7 @@ int main(void)
 		cmocka_unit_test(test_refused_devices),
 		cmocka_unit_test(test_refused_options),
 		cmocka_unit_test(test_kernels_ahead),
+		cmocka_unit_test(test_small_batches_stay_whole),
 		cmocka_unit_test(test_fastest_product),
 		cmocka_unit_test(test_small_products),
 		cmocka_unit_test(test_sticky_error),

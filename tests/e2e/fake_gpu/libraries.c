@@ -95,7 +95,7 @@ static int listen_to_nobody(void)
 	close(fd);
 	(void)!symlink("nowhere", "/proc/self/fake-gpu");
 	fd = open_socket();
-	length = snprintf(own.sun_path + 1, sizeof(own.sun_path) - 1, "fake-uvmfd-%d",
+	length = snprintf(own.sun_path + 1, sizeof(own.sun_path) - 1, "cuda-uvmfd-0-%d",
 			  (int)getpid());
 	if (bind(fd, (const struct sockaddr *)&own,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) != 0)
