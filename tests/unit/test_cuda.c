@@ -604,6 +604,42 @@ static void test_sticky_error(void **state)
 	assert_int_equal(fake_cuda_live(), 0);
 }
 
+/* A file that is cut at any step of a load: an error that names it, or too late to
+ * matter. */
+static void test_cut_short(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 3, .hidden = 256, .heads = 4};
+	int errors = 0, rc = 1;
+	for (int steps = 0, taken = 0; steps <= taken; steps++) {
+		const char *dir = tiny_write("model", &options);
+		struct vac_error err = {0};
+		struct vac_model *model;
+		char path[512];
+		snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+		fake_cuda_reset();
+		struct vac_engine *engine = open_engine("float32");
+		assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
+		for (rc = 1, taken = 0; rc > 0; taken++) {
+			if (taken == steps)
+				assert_int_equal(truncate(path, 40000), 0);
+			rc = vac_model_load_step(model, &err);
+		}
+		if (rc < 0) {
+			errors++;
+			assert_int_equal(err.code, VAC_E_CORRUPT);
+			assert_non_null(strstr(err.message, "model.safetensors"));
+		} else {
+			assert_int_equal(embed(engine, model, NULL, &err), 0);
+		}
+		vac_model_close(model, NULL);
+		check_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+	assert_true(errors >= 2);
+	assert_int_equal(rc, 0);
+}
+
 /* Closed at every step of a load. */
 static void test_close_while_loading(void **state)
 {
@@ -705,6 +741,7 @@ int main(void)
 		cmocka_unit_test(test_refused_devices),
 		cmocka_unit_test(test_refused_options),
 		cmocka_unit_test(test_kernels_ahead),
+		cmocka_unit_test(test_cut_short),
 		cmocka_unit_test(test_small_batches_stay_whole),
 		cmocka_unit_test(test_fastest_product),
 		cmocka_unit_test(test_small_products),
