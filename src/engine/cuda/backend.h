@@ -101,6 +101,12 @@ struct vac_cuda_graphs {
 	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
 };
 
+/* Of products, for algorithms: choices.c. */
+struct vac_cuda_trials {
+	int64_t spent_ns;                /* in this load */
+	double ns_each[VAC_MOST_DTYPES]; /* of a multiplication in large ones; 0: unknown */
+};
+
 /* The lock of the device among all of Vacate's processes: claim.c. */
 struct vac_cuda_claim {
 	struct vac_lock lock;
@@ -145,6 +151,7 @@ struct vac_compute {
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
 	struct vac_cuda_graphs graphs;
+	struct vac_cuda_trials trials;
 	void *workspace;
 	uint64_t workspace_bytes;
 	/* the first failure since the last synchronize */
@@ -225,6 +232,8 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		    const void *bias, uint32_t rows, const void *x, void *y,
 		    struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
+/* choices.c: of all trials of products in one load; a variable for tests. */
+extern int64_t vac_cuda_trials_ns;
 /* The upper end of the bucket that so many rows belong to. */
 uint32_t vac_cuda_bucket_rows(uint32_t rows);
 

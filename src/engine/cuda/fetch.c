@@ -75,6 +75,7 @@ int vac_cuda_fetch_begin(struct vac_compute *c, struct vac_error *err)
 		}
 	}
 	c->ring.users++;
+	c->trials.spent_ns = 0; /* a load begins */
 	return 0;
 }
 
