@@ -88,6 +88,16 @@ def beside(budget):
           f"{middle([r['unload_ms'] for r in rows if not r['before']]):.2f} ms (median); private "
           f"memory {(rows[-1]['uss'] - rows[2]['uss']) / 1024:+.0f} KiB since the third, spread "
           f"over the last half {(max(half) - min(half)) / 1024:.0f} KiB")
+    # one peak or a drift: where the largest and the least are, and what is around the largest
+    uss = [row["uss"] for row in rows]
+    peak = max(range(len(rows) // 2, len(rows)), key=lambda i: uss[i])
+    least = min(range(len(rows) // 2, len(rows)), key=lambda i: uss[i])
+    print(f"  KiB against the third, at every 50th: {[(x - uss[2]) // 1024 for x in uss[2::50]]}")
+    print(f"  of the last half the most at {peak}, the least at {least}; around the most: "
+          f"{[(x - uss[2]) // 1024 for x in uss[max(0, peak - 4):peak + 5]]}, around the least: "
+          f"{[(x - uss[2]) // 1024 for x in uss[max(0, least - 4):least + 5]]}; cycles more than "
+          f"256 KiB off the middle one of the half: "
+          f"{sum(abs(x - middle(half)) > 256 << 10 for x in half)} of {len(half)}")
     expect(len(used) == 1, f"beside another: VRAM after unloads {used}")
     expect(all(r["before"] - r["after"] == r["ledger"] for r in told),
            "beside another: VRAM did not fall by the ledger's bytes")
@@ -112,6 +122,34 @@ def alone(budget):
         if count:
             print(f"  {count / 1024:+8.0f} KiB  {name}")
     expect(len({r["used"] for r in rows}) == 1, "alone: VRAM differs between cycles")
+
+
+CONTEXTS = 51
+LISTS = ["", "blas", "module", "region", "pinned", "stream", "stream,region,pinned,module,blas"]
+
+
+def part_growth():
+    """Whose the growth of a process is that has made many contexts: the driver's alone, or
+    with what of that a backend does in one."""
+    budget = Budget(100)
+    print(f"{'in each context':<36}{'KiB a cycle':>12}  private memory from the 11th on, KiB")
+    for what in LISTS:
+        if not budget.has(14, what or "nothing"):
+            continue
+        start = time.monotonic()
+        done = run([find("gpu_probe"), "contexts", str(CONTEXTS), what], text=True,
+                   timeout=60) if not DRY else None
+        rows = [json.loads(line) for line in done.stdout.splitlines()] if done else []
+        expect(DRY or done.returncode == 0, f"contexts with {what or 'nothing'}: {said(done)}"
+               if done else "")
+        rows = [row for row in rows if row["cycle"] >= 10]
+        if len(rows) < 2:
+            continue
+        first, last = rows[0], rows[-1]
+        rate = (last["uss"] - first["uss"]) / 1024 / (last["cycle"] - first["cycle"])
+        print(f"{what or 'nothing':<36}{rate:>12.2f}  "
+              f"{[(row['uss'] - first['uss']) // 1024 for row in rows]} "
+              f"({time.monotonic() - start:.0f} s)", flush=True)
 
 
 def part_cycles():
