@@ -15,6 +15,8 @@
 
 #define QUESTION 1   /* one at a time */
 #define TICK_MS  100 /* so late is a signal seen, and the line drawn again */
+/* A phase that takes longer is looked into. */
+#define STOPPED_NS 1000000000
 
 static volatile sig_atomic_t interrupted;
 
@@ -87,7 +89,27 @@ struct watch {
 	int64_t since_ns; /* of the phase */
 	struct vac_wire_hold_phase phase;
 	bool cancelled; /* CANCEL was sent */
+	bool told;      /* that it is stopped */
 };
+
+/* A process that is stopped under the driver's hands: the call ends when it goes on. */
+static void look_for_stopped(struct watch *w)
+{
+	struct vac_target target;
+
+	if (w->told || vac_now_ns() - w->since_ns < STOPPED_NS || w->phase.target >= w->hold->count ||
+	    vac_target_open((pid_t)w->hold->targets[w->phase.target].pid, &target, NULL) < 0)
+		return;
+	w->told = vac_target_stopped(&target);
+	if (w->told) {
+		vac_progress_end(&w->progress);
+		fprintf(stderr,
+			"process %d is stopped (SIGSTOP or a debugger), and the driver waits for "
+			"it: let it go on (kill -CONT %d)\n",
+			(int)target.pid, (int)target.pid);
+	}
+	vac_target_close(&target);
+}
 
 static void draw(struct watch *w)
 {
@@ -124,6 +146,7 @@ static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct va
 			if (rc < 0)
 				return rc;
 		}
+		look_for_stopped(w);
 		draw(w);
 		if (poll(&fd, 1, TICK_MS) > 0)
 			return 0;

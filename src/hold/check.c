@@ -83,8 +83,15 @@ int vac_member_check(struct vac_hold_run *run, struct vac_hold_member *member)
 		rc = take_lock(run, member);
 	if (rc < 0)
 		return rc;
-	if (!vac_record_find(run->hold, target, &member->record))
+	/* until the driver is asked, which one that is stopped would not let answer */
+	if (vac_record_find(run->hold, target, &member->record))
+		member->state = member->record.state;
+	else
 		vac_record_init(&member->record, target);
+	member->receipt->before = member->state;
+	rc = vac_target_look(target, err);
+	if (rc < 0)
+		return rc;
 	member->state = vac_driver_state(run->hold, target);
 	if (member->state == VAC_HOLD_PARKED && member->record.state == VAC_HOLD_FAILED)
 		member->state = VAC_HOLD_FAILED;

@@ -75,7 +75,8 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 void vac_hold_close(struct vac_hold *hold);
 
 /* The driver's word, and the record's where that knows better. VAC_HOLD_UNKNOWN is
- * no error. Starts the driver (cuInit), never a context. */
+ * no error; VAC_E_BUSY: it is stopped, and could not let the driver answer. Starts the
+ * driver (cuInit), never a context. */
 int vac_hold_state(struct vac_hold *hold, const struct vac_target *target, enum vac_hold_state *out,
 		   struct vac_error *err) VAC_MUST_CHECK;
 

@@ -110,8 +110,11 @@ int vac_run_check_host(struct vac_hold_run *run, struct vac_hold_member **refuse
 
 /* step.c */
 
-/* The driver's word alone. */
+/* The driver's word alone; of one that is stopped it is not asked for: unknown. */
 enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct vac_target *target);
+/* Its number means it, and it can answer the driver; else VAC_E_NOT_FOUND, VAC_E_GONE, or
+ * VAC_E_BUSY for one that is stopped. */
+int vac_target_look(const struct vac_target *target, struct vac_error *err) VAC_MUST_CHECK;
 /* Records the intent, calls the driver, records the result, keeps time and state. The
  * process is looked at just before: it must live and not be stopped. restore: for
  * VAC_STEP_RESTORE, may be NULL. */
@@ -149,8 +152,6 @@ int vac_pageout_check(const struct vac_target *target, struct vac_error *err) VA
 int vac_pageout(const struct vac_target *target, uint64_t *bytes,
 		struct vac_error *err) VAC_MUST_CHECK;
 
-/* It was stopped (SIGSTOP, a debugger): no call of the driver to it would end. */
-bool vac_target_stopped(const struct vac_target *target);
 /* For a failed system call on a file of ours: vac_fail_errno(), whose VAC_E_NOT_FOUND
  * would mean the process here, and becomes VAC_E_IO. */
 int vac_hold_fail_file(struct vac_error *err, int errnum, const char *path, const char *what);

@@ -46,8 +46,9 @@ int vac_hold_state(struct vac_hold *hold, const struct vac_target *target, enum 
 	if (rc < 0)
 		return rc;
 	*out = VAC_HOLD_UNKNOWN;
-	if (!vac_target_alive(target))
-		return vac_fail(err, VAC_E_NOT_FOUND, "process %d has ended", (int)target->pid);
+	rc = vac_target_look(target, err);
+	if (rc < 0)
+		return rc;
 	*out = vac_driver_state(hold, target);
 	/* The driver goes on calling checkpointed what it could not restore. */
 	if (*out == VAC_HOLD_PARKED && vac_record_find(hold, target, &record) &&

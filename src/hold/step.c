@@ -66,6 +66,20 @@ static const struct {
 			     offsetof(struct vac_hold_receipt, unlock_ns)},
 };
 
+int vac_target_look(const struct vac_target *target, struct vac_error *err)
+{
+	int pid = (int)target->pid;
+
+	if (!vac_target_alive(target))
+		return vac_fail(err, VAC_E_NOT_FOUND, "process %d has ended", pid);
+	if (!vac_target_stopped(target))
+		return 0;
+	return vac_fail(err, VAC_E_BUSY,
+			"process %d is stopped (SIGSTOP or a debugger) and could not answer "
+			"the driver; let it go on (kill -CONT %d) and try again",
+			pid, pid);
+}
+
 enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct vac_target *target)
 {
 	static const enum vac_hold_state states[] = {
@@ -76,7 +90,7 @@ enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct v
 	};
 	int state = -1;
 
-	if (!vac_cuda_has_checkpoint(hold->cuda) || !vac_target_alive(target) ||
+	if (!vac_cuda_has_checkpoint(hold->cuda) || vac_target_look(target, NULL) < 0 ||
 	    hold->cuda->process_state(target->pid, &state) != VAC_CU_OK || state < 0 ||
 	    (size_t)state >= sizeof(states) / sizeof(states[0]))
 		return VAC_HOLD_UNKNOWN;
@@ -119,13 +133,7 @@ static int look(struct vac_hold_member *member)
 {
 	if (!vac_target_alive(member->target))
 		return fail_dead(member);
-	if (vac_target_stopped(member->target))
-		return vac_fail(
-			&member->receipt->error, VAC_E_BUSY,
-			"process %d is stopped (SIGSTOP or a debugger) and could not answer "
-			"the driver; let it go on (kill -CONT %d) and try again",
-			(int)member->target->pid, (int)member->target->pid);
-	return 0;
+	return vac_target_look(member->target, &member->receipt->error);
 }
 
 /* A refusal that came before anything was done: the process is as parked as it was. */

@@ -26,6 +26,9 @@ struct vac_target {
 int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err) VAC_MUST_CHECK;
 /* The same process still lives. */
 bool vac_target_alive(const struct vac_target *target);
+/* It was stopped (SIGSTOP, a debugger): a call of the driver to it does not end before it
+ * goes on, the one that asks for its state included. */
+bool vac_target_stopped(const struct vac_target *target);
 void vac_target_close(struct vac_target *target);
 
 /* A process and all that descend from it, parents first; the caller closes every one.

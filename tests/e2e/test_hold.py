@@ -358,10 +358,28 @@ def test_a_stopped_target(gpus):
     os.kill(target.pid, signal.SIGSTOP)
     eventually(lambda: "T" in open(f"/proc/{target.pid}/stat").read().rpartition(")")[2][:3])
     err = refused(gpus, 1, "park", target.pid, "--timeout", "500ms")
-    assert "stopped" in err or "in time" in err or "500" in err
+    assert f"process {target.pid} is stopped" in err and f"kill -CONT {target.pid}" in err
     assert gpus.state(target.pid) == "running"
     os.kill(target.pid, signal.SIGCONT)
     ok(gpus, "park", target.pid)
+    comes_back(gpus, target)
+
+
+@pytest.mark.parametrize("symbol", ["Lock", "Checkpoint"])
+def test_stopped_while_the_driver_is_at_it(gpus, symbol):
+    """Then it is said what is waited for, and it goes on when the process does."""
+    gpus = gpus()
+    target = gpus.target()
+    gpus.on(f"cuCheckpointProcess{symbol}", f"kill target {int(signal.SIGSTOP)}", "sleep 300")
+    park = start(gpus, "park", target.pid)
+    line = park.stderr.readline()       # what it says before parking
+    while "is stopped" not in line:
+        line = park.stderr.readline()
+        assert line, "it ended without a word"
+    assert f"kill -CONT {target.pid}" in line and park.poll() is None
+    os.kill(target.pid, signal.SIGCONT)
+    assert finish(park).returncode == 0
+    assert gpus.state(target.pid) == "parked"
     comes_back(gpus, target)
 
 

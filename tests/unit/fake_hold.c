@@ -18,6 +18,7 @@
 
 #include "driver/cuda.h"
 #include "driver/nvml.h"
+#include "hold/target.h"
 
 struct fake_hold fake_hold;
 static pid_t owner; /* who installed it: children of a test have the same devices */
@@ -166,6 +167,8 @@ static int enter(enum fake_call call, int pid, struct fake_process **out)
 	snprintf(path, sizeof(path), "/proc/%d", pid);
 	if (stat(path, &st) == 0 && geteuid() != 0 && st.st_uid != geteuid())
 		return VAC_CU_OPERATING_SYSTEM;
+	/* the real driver does not answer before it goes on */
+	assert_false(vac_target_stopped(&(struct vac_target){.pid = pid}));
 	*out = fake_hold_find(pid);
 	if (!*out || !is_alive(pid))
 		return VAC_CU_INVALID_VALUE;

@@ -165,6 +165,16 @@ static int allowed(pid_t pid)
 	return geteuid() == 0 || st.st_uid == geteuid() ? OK : OPERATING_SYSTEM;
 }
 
+/* As on an H200: the answer comes from a thread of the process itself, so that no call
+ * returns while that is stopped, whatever time it was given. */
+static void wait_until_it_goes_on(pid_t pid)
+{
+	const struct timespec t = {.tv_nsec = 10000000};
+
+	while (fake_proc_state(pid) == 'T')
+		nanosleep(&t, NULL);
+}
+
 /* Finds the process with the lock held; else the lock is not. */
 static int find(struct fake_gpus *gpus, pid_t pid, struct fake_process **process, int *lock)
 {
@@ -172,6 +182,7 @@ static int find(struct fake_gpus *gpus, pid_t pid, struct fake_process **process
 
 	if (result != OK)
 		return result;
+	wait_until_it_goes_on(pid);
 	*lock = fake_lock();
 	fake_read(gpus);
 	*process = fake_find(gpus, pid);
@@ -219,7 +230,7 @@ static int move(const char *symbol, int pid, enum fake_state from, enum fake_sta
 	return result;
 }
 
-/* Its CUDA calls do not end, or its threads do not run. */
+/* Its CUDA calls do not end. */
 static bool busy(pid_t pid)
 {
 	struct fake_process *process;
@@ -229,7 +240,7 @@ static bool busy(pid_t pid)
 
 	if (find(&gpus, pid, &process, &lock) != OK)
 		return false;
-	is = process->busy || fake_proc_state(pid) == 'T';
+	is = process->busy;
 	fake_unlock(lock);
 	return is;
 }
