@@ -8,7 +8,7 @@ import sys
 import time
 
 from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, cosine,
-                    devices, expect, find, mib, minilm, run, said, serving)
+                    devices, expect, mib, minilm, run, said, serving)
 
 TEXT = "a lighthouse by the sea"
 
