@@ -157,7 +157,8 @@ static void test_same_bits(void **state)
 		const char *dir = tiny_write("model", &all[m]);
 		struct vac_error err = {0};
 		fake_cuda_reset();
-		struct vac_engine *plain = open_engine("off", 128), *graphs = open_engine("on", 128);
+		struct vac_engine *plain = open_engine("off", 128),
+				  *graphs = open_engine("on", 128);
 		struct vac_model *a = load(plain, 1, dir), *b = load(graphs, 1, dir);
 		for (int i = 0; i < 150; i++) {
 			const struct batch batch = random_batch();
