@@ -20,7 +20,7 @@
 #define HELLO_MS 10000
 /* For one that was killed to end. */
 #define KILLED_MS 1000
-#define CLOSED_MS  1000 /* after so long it is waited for in the other way */
+#define CLOSED_MS 1000 /* after so long it is waited for in the other way */
 
 static void reap(struct vac_worker_client *client)
 {

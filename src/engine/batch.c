@@ -8,7 +8,10 @@
  * Within a model jobs take turns by sequences, so that a large job does not
  * hold up small ones. A batch ends at max_batch_tokens, or at the tokens
  * that the model computes in batch_target_ms at its measured speed; one
- * sequence always fits. On the engine's thread.
+ * sequence always fits. A GPU takes as long for a few tokens as for some hundred,
+ * and what it takes at first says nothing: there a batch of VAC_BATCH_DEVICE_TOKENS
+ * is never too large, and which texts share one does not depend on how quick the
+ * ones before were (another batch may round otherwise). On the engine's thread.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +75,8 @@ static uint32_t budget_tokens(const struct vac_engine *engine, const struct vac_
 	double tokens = VAC_BATCH_FIRST_TOKENS;
 	if (model->tokens_per_second > 0)
 		tokens = model->tokens_per_second * engine->batch_target_ms * 1e-3;
+	if (engine->backend->device && tokens < VAC_BATCH_DEVICE_TOKENS)
+		tokens = VAC_BATCH_DEVICE_TOKENS;
 	return tokens < model->max_batch_tokens ? (uint32_t)tokens : model->max_batch_tokens;
 }
 

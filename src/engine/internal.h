@@ -15,6 +15,8 @@
 #define VAC_BATCH_MAX_SEQUENCES 256
 /* A batch's size until the model's speed has been measured. */
 #define VAC_BATCH_FIRST_TOKENS 64
+/* A GPU takes about as long for fewer: its launches take that. */
+#define VAC_BATCH_DEVICE_TOKENS 512
 
 /* Of max_batch_tokens. */
 #define VAC_BATCH_MAX_TOKENS (1u << 20)

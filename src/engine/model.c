@@ -366,19 +366,12 @@ static int map_scratch(struct vac_model *model, struct vac_error *err)
 	return rc;
 }
 
-/* Nothing is computed now: what is on its way may lie in all of it, and products may
- * try themselves out there. */
-static void lend_scratch(struct vac_model *model)
-{
-	const struct vac_engine *engine = model->engine;
-	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
-}
-
 static int warm_up(struct vac_model *model, struct vac_error *err)
 {
 	int64_t start = vac_now_ns();
 	const struct vac_engine *engine = model->engine;
-	lend_scratch(model);
+	/* Nothing is computed now: products may try themselves out in all of it. */
+	engine->backend->workspace(engine->compute, engine->scratch->base, engine->scratch->bytes);
 	int rc = model->network->architecture->prepare(model->network, WARM_ROWS, err);
 	if (rc == 0 && engine->backend->device)
 		rc = model->network->architecture->prepare(model->network, model->layout.rows, err);
@@ -410,8 +403,6 @@ static int run_stage(struct vac_model *model, struct vac_error *err)
 	case VAC_LOAD_MAP_SCRATCH:
 		return map_scratch(model, err);
 	case VAC_LOAD_READ:
-		if (model->engine->backend->device)
-			lend_scratch(model);
 		rc = vac_weights_step(w, err);
 		model->done_bytes = w->done_bytes;
 		model->times.read_ns = w->read_ns;

@@ -276,6 +276,7 @@ static int serve(struct gpud *g, struct vac_error *err)
 		.program = vac_wire_text("vacate-gpud " VAC_VERSION),
 		.device = vac_wire_text(VAC_SPAWN_GPUS),
 		.description = vac_wire_text("measures GPUs, parks and resumes processes"),
+		.sandbox = vac_wire_text("none (it reads no models)"),
 	};
 	int rc;
 

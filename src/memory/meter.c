@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -142,6 +143,58 @@ int vac_meter_anon(pid_t pid, uint64_t *anon_bytes)
 	if (rc == 0)
 		*anon_bytes = resident > shared ? resident - shared : 0;
 	return rc;
+}
+
+/* Before 6.17 the sums of processors' counters were read without what each still had. */
+static bool counters_are_exact(void)
+{
+	static _Atomic int known; /* 1: yes, -1: no */
+	struct utsname name;
+	unsigned major = 0, minor = 0;
+
+	if (!known) {
+		if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+			major = 0;
+		known = major > 6 || (major == 6 && minor >= 17) ? 1 : -1;
+	}
+	return known > 0;
+}
+
+int vac_meter_resident(pid_t pid, struct vac_resident *out)
+{
+	struct vac_resident counted = {.valid = true};
+	char path[64], text[PROC_TEXT_BYTES];
+	ssize_t n;
+
+	*out = (struct vac_resident){.valid = false};
+	if (!counters_are_exact())
+		return -EOPNOTSUPP;
+	proc_path(path, sizeof(path), pid, "status");
+	n = vac_read_small(path, text, sizeof(text));
+	if (n < 0)
+		return (int)n;
+	/* a zombie has none of them */
+	if (!add_field(text, "RssAnon", &counted.anon_bytes) ||
+	    !add_field(text, "RssFile", &counted.other_bytes) ||
+	    !add_field(text, "RssShmem", &counted.other_bytes) ||
+	    !add_field(text, "VmSwap", &counted.swap_bytes))
+		return -ESRCH;
+	*out = counted;
+	return 0;
+}
+
+/* Modulo 2^64 a difference may be negative. */
+void vac_usage_at(const struct vac_usage *usage, const struct vac_resident *read,
+		  const struct vac_resident *then, struct vac_usage *out)
+{
+	uint64_t anon = then->anon_bytes - read->anon_bytes;
+
+	*out = *usage;
+	out->rss_bytes += anon + then->other_bytes - read->other_bytes;
+	out->pss_bytes += anon;
+	out->pss_anon_bytes += anon;
+	out->uss_bytes += anon;
+	out->swap_bytes += then->swap_bytes - read->swap_bytes;
 }
 
 /* As the kernel declares them in linux/mman.h since 6.5. */

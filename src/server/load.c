@@ -84,7 +84,7 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 {
 	struct vac_job *job = VAC_CONTAINER(exchange, struct vac_job, exchange);
 	struct vac_model *model = job->model;
-	const struct vac_worker *worker = model->worker;
+	struct vac_worker *worker = model->worker;
 	struct vac_wire_progress progress;
 	struct vac_wire_model loaded;
 	struct vac_model_info info;
@@ -105,8 +105,10 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 						 ? worker->ready_ns - worker->started_ns
 						 : 0;
 		vac_registry_loaded(&job->server->registry, model, &info);
-		if (model->device->budget.on_device)
+		if (model->device->budget.on_device) {
 			vac_gpus_refresh(&job->server->gpus);
+			vac_unload_prepare(job->server, worker);
+		}
 		vac_histogram_add(&job->server->metrics.load, model->load_ns);
 		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
 			(double)model->load_ns / 1e6, info.ledger_bytes);

@@ -408,7 +408,7 @@ static void put_workers(const struct vac_server *server, struct vac_buf *buf)
 		vac_metrics_sample(buf, "vacate_workers", "device", device, count);
 	}
 	for (const struct vac_worker *w = server->supervisor.workers; w; w = w->next)
-		unconfined += w->ready_ns != 0 && !vac_worker_is_confined(w);
+		unconfined += w->ready_ns != 0 && vac_worker_lacks_sandbox(w);
 	one(buf, "vacate_workers_without_sandbox", "gauge", "Workers that nothing confines.",
 	    unconfined);
 	one(buf, "vacate_set_aside_total", "counter",

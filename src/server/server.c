@@ -367,6 +367,7 @@ static int start(struct vac_server *server, struct vac_error *err)
 		return rc;
 	if (vac_timer_open(&server->loop, &server->registry_timer, registry_due) < 0 ||
 	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0 ||
+	    vac_timer_open(&server->loop, &server->walk_timer, vac_unload_walk) < 0 ||
 	    vac_views_init(server) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);

@@ -71,6 +71,7 @@ struct vac_server {
 	struct vac_reload reload;
 	struct vac_timer registry_timer;
 	struct vac_timer drain_timer;
+	struct vac_timer walk_timer;   /* unload.c: workers' pages are to be walked */
 	struct vac_timer events_timer; /* streams that are silent, or that end */
 	bool streams_end;              /* nothing happens any more */
 	struct vac_source signals;     /* signalfd, owned */

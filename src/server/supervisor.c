@@ -284,20 +284,22 @@ static void timer_fired(struct vac_timer *timer)
 }
 
 /* Foreign workers need not say anything. */
-bool vac_worker_is_confined(const struct vac_worker *worker)
+bool vac_worker_lacks_sandbox(const struct vac_worker *worker)
 {
-	return worker->sandbox[0] && strncmp(worker->sandbox, "none", 4) != 0;
+	if (strcmp(worker->device, VAC_SPAWN_GPUS) == 0)
+		return false;
+	return !worker->sandbox[0] || strncmp(worker->sandbox, "none", 4) == 0;
 }
 
 void vac_worker_greeted(struct vac_worker *worker)
 {
 	assert(worker->state == VAC_WORKER_STARTING);
-	if (vac_worker_is_confined(worker))
-		vac_log(VAC_LOG_DEBUG, "worker %d: sandbox: %s", (int)worker->pid, worker->sandbox);
-	else
+	if (vac_worker_lacks_sandbox(worker))
 		vac_log(VAC_LOG_WARN, "worker %d for %s runs without a sandbox: %s",
 			(int)worker->pid, worker->device,
 			worker->sandbox[0] ? worker->sandbox : "it says nothing about one");
+	else
+		vac_log(VAC_LOG_DEBUG, "worker %d: sandbox: %s", (int)worker->pid, worker->sandbox);
 	worker->state = VAC_WORKER_READY;
 	worker->ready_ns = vac_now_ns();
 	vac_timer_clear(worker->supervisor->loop, &worker->timer);

@@ -21,6 +21,7 @@
 #include "base/modelpath.h"
 #include "server/loop.h"
 #include "wire/files.h"
+#include "memory/meter.h"
 #include "wire/spawn.h"
 #include "wire/wire.h"
 
@@ -69,7 +70,12 @@ struct vac_worker {
 	size_t out_at;                /* bytes of out that were sent */
 	struct vac_wire_files *files; /* owned; to leave with frames in out, in order */
 	int64_t started_ns, ready_ns;
-	int64_t heard_ns;    /* last bytes from it */
+	int64_t heard_ns; /* last bytes from it */
+	/* Its memory when a model beside others had come, and counters at the same time: what
+	 * unloads find cheaply from there on (unload.c). */
+	bool to_walk;
+	struct vac_usage walked;
+	struct vac_resident counted;
 	uint64_t working_id; /* of the last WORKING: the question; 0: it never said */
 	uint32_t working_model;
 	struct vac_error why; /* DYING: why it was killed; code VAC_OK: see exit status */
@@ -144,7 +150,7 @@ void vac_worker_flush(struct vac_worker *worker);
 /* SIGCHLD, for kernels without pidfds. */
 void vac_supervisor_reap(struct vac_supervisor *supervisor);
 
-/* It said that it runs in a sandbox. */
-bool vac_worker_is_confined(const struct vac_worker *worker);
+/* It may read models, and nothing confines it, by its own word. vacate-gpud reads none. */
+bool vac_worker_lacks_sandbox(const struct vac_worker *worker);
 
 #endif

@@ -17,6 +17,8 @@
 #include "memory/trim.h"
 #include "server/state.h"
 
+#define WALK_AFTER_NS INT64_C(100000000) /* a load */
+
 /* ---- the receipts that are kept ---- */
 
 int vac_receipts_init(struct vac_receipts *receipts, struct vac_error *err)
@@ -63,6 +65,50 @@ static void measure(pid_t pid, struct vac_usage *out)
 		vac_log(VAC_LOG_WARN, "process %d cannot be measured: %s", (int)pid, err.message);
 		out->valid = false;
 	}
+}
+
+/* Walking the pages of a worker with a context takes 3 to 5 ms, twice most of an unload
+ * beside others. Weights on a GPU are in no file's mapping of the worker: what comes and goes
+ * is anonymous, and the kernel counts that exactly. So its pages are walked once, when a
+ * second model has come, and readings go from there by the counters. */
+static void measure_worker(const struct vac_job *job, struct vac_usage *out)
+{
+	struct vac_resident now;
+	pid_t pid = job->receipt.worker_pid;
+
+	if (job->walked.valid && vac_meter_resident(pid, &now) == 0)
+		vac_usage_at(&job->walked, &job->counted, &now, out);
+	else
+		measure(pid, out);
+}
+
+void vac_unload_prepare(struct vac_server *server, struct vac_worker *worker)
+{
+	worker->walked.valid = false;
+	if (vac_registry_models_on(&server->registry, worker) < 2)
+		return;
+	worker->to_walk = true;
+	if (!vac_timer_is_set(&server->walk_timer))
+		vac_timer_set(&server->loop, &server->walk_timer, vac_now_ns() + WALK_AFTER_NS);
+}
+
+/* One a turn of the loop. */
+void vac_unload_walk(struct vac_timer *timer)
+{
+	struct vac_server *server = VAC_CONTAINER(timer, struct vac_server, walk_timer);
+	struct vac_worker *worker = server->supervisor.workers;
+	struct vac_error err;
+
+	while (worker && !worker->to_walk)
+		worker = worker->next;
+	if (!worker)
+		return;
+	worker->to_walk = false;
+	if (worker->state == VAC_WORKER_READY &&
+	    vac_meter_resident(worker->pid, &worker->counted) == 0 &&
+	    vac_meter_process(worker->pid, &worker->walked, &err) < 0)
+		worker->walked.valid = false;
+	vac_timer_set(&server->loop, timer, vac_now_ns());
 }
 
 /* What the kernel keeps of the weight files, after dropping it if asked to. */
@@ -120,7 +166,8 @@ static void begin_receipt(const struct vac_model *model, pid_t worker_pid,
 /* The worker has left or was measured: the server's own side. */
 static void measure_server(const struct vac_model *model, struct vac_receipt *receipt)
 {
-	measure_page_cache(model, receipt);
+	if (!receipt->page_cache_valid)
+		measure_page_cache(model, receipt);
 	vac_trim();
 	measure(0, &receipt->server_after);
 }
@@ -165,11 +212,27 @@ static void worker_exited(struct vac_receipt *receipt)
 	receipt->worker_after.valid = true;
 }
 
+/* Where the time of an unload went. */
+static void log_stages(const struct vac_job *job)
+{
+	int64_t begun = job->model->decided_ns;
+	double last = (double)(vac_now_ns() - job->hosts_ns);
+
+	vac_log(VAC_LOG_DEBUG,
+		"unload of %s in ms: %.2f to the first reading's end, %.2f of the worker, %.2f of "
+		"/proc afterwards, %.2f until the device was read, too",
+		job->model->name, (double)(job->asked_ns - begun) / 1e6,
+		(double)(job->answered_ns - job->asked_ns) / 1e6,
+		(double)(job->hosts_ns - job->answered_ns) / 1e6, last / 1e6);
+}
+
 static void finish(struct vac_job *job)
 {
 	struct vac_model *model = job->model;
 
 	complete_receipt(job->server, model, &job->receipt);
+	if (job->asked_ns && job->answered_ns && job->hosts_ns)
+		log_stages(job);
 	publish_receipt(job->server, &job->receipt);
 	vac_registry_unloaded(&job->server->registry, model, &job->receipt);
 }
@@ -186,9 +249,12 @@ static void device_measured(struct vac_gpus_wait *wait)
  * as long as NVML's word takes vacate-gpud. */
 static void measure_hosts_after(struct vac_job *job)
 {
-	if (!job->receipt.worker_exited)
-		measure(job->receipt.worker_pid, &job->receipt.worker_after);
-	measure_server(job->model, &job->receipt);
+	struct vac_receipt *receipt = &job->receipt;
+
+	if (!receipt->worker_exited)
+		measure_worker(job, &receipt->worker_after);
+	measure_server(job->model, receipt);
+	job->hosts_ns = vac_now_ns();
 }
 
 static void meanwhile_after(struct vac_gpus_wait *wait)
@@ -200,6 +266,7 @@ static void meanwhile_after(struct vac_gpus_wait *wait)
 static void measure_last(struct vac_job *job)
 {
 	job->step = VAC_JOB_IDLE;
+	job->answered_ns = vac_now_ns();
 	/* It may be gone: nobody is to look at it any more. */
 	job->model->worker = NULL;
 	if (job->receipt.on_device) {
@@ -265,6 +332,7 @@ static void ask_worker(struct vac_job *job)
 	struct vac_error err;
 
 	job->step = VAC_JOB_IDLE;
+	job->asked_ns = vac_now_ns();
 	job->exchange.answer = unload_answered;
 	job->exchange.lost = unload_lost;
 	ask = vac_worker_begin(model->worker);
@@ -281,8 +349,17 @@ static void ask_worker(struct vac_job *job)
 
 static void measure_hosts_before(struct vac_job *job)
 {
-	measure(job->receipt.worker_pid, &job->receipt.worker_before);
+	const struct vac_worker *worker = job->model->worker;
+	bool others = vac_registry_models_on(&job->server->registry, worker) > 1;
+
+	job->walked = worker->walked;
+	job->counted = worker->counted;
+	job->walked.valid &= job->receipt.on_device && others;
+	measure_worker(job, &job->receipt.worker_before);
 	measure(0, &job->receipt.server_before);
+	/* While the device is read; what is to be dropped is counted at the end. */
+	if (job->receipt.on_device && !job->model->drop_cache)
+		measure_page_cache(job->model, &job->receipt);
 }
 
 static void meanwhile_before(struct vac_gpus_wait *wait)
@@ -304,6 +381,7 @@ void vac_unload_begin(void *ctx, struct vac_model *model)
 	struct vac_job *job = model->user;
 
 	begin_receipt(model, model->worker->pid, &job->receipt);
+	job->asked_ns = job->answered_ns = job->hosts_ns = 0;
 	if (!job->receipt.on_device) {
 		measure_hosts_before(job);
 		ask_worker(job);

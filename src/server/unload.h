@@ -5,6 +5,7 @@
 #ifndef VAC_SERVER_UNLOAD_H
 #define VAC_SERVER_UNLOAD_H
 
+#include "memory/meter.h"
 #include "memory/receipt.h"
 #include "server/gpus.h"
 #include "server/supervisor.h"
@@ -29,6 +30,11 @@ struct vac_job {
 	struct vac_gpus_wait gpus_wait; /* a reading of its device, before a plan or an unload
 					 * or after one */
 	enum vac_job_step step;
+	/* Its worker's of an unload, if others stay there; else not valid. */
+	struct vac_usage walked;
+	struct vac_resident counted;
+	/* Of an unload, 0: not come to: asked of the worker, answered, hosts measured. */
+	int64_t asked_ns, answered_ns, hosts_ns;
 	struct vac_receipt receipt;
 };
 
@@ -47,6 +53,11 @@ void vac_receipts_free(struct vac_receipts *receipts);
 /* The at-th newest, from 0; NULL when there are fewer. */
 const struct vac_receipt *vac_receipts_get(const struct vac_receipts *receipts, size_t at);
 
+/* A model has come to a worker on a GPU: soon, but not before it may have answered, readings
+ * of unloads are prepared. */
+void vac_unload_prepare(struct vac_server *server, struct vac_worker *worker);
+/* What the server's walk_timer does. */
+void vac_unload_walk(struct vac_timer *timer);
 /* The registry's operations of the same names. */
 void vac_unload_begin(void *ctx, struct vac_model *model);
 void vac_unload_died(void *ctx, struct vac_model *model, struct vac_receipt *receipt);

@@ -5,8 +5,14 @@
  * They open device files and read /proc and /sys while they work, and load more of
  * themselves: so files are opened here, and Landlock alone says which (places.c of the
  * backend). What they try and can do without fails with an error where the common
- * rules would end the worker: they look for daemons on sockets, and for a program that
- * makes device files (nvidia-modprobe), which vacate-gpud has run before, unconfined.
+ * rules would end the worker: they look for a daemon on a socket (MPS), and for a program
+ * that makes device files (nvidia-modprobe), which vacate-gpud has run before, unconfined.
+ *
+ * One socket they cannot do without: starting CUDA makes an abstract one (cuda-uvmfd-N-PID,
+ * SOCK_SEQPACKET) on which other processes may ask for shared memory, and fails with 304
+ * where that cannot be bound or does not listen. So one of that kind may be. It reaches
+ * nobody: nothing connects and nothing is accepted, and a path cannot be bound, since
+ * Landlock lets no socket be made anywhere.
  *
  * An ioctl cannot be told by its device here. Landlock can, from version 5 on: only what
  * was opened as a device of ours takes any.
@@ -15,6 +21,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "worker/rules.h"
@@ -107,15 +114,25 @@ static const struct vac_call_rule cuda[] = {
 	FAIL(mkdir, EEXIST),
 	ALLOW(rename),
 	ALLOW(unlink),
+	FAIL(symlink, EACCES),
 	FAIL(fork, EPERM),
 	FAIL(vfork, EPERM),
 #endif
 
+	/* The socket of its own, with nobody at the other end. */
+	ALLOW_IF2(socket, EQUAL, 0, AF_UNIX, EQUAL, 1, SOCK_SEQPACKET | SOCK_CLOEXEC),
+	ALLOW_IF2(setsockopt, EQUAL, 1, SOL_SOCKET, EQUAL, 2, SO_PASSCRED),
+	ALLOW(bind),
+	ALLOW(listen),
+
 	/* Tried, and done without. */
 	FAIL(socket, EACCES),
+	FAIL(setsockopt, EACCES),
 	FAIL(socketpair, EACCES),
 	FAIL(connect, EACCES),
-	FAIL(bind, EACCES),
+	FAIL(accept, EACCES),
+	FAIL(accept4, EACCES),
+	FAIL(symlinkat, EACCES),
 	FAIL(execve, EACCES),
 	ALLOW_IF(clone, SET, 0, CLONE_THREAD),
 	FAIL(clone, EPERM),

@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,6 +30,71 @@
 /* As newer headers have them. */
 #define FLAG_NEW_LISTENER (1UL << 3)
 #define RET_USER_NOTIF    0x7fc00000U
+
+/* ---- in words of C ---- */
+
+static bool holds(enum vac_call_test test, uint64_t argument, uint32_t value)
+{
+	uint32_t low = (uint32_t)argument;
+
+	switch (test) {
+	case VAC_TEST_NONE:
+		return true;
+	case VAC_TEST_SELF:
+		return low == (uint32_t)getpid();
+	case VAC_TEST_EQUAL:
+		return low == value;
+	case VAC_TEST_CLEAR:
+		return (low & value) == 0;
+	case VAC_TEST_SET:
+		return (low & value) == value;
+	case VAC_TEST_NULL:
+		return argument == 0;
+	}
+	return false;
+}
+
+static const struct vac_call_rule *match(const struct vac_call_rule *rules, size_t count,
+					 int number, const uint64_t *arguments)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct vac_call_rule *rule = &rules[i];
+		bool fits = rule->number == number;
+
+		for (size_t k = 0; fits && k < 2; k++)
+			fits = holds(rule->tests[k].test, arguments[rule->tests[k].argument],
+				     rule->tests[k].value);
+		if (fits)
+			return rule;
+	}
+	return NULL;
+}
+
+const struct vac_call_rule *vac_filter_match(const struct vac_call_rule *own, size_t own_count,
+					     int number, const uint64_t *arguments)
+{
+	size_t count;
+	const struct vac_call_rule *common = vac_common_calls(&count);
+	const struct vac_call_rule *rule = match(own, own_count, number, arguments);
+
+	return rule ? rule : match(common, count, number, arguments);
+}
+
+int vac_filter_number(const char *name)
+{
+	const struct vac_call_rule *tables[2];
+	size_t counts[2];
+
+	tables[0] = vac_cuda_calls(&counts[0]);
+	tables[1] = vac_common_calls(&counts[1]);
+	for (size_t k = 0; k < 2; k++)
+		for (size_t i = 0; i < counts[k]; i++)
+			if (strcmp(tables[k][i].name, name) == 0)
+				return tables[k][i].number;
+	return -1;
+}
+
+/* ---- as the kernel runs it ---- */
 
 #ifdef OWN_ARCH
 

@@ -46,6 +46,13 @@ const struct vac_call_rule *vac_cuda_calls(size_t *count);
 const struct vac_call_rule *vac_common_calls(size_t *count);
 #define VAC_FILTER_SOCKET 3
 
+/* The rule that decides on a call with these six arguments, as the filter does; NULL: none
+ * fits. */
+const struct vac_call_rule *vac_filter_match(const struct vac_call_rule *own, size_t own_count,
+					     int number, const uint64_t *arguments);
+/* A call's number by its name in the tables here; negative: it is in none. */
+int vac_filter_number(const char *name);
+
 /* Installs the rules of own (may be NULL), then the common ones; what none fits
  * fails with ENOSYS. A call of another architecture's kills. For all threads of
  * the process. 0, or a negative errno with a word for people in *why.

@@ -16,15 +16,14 @@
 #include <unistd.h>
 
 #include "base/sanitized.h"
+#include "worker/request.h"
 #include "worker/trial.h"
 
 /* For a model's files while it is loaded (VAC_WIRE_MAX_FDS, twice) and those of
  * loads that wait. */
 #define MAX_DESCRIPTORS 4096
 #define MOST_PLACES     192
-
-/* VACATE_GPU_SANDBOX */
-enum request { REQUEST_NONE, REQUEST_ON, REQUEST_TRIAL };
+#define MOST_CALLS      192
 
 /* ---- what the filter stopped ---- */
 
@@ -204,24 +203,45 @@ static int refuse(enum vac_sandbox_mode mode, char *got, size_t room, const char
 			"the sandbox that --sandbox require asks for cannot be had: %s", why);
 }
 
+/* The rules of a profile, and before them what a request lets through. */
+static const struct vac_call_rule *join_calls(const struct vac_sandbox_profile *profile,
+					      const struct vac_sandbox_request *request,
+					      size_t *count)
+{
+	static struct vac_call_rule rules[MOST_CALLS];
+
+	*count = profile->call_count;
+	if (request->call_count == 0 || request->call_count + *count > MOST_CALLS)
+		return profile->calls;
+	memcpy(rules, request->calls, request->call_count * sizeof(*rules));
+	memcpy(rules + request->call_count, profile->calls, *count * sizeof(*rules));
+	*count += request->call_count;
+	return rules;
+}
+
 /* Landlock first: its calls are none that the filter lets pass. */
 static int enter(enum vac_sandbox_mode mode, const struct vac_sandbox_profile *profile,
-		 const struct places *places, char *got, size_t room, struct vac_error *err)
+		 const struct vac_sandbox_request *request, const struct places *places, char *got,
+		 size_t room, struct vac_error *err)
 {
-	const char *no_landlock = NULL, *no_filter = NULL;
+	const char *no_landlock = request->no_landlock ? "let through" : NULL;
+	const char *no_filter = request->no_filter ? "let through" : NULL;
 	char wall[96] = "no landlock";
-	int version;
+	int version = -1;
+	size_t count;
+	const struct vac_call_rule *calls = join_calls(profile, request, &count);
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return refuse(mode, got, room, "new privileges cannot be given up", err);
 	drop_capabilities();
-	version = vac_landlock_enter(places->rules, places->count, &no_landlock);
+	if (!no_landlock)
+		version = vac_landlock_enter(places->rules, places->count, &no_landlock);
 	if (version > 0)
 		snprintf(wall, sizeof(wall), "landlock %d", version);
 	else if (no_landlock)
 		snprintf(wall, sizeof(wall), "no landlock (%s)", no_landlock);
 	watch_filter();
-	if (vac_filter_install(profile->calls, profile->call_count, NULL, &no_filter) == 0)
+	if (!no_filter && vac_filter_install(calls, count, NULL, &no_filter) == 0)
 		snprintf(got, room, "seccomp, %s", wall);
 	else if (version > 0)
 		snprintf(got, room, "no seccomp (%s), %s", no_filter, wall);
@@ -245,7 +265,8 @@ static int enter_trial(const struct vac_sandbox_profile *profile, struct places 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return refuse(VAC_SANDBOX_AUTO, got, room, "new privileges cannot be given up",
 			      err);
-	rc = vac_trial_begin(places->rules, places->count, &why);
+	rc = vac_trial_begin(places->rules, places->count, profile->calls, profile->call_count,
+			     &why);
 	if (rc == 0) {
 		rc = vac_filter_install(profile->calls, profile->call_count, &listener, &why);
 		vac_trial_watch(listener);
@@ -254,22 +275,24 @@ static int enter_trial(const struct vac_sandbox_profile *profile, struct places 
 	return 0;
 }
 
-/* By the environment, before that is reduced. */
-static enum request request_of(void)
+/* Where the backend's libraries open files, and what a request names. */
+static bool find_places(const struct vac_backend *backend,
+			const struct vac_sandbox_request *request, struct places *places)
 {
-	const char *text = getenv("VACATE_GPU_SANDBOX");
-
-	if (text && strcmp(text, "on") == 0)
-		return REQUEST_ON;
-	return text && strcmp(text, "trial") == 0 ? REQUEST_TRIAL : REQUEST_NONE;
+	if (backend->places)
+		backend->places(add_place, places);
+	for (size_t i = 0; i < request->path_count; i++)
+		add_place(places, request->paths[i], VAC_PLACE_READ);
+	return !places->full;
 }
 
 int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *backend, int socket,
 		      char *got, size_t room, struct vac_error *err)
 {
 	const struct vac_sandbox_profile *profile = vac_sandbox_profile(backend->name);
-	enum request request = request_of();
+	struct vac_sandbox_request request = {.kind = VAC_REQUEST_NONE};
 	struct places *places;
+	const char *wrong = NULL;
 	char why[96];
 	int rc;
 
@@ -283,15 +306,17 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *back
 		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend->name);
 		return refuse(mode, got, room, why, err);
 	}
-	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request == REQUEST_NONE)
+	/* By the environment, before that is reduced. */
+	if (profile->on_request && mode == VAC_SANDBOX_AUTO &&
+	    vac_sandbox_request(getenv("VACATE_GPU_SANDBOX"), &request, &wrong) < 0)
+		return refuse(mode, got, room, wrong, err);
+	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request.kind == VAC_REQUEST_NONE)
 		return refuse(mode, got, room,
 			      "the profile for GPUs is on request: VACATE_GPU_SANDBOX=on", err);
 	places = calloc(1, sizeof(*places));
 	if (!places)
 		return vac_fail_nomem(err, "the sandbox's places", sizeof(*places));
-	if (backend->places)
-		backend->places(add_place, places);
-	if (places->full) {
+	if (!find_places(backend, &request, places)) {
 		free_places(places);
 		return refuse(mode, got, room, "its places are too many", err);
 	}
@@ -299,9 +324,9 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *back
 	limit(RLIMIT_NOFILE, MAX_DESCRIPTORS);
 	close_others(socket);
 	reduce_environment();
-	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request == REQUEST_TRIAL)
+	if (request.kind == VAC_REQUEST_TRIAL)
 		return enter_trial(profile, places, got, room, err);
-	rc = enter(mode, profile, places, got, room, err);
+	rc = enter(mode, profile, &request, places, got, room, err);
 	free_places(places);
 	return rc;
 }

@@ -11,16 +11,17 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
-
-#include "worker/filter.h"
 
 #ifdef SECCOMP_IOCTL_NOTIF_RECV
 
@@ -32,6 +33,8 @@
 static struct {
 	const struct vac_path_rule *paths;
 	size_t path_count;
+	const struct vac_call_rule *calls;
+	size_t call_count;
 	int pipe[2]; /* the listener's number comes through it */
 	uint64_t said[MOST_LINES];
 	size_t said_count;
@@ -145,24 +148,70 @@ static void look_at_open(int directory, uint64_t path_address, uint64_t flags)
 	say(line);
 }
 
-static const char *name_of(int number)
+/* The name of a socket, in quotes: a path, or "@" and what is abstract. */
+static void put_address(char *out, size_t room, uint64_t address, uint64_t bytes)
 {
-	const struct vac_call_rule *rules[2];
-	size_t counts[2];
+	struct sockaddr_un name = {0};
+	struct iovec from = {(void *)(uintptr_t)address, bytes}, to = {&name, bytes};
 
-	rules[0] = vac_cuda_calls(&counts[0]);
-	rules[1] = vac_common_calls(&counts[1]);
-	for (size_t k = 0; k < 2; k++)
-		for (size_t i = 0; i < counts[k]; i++)
-			if (rules[k][i].number == number)
-				return rules[k][i].name;
-	return "?";
+	*out = '\0';
+	if (bytes <= offsetof(struct sockaddr_un, sun_path) || bytes > sizeof(name) ||
+	    process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)bytes ||
+	    name.sun_family != AF_UNIX)
+		return;
+	bytes -= offsetof(struct sockaddr_un, sun_path);
+	if (name.sun_path[0] == '\0')
+		name.sun_path[0] = '@';
+	snprintf(out, room, " '%.*s'", (int)bytes, name.sun_path);
+}
+
+static void put_text(char *out, size_t room, uint64_t address)
+{
+	static char text[PATH_MAX];
+
+	*out = '\0';
+	if (read_text(address, text))
+		snprintf(out, room, " '%.200s'", text);
+}
+
+/* What a call is about, as far as its numbers do not tell. */
+static void put_subject(char *out, size_t room, const struct seccomp_data *call)
+{
+	size_t n;
+
+	*out = '\0';
+	switch (call->nr) {
+	case SYS_connect:
+	case SYS_bind:
+		put_address(out, room, call->args[1], call->args[2]);
+		break;
+#ifdef SYS_symlink
+	case SYS_symlink:
+		put_text(out, room, call->args[0]);
+		n = strlen(out);
+		put_text(out + n, room - n, call->args[1]);
+		break;
+#endif
+	case SYS_symlinkat:
+		put_text(out, room, call->args[0]);
+		n = strlen(out);
+		put_text(out + n, room - n, call->args[2]);
+		break;
+	default:
+		break;
+	}
 }
 
 static void look_at(const struct seccomp_data *call)
 {
-	char line[256];
+	static char subject[512], line[768];
+	char end[48] = "error 38"; /* ENOSYS */
+	const struct vac_call_rule *rule;
+	uint64_t arguments[6];
 
+	for (size_t i = 0; i < 6; i++)
+		arguments[i] = call->args[i];
+	rule = vac_filter_match(trial.calls, trial.call_count, call->nr, arguments);
 	switch (call->nr) {
 	case SYS_openat:
 		look_at_open((int)call->args[0], call->args[1], call->args[2]);
@@ -175,11 +224,16 @@ static void look_at(const struct seccomp_data *call)
 	default:
 		break;
 	}
+	if (rule && rule->action == VAC_CALL_ERRNO)
+		snprintf(end, sizeof(end), "error %d", rule->error);
+	else if (rule)
+		snprintf(end, sizeof(end), "the end of the worker");
+	put_subject(subject, sizeof(subject), call);
 	/* the first two arguments say what is meant, and no address among them */
 	snprintf(line, sizeof(line),
-		 "vacate-worker: trial: would refuse system call %d (%s) %#x %#x\n", call->nr,
-		 name_of(call->nr), call->args[0] > UINT32_MAX ? 0 : (unsigned)call->args[0],
-		 call->args[1] > UINT32_MAX ? 0 : (unsigned)call->args[1]);
+		 "vacate-worker: trial: would refuse system call %d (%s) %#x %#x%s: %s\n", call->nr,
+		 rule ? rule->name : "?", call->args[0] > UINT32_MAX ? 0 : (unsigned)call->args[0],
+		 call->args[1] > UINT32_MAX ? 0 : (unsigned)call->args[1], subject, end);
 	say(line);
 }
 
@@ -214,7 +268,8 @@ static void *watch(void *unused)
 	}
 }
 
-int vac_trial_begin(const struct vac_path_rule *paths, size_t count, const char **why)
+int vac_trial_begin(const struct vac_path_rule *paths, size_t count,
+		    const struct vac_call_rule *calls, size_t call_count, const char **why)
 {
 	sigset_t all, before;
 	pthread_t thread;
@@ -222,6 +277,8 @@ int vac_trial_begin(const struct vac_path_rule *paths, size_t count, const char 
 
 	trial.paths = paths;
 	trial.path_count = count;
+	trial.calls = calls;
+	trial.call_count = call_count;
 	if (pipe2(trial.pipe, O_CLOEXEC) != 0) {
 		*why = "no pipe can be made";
 		return -errno;
@@ -247,10 +304,13 @@ void vac_trial_watch(int listener)
 
 #else /* headers of before Linux 5.0 */
 
-int vac_trial_begin(const struct vac_path_rule *paths, size_t count, const char **why)
+int vac_trial_begin(const struct vac_path_rule *paths, size_t count,
+		    const struct vac_call_rule *calls, size_t call_count, const char **why)
 {
 	(void)paths;
 	(void)count;
+	(void)calls;
+	(void)call_count;
 	*why = "built without it";
 	return -ENOSYS;
 }

@@ -11,11 +11,14 @@
 #ifndef VAC_WORKER_TRIAL_H
 #define VAC_WORKER_TRIAL_H
 
+#include "worker/filter.h"
 #include "worker/landlock.h"
 
-/* Starts the thread, which the filter will not apply to. paths are kept. 0, or a
- * negative errno with a word for people in *why. */
-int vac_trial_begin(const struct vac_path_rule *paths, size_t count, const char **why);
+/* Starts the thread, which the filter will not apply to. paths and calls (of the backend,
+ * before the common ones) are kept. 0, or a negative errno with a word for people in
+ * *why. */
+int vac_trial_begin(const struct vac_path_rule *paths, size_t count,
+		    const struct vac_call_rule *calls, size_t call_count, const char **why);
 /* listener: of vac_filter_install; owned from now on. -1: there is none, the thread ends. */
 void vac_trial_watch(int listener);
 

@@ -105,12 +105,27 @@ def test_trial(gpu, start):
     assert live(server, start) == "none (a trial)"
     lines = [line for line in server.stderr().splitlines() if "trial: would refuse" in line]
     assert "vacate-worker: trial: would refuse to open /etc/passwd (reading)" in lines
-    assert any(re.search(r"would refuse system call \d+ \(socket\) 0x1 ", x) for x in lines), lines
-    assert any(re.search(r"would refuse system call \d+ \(connect\)", x) for x in lines), lines
-    # nothing else: what it needs is admitted, and each is said once
-    others = [x for x in lines if "/etc/passwd" not in x and "(socket)" not in x
+    assert any(re.search(r"would refuse system call \d+ \(connect\) \S+ \S+ "
+                         rf"'/tmp/nvidia-mps/control': error {errno.EACCES}$", x)
+               for x in lines), lines
+    assert any(x.endswith(f"(symlink) 0 0 'nowhere' '/proc/self/fake-gpu': error {errno.EACCES}")
+               for x in lines), lines
+    # nothing else: what it needs is admitted, and each is said once (descriptors differ)
+    others = [x for x in lines if "/etc/passwd" not in x and "(symlink)" not in x
               and "(connect)" not in x]
     assert not others and len(lines) == len(set(lines))
+    assert "says nothing about one" not in server.stderr()
+
+
+def test_let_through(gpu, start):
+    """What a driver lacks is found by letting more through."""
+    server = gpu(sandbox="on,connect,symlink,/etc/passwd")
+    assert re.fullmatch(r"seccomp, landlock [1-9]\d*", live(server, start))
+    assert re.fullmatch(r"no seccomp \(let through\), landlock [1-9]\d*",
+                        live(gpu(sandbox="on,calls"), start))
+    assert live(gpu(sandbox="on,files"), start) == "seccomp, no landlock (let through)"
+    assert live(gpu(sandbox="on,frobnicate"), start) == \
+        "none (VACATE_GPU_SANDBOX names a call that no rule is about)"
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +160,8 @@ def attacked(zoo, tmp_path_factory):
     ("read_a_file_by_openat2", errno.ENOSYS), ("open_the_server_s_memory", errno.EACCES),
     ("write_its_memory", errno.EACCES), ("connect_tcp", errno.EACCES),
     ("connect_unix", errno.EACCES), ("connect_abstract", errno.EACCES),
+    ("connect_of_the_driver_s_kind", errno.EACCES), ("bind_a_path", errno.EACCES),
+    ("take_a_connection", errno.EACCES),
     ("connect_the_worker_s_socket", errno.EACCES), ("send_to_an_address", errno.ENOSYS),
     ("run_a_program", errno.EACCES), ("fork_a_process", errno.EPERM),
     ("signal_the_server", errno.EPERM), ("read_the_server_s_memory", errno.EPERM),

@@ -4,10 +4,12 @@
  * when the file that VACATE_TEST_BAD_POINTER names is there, it is removed and the
  * kernel writes to an address that is nobody's. The GPU's answer is the true one.
  *
- * VACATE_CUDA_PATH leads to it. Its soname is another, so that libraries which ask the
- * loader for libcuda.so.1 get the driver's.
+ * VACATE_CUDA_PATH leads to it, and VACATE_CUDA_REAL names the driver's own file: what the
+ * loader finds by the name libcuda.so.1 may be this one again. Its soname is another, so
+ * that libraries which ask the loader for libcuda.so.1 get the driver's.
  */
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +84,20 @@ static int get_proc(const char *symbol, void **out, int version, unsigned long l
 	return result;
 }
 
+/* false: there is no driver at that place, or it is this library. */
+static bool find_true_get(void)
+{
+	const char *path = getenv("VACATE_CUDA_REAL");
+	void *driver = path ? dlopen(path, RTLD_NOW | RTLD_GLOBAL) : NULL;
+	void *found = driver ? dlsym(driver, "cuGetProcAddress_v2") : NULL;
+	Dl_info its, own;
+	if (!found || !dladdr(found, &its) || !dladdr((const void *)victims, &own) ||
+	    its.dli_fbase == own.dli_fbase)
+		return false;
+	*(void **)&true_get = found;
+	return true;
+}
+
 int cuGetProcAddress_v2(const char *symbol, void **out, int version, unsigned long long flags,
 			int *status);
 
@@ -90,16 +106,11 @@ __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbo
 							       unsigned long long flags,
 							       int *status)
 {
-	if (!true_get) {
-		void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
-		if (!driver)
-			driver = dlopen("/usr/local/nvidia/lib64/libcuda.so.1", RTLD_NOW);
-		if (driver)
-			*(void **)&true_get = dlsym(driver, "cuGetProcAddress_v2");
-		if (!true_get) {
-			fprintf(stderr, "bad_pointer: the driver was not found\n");
-			return 999;
-		}
+	if (!true_get && !find_true_get()) {
+		fprintf(stderr,
+			"bad_pointer: VACATE_CUDA_REAL does not name the driver's libcuda: %s\n",
+			getenv("VACATE_CUDA_REAL") ? getenv("VACATE_CUDA_REAL") : "it is not set");
+		return 999;
 	}
 	return get_proc(symbol, out, version, flags, status);
 }

@@ -15,6 +15,8 @@
  *   gpu_probe classes MODEL COUNT [--device cuda:0] [--dtype T]
  *       one text of 6, 14, 22, .. 510 words, COUNT times each: the device's used bytes
  *       after each length and the least time; last, after the unload.
+ *   gpu_probe contexts COUNT [LIST]
+ *       contexts made and destroyed without the library (gpu_contexts.h).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,6 +27,7 @@
 #include "base/clock.h"
 #include "driver/cuda.h"
 #include "driver/nvml.h"
+#include "gpu_contexts.h"
 #include "memory/meter.h"
 #include "vacate.h"
 
@@ -284,8 +287,11 @@ int main(int argc, char **argv)
 		return print_devices("\n", "\n");
 	if (argc == 2 && strcmp(argv[1], "watch") == 0)
 		return watch();
+	if (argc >= 3 && strcmp(argv[1], "contexts") == 0)
+		return run_contexts(atoi(argv[2]), argc > 3 ? argv[3] : "");
 	if (argc < 4 || (strcmp(argv[1], "cycles") != 0 && strcmp(argv[1], "classes") != 0)) {
-		fprintf(stderr, "usage: gpu_probe devices | watch | cycles|classes MODEL COUNT "
+		fprintf(stderr, "usage: gpu_probe devices | watch | contexts COUNT [LIST] | "
+				"cycles|classes MODEL COUNT "
 				"[--device D] [--dtype T] [--keep MODEL] [--smaps FILE]\n");
 		return 2;
 	}

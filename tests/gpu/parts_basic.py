@@ -273,7 +273,7 @@ def part_server():
     paths = {"bert-base": bert_base(), "minilm": minilm()}
     first, pids = on_gpu()
     expect(not pids, f"others use the GPU: {pids}")
-    server = harness.Server(WORK, WORK / "server.log", "--device", DEVICE)
+    server = harness.Server(WORK, WORK / "server.log", "--device", DEVICE, "--log-level", "debug")
     try:
         def uss():
             return measure.uss(server.pid)
@@ -296,10 +296,13 @@ def part_server():
         server.embed("bert-base", "x")
         print(subprocess.run([find("vacate"), "ps", "--server", server.url], text=True,
                              capture_output=True).stdout.rstrip())
+        time.sleep(0.5)     # the worker's pages are walked a moment after the load
         receipt = server.unload("bert-base")
         vram = receipt["vram"]
         print(f"one of two unloaded: {vram['returned_bytes']} bytes returned, ledger "
               f"{vram['ledger_bytes']}, in {receipt['unload_ms']} ms")
+        print(next((line.partition("debug: ")[2] for line in reversed(server.stderr().splitlines())
+                    if "unload of bert-base in ms" in line), "no line of the log has its stages"))
         expect(vram["returned_bytes"] == vram["ledger_bytes"],
                f"one of two: {vram['returned_bytes']} returned, {vram['ledger_bytes']} in the ledger")
         expect(server.embed("minilm", "a lighthouse by the sea") == [vector],

@@ -43,7 +43,7 @@ def vectors(path, inputs, env):
 def classes(path):
     """Memory of the device as one class of small batches after the other is recorded."""
     done = run([find("gpu_probe"), "classes", path, "8", "--device", DEVICE], text=True,
-               env=os.environ | {"VACATE_CUDA_GRAPHS": "on"}, timeout=120)
+               timeout=120)
     expect(done.returncode == 0, f"classes: {said(done)}")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     loaded, gone = rows[0]["used"], rows[-1]["used"]

@@ -61,14 +61,17 @@ int cuGetProcAddress_v2(const char *symbol, void **out, int version, unsigned lo
 	static call_fn *const wrappers[] = {call_0, call_1, call_2, call_3};
 	const char *path = getenv("PAUSE_CUDA_REAL");
 	void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+	void *found = library ? dlsym(library, "cuGetProcAddress_v2") : NULL;
 	get_fn *get = NULL;
+	Dl_info its, own;
 	int rc;
 
-	/* a symbol's address is an object pointer to dlsym */
-	if (library)
-		*(void **)&get = dlsym(library, "cuGetProcAddress_v2");
-	if (!get)
+	/* that name may lead here again */
+	if (!found || !dladdr(found, &its) || !dladdr((const void *)real, &own) ||
+	    its.dli_fbase == own.dli_fbase)
 		return 999;
+	/* a symbol's address is an object pointer to dlsym */
+	*(void **)&get = found;
 	rc = get(symbol, out, version, flags, status);
 	for (int i = 0; rc == 0 && *out && i < 4; i++) {
 		if (strcmp(symbol, names[i]) != 0)

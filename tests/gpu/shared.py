@@ -81,19 +81,20 @@ class Budget:
 
 def apart(module, function, *arguments, timeout):
     """function(*arguments) of a module here, in a process of its own: torch gives its context
-    back in no other way. Its value, by JSON; (None, why) if there is none."""
+    back in no other way. Arguments and value by JSON; (None, why) if there is no value."""
     read, write = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-c", "import importlib, json, os, sys\n"
          "sys.path.insert(0, sys.argv[1])\n"
          "value = getattr(importlib.import_module(sys.argv[2]), sys.argv[3])("
-         "*json.loads(sys.argv[4]))\n"
-         "os.write(int(sys.argv[5]), json.dumps(value).encode())",
-         str(HERE), module, function, json.dumps(arguments), str(write)],
-        pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+         "*json.load(sys.stdin))\n"
+         "with os.fdopen(int(sys.argv[4]), 'w') as file:\n"
+         "    json.dump(value, file)",
+         str(HERE), module, function, str(write)],
+        pass_fds=[write], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     os.close(write)
     try:
-        _, problem = child.communicate(timeout=timeout)
+        _, problem = child.communicate(json.dumps(arguments).encode(), timeout=timeout)
     except subprocess.TimeoutExpired:
         child.kill()
         _, problem = child.communicate()

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -27,7 +26,6 @@ void fake_cuda_reset(void)
 		.devices = 1,
 		.major = 9,
 		.vmm = 1,
-		.read_only = 1,
 		.room_bytes = (uint64_t)1 << 30,
 		.fail_at = -1,
 		.blas_fail_at = -1,
@@ -133,10 +131,9 @@ static int fake_device_attribute(int *value, int attribute, int device)
 {
 	(void)device;
 	CALL("device_attribute");
-	*value = attribute == VAC_CU_ATTRIBUTE_MAJOR                ? fake_cuda.major
-		 : attribute == VAC_CU_ATTRIBUTE_MINOR              ? fake_cuda.minor
-		 : attribute == VAC_CU_ATTRIBUTE_READ_ONLY_REGISTER ? fake_cuda.read_only
-								    : fake_cuda.vmm;
+	*value = attribute == VAC_CU_ATTRIBUTE_MAJOR   ? fake_cuda.major
+		 : attribute == VAC_CU_ATTRIBUTE_MINOR ? fake_cuda.minor
+						       : fake_cuda.vmm;
 	return VAC_CU_OK;
 }
 
@@ -272,85 +269,21 @@ static int fake_unmap(vac_cu_address at, size_t bytes)
 	return VAC_CU_OK;
 }
 
-/* Pages of files that are pinned: what is in them stays there, whatever becomes of the
- * file. */
-#define PINNED 256
-static struct pinned {
-	const uint8_t *at;
-	size_t bytes;
-	uint8_t *copy;
-} pinned[PINNED];
-
-/* As the system pins: by its own look at the pages, which fails beyond a file's end. */
-static int pin(const uint8_t *at, size_t bytes)
-{
-	int result = VAC_CU_OUT_OF_MEMORY;
-	const struct iovec from = {(void *)(uintptr_t)at, bytes};
-	const struct iovec to = {malloc(bytes), bytes};
-	assert_non_null(to.iov_base);
-	assert_int_equal((uintptr_t)at % 4096, 0);
-	assert_int_equal(bytes % 4096, 0);
-	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)bytes) {
-		free(to.iov_base);
-		return VAC_CU_INVALID_VALUE;
-	}
-	pthread_mutex_lock(&lock);
-	for (int i = 0; i < PINNED; i++) {
-		struct pinned *p = &pinned[i];
-		assert_true(!p->at || at >= p->at + p->bytes || at + bytes <= p->at);
-		if (!p->at && result != VAC_CU_OK) {
-			*p = (struct pinned){at, bytes, to.iov_base};
-			result = VAC_CU_OK;
-		}
-	}
-	fake_cuda.registered++;
-	fake_cuda.pages_registered++;
-	pthread_mutex_unlock(&lock);
-	assert_int_equal(result, VAC_CU_OK);
-	return result;
-}
-
 static int fake_register(void *at, size_t bytes, unsigned flags)
 {
+	(void)at, (void)bytes;
 	CALL("host_register");
 	in_context();
-	if (flags == VAC_CU_HOST_REGISTER_READ_ONLY)
-		return fake_cuda.refuse_pages ? fake_cuda.refuse_pages : pin(at, bytes);
 	assert_int_equal(flags, VAC_CU_HOST_REGISTER_DEVICEMAP);
-	pthread_mutex_lock(&lock);
 	fake_cuda.registered++;
-	pthread_mutex_unlock(&lock);
 	return VAC_CU_OK;
 }
 
 static int fake_unregister(void *at)
 {
-	pthread_mutex_lock(&lock);
-	for (int i = 0; i < PINNED; i++) {
-		if (pinned[i].at == at) {
-			free(pinned[i].copy);
-			pinned[i] = (struct pinned){0};
-		}
-	}
+	(void)at;
 	fake_cuda.registered--;
-	pthread_mutex_unlock(&lock);
 	return VAC_CU_OK;
-}
-
-/* Where the bytes really are. No copy reaches out of one registration. */
-static const uint8_t *pinned_bytes(const uint8_t *at, size_t bytes)
-{
-	for (int i = 0; i < PINNED; i++) {
-		const struct pinned *p = &pinned[i];
-		if (!p->at || at < p->at || at >= p->at + p->bytes)
-			continue;
-		assert_true(at + bytes <= p->at + p->bytes);
-		if (fake_cuda.on_upload && fake_cuda.bytes_in_place >= fake_cuda.upload_from)
-			fake_cuda.on_upload();
-		fake_cuda.bytes_in_place += bytes;
-		return p->copy + (at - p->at);
-	}
-	return at;
 }
 
 static int fake_host_address(vac_cu_address *address, void *at, unsigned flags)
@@ -368,7 +301,7 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 	CALL("upload");
 	assert_false(fake_capturing());
 	in_context();
-	memcpy((void *)(uintptr_t)to, pinned_bytes(from, bytes), bytes);
+	memcpy((void *)(uintptr_t)to, from, bytes);
 	return VAC_CU_OK;
 }
 

@@ -40,14 +40,6 @@ struct fake_cuda {
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;
-	/* files read in place: the driver can (refuse_pages: until it is asked to), pieces of
-	 * files that were registered, and bytes that were copied from there */
-	int read_only, refuse_pages;
-	long pages_registered;
-	uint64_t bytes_in_place;
-	/* NULL, or called before the copy that comes after so many of these bytes */
-	void (*on_upload)(void);
-	uint64_t upload_from;
 	/* NULL, or called inside of what takes much of the device's memory */
 	void (*taking)(void);
 	/* graphs: what lives, how often one was played, what each takes of the device */

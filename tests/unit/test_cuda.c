@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "driver/cuda.h"
+#include "engine/cuda/backend.h"
 #include "engine/compute.h"
 #include "engine/cuda/kernels.h"
 #include "fake_cuda.h"
@@ -29,7 +30,8 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-static const char *directory; /* the test's own */
+#define TRIALS_NS (100 * 1000000) /* as ever */
+static const char *directory;     /* the test's own */
 
 static struct vac_engine *open_engine(const char *dtype)
 {
@@ -456,6 +458,46 @@ static void embed_one(struct vac_engine *engine, struct vac_model *model, size_t
 	vac_job_free(job);
 }
 
+/* How quick the GPU was before does not tell small requests apart: texts of one request
+ * are one batch at once, after a first batch that took long, too. */
+static void test_small_batches_stay_whole(void **state)
+{
+	(void)state;
+	enum { TEXTS = 100, TOKENS = 5 };
+	static const int32_t tokens[TOKENS] = {2, 5, 6, 7, 3};
+	const struct vac_engine_options options = {.backend = "cuda",
+						   .threads = 2,
+						   .dtype = "float32",
+						   .max_batch_tokens = 1024,
+						   .batch_target_ms = 1};
+	const struct vac_task_options task = {.task = VAC_TASK_EMBED};
+	const char *dir = tiny_write("model", &(struct tiny_options){.seed = 1, .positions = 64});
+	struct vac_input inputs[TEXTS];
+	struct vac_error err = {0};
+	struct vac_engine *engine;
+	struct vac_model *model;
+	for (size_t i = 0; i < TEXTS; i++)
+		inputs[i] = (struct vac_input){.ids = tokens, .id_count = TOKENS};
+	fake_cuda_reset();
+	assert_int_equal(vac_engine_open(&engine, &options, &err), 0);
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		struct vac_job *job;
+		int done = 0;
+		assert_int_equal(vac_job_create(model, &task, inputs, TEXTS, &job, &err), 0);
+		vac_job_submit(job, mark_done, &done);
+		assert_int_equal(vac_engine_step(engine, &err), 1);
+		assert_int_equal(done, 1);
+		vac_job_free(job);
+		fake_cuda.blas_sleep_us = i == 0 ? 20000 : 0;
+		embed_one(engine, model, 3);
+		fake_cuda.blas_sleep_us = 0;
+	}
+	vac_model_close(model, NULL);
+	check_nothing_is_left(engine);
+	vac_engine_close(engine);
+}
+
 /* Of the algorithms for a product the fastest is used, for rows that were prepared. */
 static void test_fastest_product(void **state)
 {
@@ -467,8 +509,10 @@ static void test_fastest_product(void **state)
 	fake_cuda_reset();
 	fake_cuda.blas_slow = 2;
 	fake_cuda.blas_idle = true;
+	vac_cuda_trials_ns = INT64_MAX / 4; /* a test is in no hurry */
 	struct vac_engine *engine = open_engine("float32");
 	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	vac_cuda_trials_ns = TRIALS_NS;
 	assert_true(fake_cuda.blas_used[1] > 0);
 	/* a batch of as many rows as there is room for */
 	embed_one(engine, model, 1024);
@@ -483,8 +527,7 @@ static void test_fastest_product(void **state)
 	vac_engine_close(engine);
 }
 
-/* For small batches they are tried once on a machine, for a bounded time, and what was
- * chosen then stays. */
+/* For small batches they are tried once on a machine, and what was chosen then stays. */
 static void test_small_products(void **state)
 {
 	(void)state;
@@ -495,6 +538,7 @@ static void test_small_products(void **state)
 	struct vac_error err = {0};
 	struct vac_model *model;
 	setenv("XDG_CACHE_HOME", directory, 1);
+	vac_cuda_trials_ns = INT64_MAX / 4;
 	for (int life = 0; life < 3; life++) {
 		fake_cuda_reset();
 		fake_cuda.blas_slow = life < 2 ? 2 : 1;
@@ -512,15 +556,13 @@ static void test_small_products(void **state)
 		if (life == 0)
 			memcpy(first, used, sizeof(first));
 		assert_memory_equal(used, first, sizeof(used));
-		/* up to 16 rows came first; one trial takes longer than there was time */
-		assert_int_equal(used[0], 2);
-		assert_int_equal(used[1], 2);
-		for (size_t i = 2; i < 8; i++)
-			assert_int_equal(used[i], 0);
+		for (size_t i = 0; i < 8; i++)
+			assert_int_equal(used[i], 2);
 		vac_model_close(model, NULL);
 		check_nothing_is_left(engine);
 		vac_engine_close(engine);
 	}
+	vac_cuda_trials_ns = TRIALS_NS;
 	/* a choice that does not serve fewer rows is replaced at the first try */
 	fake_cuda_reset();
 	fake_cuda.blas_slow = 2;
@@ -534,6 +576,48 @@ static void test_small_products(void **state)
 	embed_one(engine, model, 3);
 	assert_int_equal(fake_cuda.blas_used[2], 0);
 	vac_engine_close(engine);
+	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
+}
+
+/* Whoever loads a model the first time does not wait long for that: what was not tried in
+ * time keeps the heuristic's choice, later, too. */
+static void test_trials_end(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t ns;
+		unsigned sleep_us;
+	} lives[] = {{0, 100}, {INT64_MAX / 4, 100}, {100 * 1000000, 20000}};
+	const struct tiny_options options = {.seed = 1, .positions = 640};
+	const char *dir = tiny_write("model", &options);
+	struct vac_error err = {0};
+	struct vac_model *model;
+	char cache[600];
+	for (int life = 0; life < 3; life++) {
+		snprintf(cache, sizeof(cache), "%s/cache-%d", directory, life / 2);
+		mkdir(cache, 0700);
+		setenv("XDG_CACHE_HOME", cache, 1);
+		fake_cuda_reset();
+		fake_cuda.blas_slow = 2;
+		fake_cuda.blas_sleep_us = lives[life].sleep_us;
+		fake_cuda.blas_idle = true;
+		vac_cuda_trials_ns = lives[life].ns;
+		struct vac_engine *engine = open_engine("float32");
+		assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+		/* of the large batch only: nothing was kept of that */
+		if (life == 0)
+			assert_int_equal(fake_cuda.blas_used[0] + fake_cuda.blas_used[1], 0);
+		if (life == 2) /* all would be more than 300 */
+			assert_in_range(fake_cuda.blas_used[0] + fake_cuda.blas_used[1], 1, 40);
+		fake_cuda.blas_sleep_us = 0;
+		embed_one(engine, model, 16);
+		if (life < 2)
+			assert_int_equal(fake_cuda.blas_last, 0);
+		vac_model_close(model, NULL);
+		check_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+	vac_cuda_trials_ns = TRIALS_NS;
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 }
 
@@ -562,6 +646,42 @@ static void test_sticky_error(void **state)
 	assert_int_equal(embed(engine, model, NULL, &err), 0);
 	vac_engine_close(engine);
 	assert_int_equal(fake_cuda_live(), 0);
+}
+
+/* A file that is cut at any step of a load: an error that names it, or too late to
+ * matter. */
+static void test_cut_short(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 3, .hidden = 256, .heads = 4};
+	int errors = 0, rc = 1;
+	for (int steps = 0, taken = 0; steps <= taken; steps++) {
+		const char *dir = tiny_write("model", &options);
+		struct vac_error err = {0};
+		struct vac_model *model;
+		char path[512];
+		snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+		fake_cuda_reset();
+		struct vac_engine *engine = open_engine("float32");
+		assert_int_equal(vac_model_begin_load(engine, 1, dir, NULL, &model, &err), 0);
+		for (rc = 1, taken = 0; rc > 0; taken++) {
+			if (taken == steps)
+				assert_int_equal(truncate(path, 40000), 0);
+			rc = vac_model_load_step(model, &err);
+		}
+		if (rc < 0) {
+			errors++;
+			assert_int_equal(err.code, VAC_E_CORRUPT);
+			assert_non_null(strstr(err.message, "model.safetensors"));
+		} else {
+			assert_int_equal(embed(engine, model, NULL, &err), 0);
+		}
+		vac_model_close(model, NULL);
+		check_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+	assert_true(errors >= 2);
+	assert_int_equal(rc, 0);
 }
 
 /* Closed at every step of a load. */
@@ -665,8 +785,11 @@ int main(void)
 		cmocka_unit_test(test_refused_devices),
 		cmocka_unit_test(test_refused_options),
 		cmocka_unit_test(test_kernels_ahead),
+		cmocka_unit_test(test_cut_short),
+		cmocka_unit_test(test_small_batches_stay_whole),
 		cmocka_unit_test(test_fastest_product),
 		cmocka_unit_test(test_small_products),
+		cmocka_unit_test(test_trials_end),
 		cmocka_unit_test(test_sticky_error),
 		cmocka_unit_test(test_close_while_loading),
 		cmocka_unit_test(test_read_ahead),

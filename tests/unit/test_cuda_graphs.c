@@ -157,7 +157,8 @@ static void test_same_bits(void **state)
 		const char *dir = tiny_write("model", &all[m]);
 		struct vac_error err = {0};
 		fake_cuda_reset();
-		struct vac_engine *plain = open_engine(NULL, 128), *graphs = open_engine("on", 128);
+		struct vac_engine *plain = open_engine("off", 128),
+				  *graphs = open_engine("on", 128);
 		struct vac_model *a = load(plain, 1, dir), *b = load(graphs, 1, dir);
 		for (int i = 0; i < 150; i++) {
 			const struct batch batch = random_batch();
@@ -184,7 +185,7 @@ static void test_launches(void **state)
 	(void)state;
 	const struct tiny_options options = {.seed = 1, .positions = POSITIONS};
 	const char *dir = tiny_write("model", &options);
-	const char *const settings[] = {NULL, "off", "on"};
+	const char *const settings[] = {"off", "0", NULL};
 	for (size_t s = 0; s < 3; s++) {
 		fake_cuda_reset();
 		struct vac_error err = {0};
@@ -224,7 +225,7 @@ static void test_room(void **state)
 	const char *dir = tiny_write("model", &options);
 	struct vac_error err = {0};
 	fake_cuda_reset();
-	struct vac_engine *plain = open_engine(NULL, 11), *graphs = open_engine("on", 11);
+	struct vac_engine *plain = open_engine("off", 11), *graphs = open_engine("on", 11);
 	struct vac_model *a = load(plain, 1, dir), *b = load(graphs, 1, dir);
 	for (size_t n = 1; n <= 11; n++) {
 		for (int i = 0; i < WORTH + 2; i++) {
@@ -396,7 +397,7 @@ static void test_each_call_fails(void **state)
 	float truth[MOST_TEXTS * WIDTH];
 	struct vac_error err = {0};
 	fake_cuda_reset();
-	struct vac_engine *plain = open_engine(NULL, 64);
+	struct vac_engine *plain = open_engine("off", 64);
 	struct vac_model *model = load(plain, 1, dir);
 	const long calls = fake_cuda.calls;
 	assert_int_equal(embed(plain, model, &batch, truth, &err), 0);
@@ -447,7 +448,7 @@ static void test_each_blas_call_fails(void **state)
 	float truth[MOST_TEXTS * WIDTH];
 	struct vac_error err = {0};
 	fake_cuda_reset();
-	struct vac_engine *plain = open_engine(NULL, 64);
+	struct vac_engine *plain = open_engine("off", 64);
 	struct vac_model *model = load(plain, 1, dir);
 	const long calls = fake_cuda.blas_calls;
 	assert_int_equal(embed(plain, model, &batch, truth, &err), 0);

@@ -197,7 +197,8 @@ static void test_stopped(void **state)
 		hold_world_expect(rc, VAC_E_BUSY, &world.err, cases[i].part, text, NULL);
 		hold_world_expect_calls(cases[i].calls);
 		assert_int_equal(world.receipts[0].after, cases[i].after);
-		assert_int_equal(hold_world_record(0, &record), cases[i].after == VAC_HOLD_LOCKED ||
+		assert_int_equal(hold_world_record(0, &record),
+				 cases[i].after == VAC_HOLD_LOCKED ||
 					 cases[i].after == VAC_HOLD_PARKED);
 		world.options.progress = NULL;
 		fake_hold_stop(world.targets[0].pid, false);

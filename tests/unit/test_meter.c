@@ -298,9 +298,42 @@ static void test_own_process(void **state)
 	assert_true(rss > self.rss_bytes / 2 && rss < self.rss_bytes * 2);
 }
 
+/* What was before is told by counters, as a walk of all pages would have told it. */
+static void test_counted_back(void **state)
+{
+	const struct child *child = *state;
+	const char *const kinds = "as";
+	for (int i = 0; i < 2; i++) {
+		struct vac_resident then, now;
+		struct vac_usage before, after, back;
+		int rc;
+
+		tell(child, kinds[i]);
+		before = measure(child->pid);
+		rc = vac_meter_resident(child->pid, &then);
+		assert_int_equal(then.valid, rc == 0);
+		tell(child, 'u');
+		after = measure(child->pid);
+		if (rc == -EOPNOTSUPP)
+			skip(); /* an older kernel */
+		assert_int_equal(rc, 0);
+		assert_int_equal(vac_meter_resident(child->pid, &now), 0);
+		vac_usage_at(&after, &now, &then, &back);
+		assert_true(back.valid);
+		assert_grew(before.rss_bytes, back.rss_bytes, 0);
+		assert_int_equal(back.swap_bytes, before.swap_bytes);
+		if (kinds[i] == 'a') {
+			assert_grew(after.uss_bytes, back.uss_bytes, ANON_BYTES);
+			assert_grew(before.uss_bytes, back.uss_bytes, 0);
+			assert_grew(before.pss_anon_bytes, back.pss_anon_bytes, 0);
+		}
+	}
+}
+
 static void test_process_gone(void **state)
 {
 	struct vac_usage usage = {.valid = true};
+	struct vac_resident resident = {.valid = true};
 	struct vac_error err;
 	char expected[64];
 	siginfo_t info;
@@ -322,6 +355,7 @@ static void test_process_gone(void **state)
 	assert_string_equal(err.message, expected);
 	assert_int_equal(vac_meter_process(pid, &usage, NULL), -ENOENT);
 	assert_int_equal(vac_meter_rss(pid, &rss), -ENOENT);
+	assert_true(vac_meter_resident(pid, &resident) < 0 && !resident.valid);
 }
 
 /* Runs check in a process of its own; what it returns is the exit status. */
@@ -497,6 +531,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_region_from_outside),
 		cmocka_unit_test(test_rss),
 		cmocka_unit_test(test_own_process),
+		cmocka_unit_test(test_counted_back),
 		cmocka_unit_test(test_process_gone),
 		cmocka_unit_test(test_process_of_another_user),
 		cmocka_unit_test(test_page_cache),

@@ -22,10 +22,6 @@ static int cuda_open(const struct vac_compute_options *options, struct vac_compu
 	c->warn = options->warn;
 	c->warn_ctx = options->warn_ctx;
 	c->graphs.wanted = vac_cuda_graphs_wanted();
-	bool known;
-	c->mapped.read = vac_cuda_read_wanted(&known);
-	if (!known && c->warn)
-		c->warn(c->warn_ctx, "VACATE_CUDA_READ takes mapped, ring or auto");
 	c->ordinal = options->device;
 	c->dtype = VAC_DTYPE_F16;
 	c->claim.lock = VAC_LOCK_NONE;

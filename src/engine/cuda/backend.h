@@ -28,13 +28,6 @@ struct vac_team;
 #define VAC_CUDA_OLDEST_ARCHITECTURE 80
 #define VAC_CUDA_LARGEST_HEAD        1024
 #define VAC_CUDA_FETCH_SLOTS         4
-/* Of the ring, for the items of one call of fetch, each at a multiple of ALIGNMENT. */
-#define VAC_CUDA_FETCH_ALIGNMENT  64
-#define VAC_CUDA_FETCH_SLOT_BYTES (VAC_FETCH_BYTES + VAC_FETCH_ITEMS * VAC_CUDA_FETCH_ALIGNMENT)
-/* Of files that are read in place: mapped, registered at a time, pieces of one of these. */
-#define VAC_CUDA_MAPPINGS      16
-#define VAC_CUDA_WINDOWS       16
-#define VAC_CUDA_WINDOW_PIECES 4
 /* Up to so many rows batches are small: as graphs, with algorithms of their own. */
 #define VAC_CUDA_SMALL_ROWS 512
 /* The graphs of all models together: how many, and of the driver's memory. */
@@ -92,29 +85,6 @@ struct vac_cuda_ring {
 	struct vac_team *team;
 };
 
-enum vac_cuda_read {
-	VAC_CUDA_READ_RING,
-	VAC_CUDA_READ_MAPPED, /* in place what is in the page cache */
-	VAC_CUDA_READ_AUTO,   /* large files */
-};
-
-/* Files that the GPU reads in place, while they are loaded: mapped.c. */
-struct vac_cuda_mapped {
-	enum vac_cuda_read read;
-	bool asked, off; /* whether the driver can; it cannot */
-	uint64_t call;   /* of fetch: counted */
-	struct vac_cuda_mapping {
-		const struct vac_weight_file *file; /* NULL: free */
-		uint8_t *base;                      /* NULL: not read in place */
-		uint64_t end;                       /* of what was read so far */
-	} mappings[VAC_CUDA_MAPPINGS];
-	struct vac_cuda_window {
-		struct vac_cuda_mapping *mapping; /* NULL: free */
-		uint64_t number;                  /* in the file */
-		uint64_t used;                    /* by that call, the last time */
-	} windows[VAC_CUDA_WINDOWS];
-};
-
 /* A class of small batches; owner NULL: none. */
 struct vac_cuda_graph {
 	const void *owner, *base;
@@ -132,6 +102,12 @@ struct vac_cuda_graphs {
 	bool off;    /* something failed: no graphs until the device is started again */
 	uint64_t clock, bytes;
 	struct vac_cuda_graph all[VAC_CUDA_MOST_GRAPHS];
+};
+
+/* Of products, for algorithms: choices.c. */
+struct vac_cuda_trials {
+	int64_t spent_ns;                /* in this load */
+	double ns_each[VAC_MOST_DTYPES]; /* of a multiplication in large ones; 0: unknown */
 };
 
 /* The lock of the device among all of Vacate's processes: claim.c. */
@@ -177,8 +153,8 @@ struct vac_compute {
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
-	struct vac_cuda_mapped mapped;
 	struct vac_cuda_graphs graphs;
+	struct vac_cuda_trials trials;
 	void *workspace;
 	uint64_t workspace_bytes;
 	/* the first failure since the last synchronize */
@@ -246,17 +222,6 @@ int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_
 		   struct vac_error *err) VAC_MUST_CHECK;
 int vac_cuda_fetch_end(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 
-/* mapped.c */
-extern uint64_t vac_cuda_window_bytes; /* tests make it smaller */
-/* By the environment; *known: it says something that there is. */
-enum vac_cuda_read vac_cuda_read_wanted(bool *known);
-/* The item can be read in place, in this call of fetch. */
-bool vac_cuda_mapped_has(struct vac_compute *c, const struct vac_fetch *item);
-/* Of such an item: its bytes as they lie in the file. */
-void vac_cuda_mapped_upload(struct vac_compute *c, const struct vac_fetch *item, vac_cu_address to);
-/* When nothing is being copied any more. VAC_E_CORRUPT: a file was cut short. */
-int vac_cuda_mapped_end(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
-
 /* linear.c: products, as compute.h has them. */
 int vac_cuda_linear_open(struct vac_compute *c, const struct vac_linear_shape *shape,
 			 struct vac_linear **out, struct vac_error *err) VAC_MUST_CHECK;
@@ -270,6 +235,8 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		    const void *bias, uint32_t rows, const void *x, void *y,
 		    struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
+/* choices.c: of all trials of products in one load; a variable for tests. */
+extern int64_t vac_cuda_trials_ns;
 /* The upper end of the bucket that so many rows belong to. */
 uint32_t vac_cuda_bucket_rows(uint32_t rows);
 

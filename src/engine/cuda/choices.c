@@ -4,6 +4,10 @@
  * keeps it. Measured are the rows of a full batch, and a few points among small
  * ones.
  *
+ * Whoever loads a model for the first time waits for it: all trials of a load take
+ * vac_cuda_trials_ns together, each product at most a share of what is left. When that
+ * has gone by, the best one so far is taken.
+ *
  * Another algorithm may round otherwise, and a model is to give the same answer
  * after each load: for small batches, which single requests make, nothing is chosen
  * that the cache does not keep, and what the time for measuring did not reach keeps
@@ -19,10 +23,16 @@
 #include "engine/cuda/linear.h"
 
 #define CANDIDATES 8
-#define ROUNDS     3    /* of measuring; the best one counts */
+#define ROUNDS     3    /* of measuring; the best time of each counts */
 #define BETTER     0.99 /* of the time so far, or it is noise */
+#define NEAR       1.1  /* times the best: worth another round */
 #define REPEATS    16
-#define MOST_NS    (60 * 1000000) /* for the points of one product; then no more begin */
+#define LONG_NS    500000 /* a product that takes so long is measured by one */
+#define SHARE      3      /* of the time left, for one product */
+#define NEVER      1e12
+
+/* Of the trials of one load. A variable for tests. */
+int64_t vac_cuda_trials_ns = 100 * 1000000;
 
 /* The most telling ones first: the time may end. */
 static const uint32_t points[VAC_LINEAR_POINTS] = {16, 32, 64, 128, 256, 512};
@@ -87,17 +97,16 @@ static struct trial lay_out(const struct vac_compute *c, const struct vac_linear
 	return t;
 }
 
-/* Nanoseconds of one product; negative: it does not work. Small ones take the GPU
- * less time than the processor needs to ask for them: all are asked for while
- * something else is computed, which takes as long each time. */
-static double try_out(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-		      const struct trial *t, const struct vac_blas_algorithm *algorithm)
+/* Nanoseconds of so many products, one after the other; negative: it does not work. */
+static double measure(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+		      const struct trial *t, const struct vac_blas_algorithm *algorithm,
+		      int repeats)
 {
-	const int repeats = rows > 4096 ? 2 : REPEATS;
-	int status = vac_linear_multiply(c, l, t->weights, t->x, t->y, algorithm);
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
 	int64_t start = vac_now_ns();
-	if (rows <= VAC_CUDA_SMALL_ROWS)
+	int status = 0;
+	/* Small ones take the GPU less time than the processor needs to ask for them: all
+	 * are asked for while something else is computed, which takes as long each time. */
+	if (repeats > 1 && rows <= VAC_CUDA_SMALL_ROWS)
 		vac_cuda_activate(c, VAC_ACTIVATION_RELU,
 				  t->copies * t->weight_bytes / vac_dtype_bytes(l->dtype),
 				  t->weights);
@@ -109,38 +118,81 @@ static double try_out(struct vac_compute *c, const struct vac_linear *l, uint32_
 	return status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
 }
 
-/* The fastest of the candidates. Their order is that of the heuristic, whose first
- * one stays unless another is clearly faster. */
+/* Nanoseconds of one product; NEVER: it does not work. first: with its kernel still to be
+ * loaded, perhaps. */
+static double try_out(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+		      const struct trial *t, const struct vac_blas_choice *choice, bool first)
+{
+	const struct vac_blas_algorithm *algorithm = &choice->algorithm;
+	double ns = choice->state == 0 ? 0 : -1;
+	if (ns == 0 && first)
+		ns = measure(c, l, rows, t, algorithm, 1);
+	if (ns >= 0)
+		ns = measure(c, l, rows, t, algorithm, 1);
+	if (ns >= 0 && ns < LONG_NS)
+		ns = measure(c, l, rows, t, algorithm, REPEATS);
+	return ns < 0 ? NEVER : ns;
+}
+
+static double smallest(const double *ns, int count)
+{
+	double best = ns[0];
+	for (int i = 1; i < count; i++)
+		if (ns[i] < best)
+			best = ns[i];
+	return best;
+}
+
+/* The fastest of the candidates, as far as they were tried before the end. Their order is
+ * that of the heuristic, whose first one stays unless another is clearly faster. */
 static const struct vac_blas_choice *fastest(struct vac_compute *c, const struct vac_linear *l,
 					     uint32_t rows, const struct trial *t,
-					     const struct vac_blas_choice *choices, int count)
+					     const struct vac_blas_choice *choices, int count,
+					     int64_t end_ns)
 {
-	double best[CANDIDATES];
-	int chosen = 0;
-	for (int round = 0; round < ROUNDS && c->failure == 0; round++) {
-		for (int i = 0; i < count; i++) {
-			double ns = choices[i].state == 0
-					    ? try_out(c, l, rows, t, &choices[i].algorithm)
-					    : -1;
-			if (ns < 0)
-				ns = 1e12;
-			if (round == 0 || ns < best[i])
-				best[i] = ns;
+	double ns[CANDIDATES];
+	int chosen = 0, tried = 0;
+	while (tried < count && c->failure == 0) {
+		/* each takes about as long as the best, twice */
+		double best = tried ? smallest(ns, tried) : 0;
+		if (vac_now_ns() + (best < NEVER ? (int64_t)(2 * best) : 0) > end_ns)
+			break;
+		ns[tried] = try_out(c, l, rows, t, &choices[tried], true);
+		tried++;
+	}
+	for (int round = 1; round < ROUNDS && tried > 1; round++) {
+		double best = smallest(ns, tried);
+		for (int i = 0; i < tried && c->failure == 0; i++) {
+			if (ns[i] > best * NEAR || vac_now_ns() + (int64_t)best > end_ns)
+				continue;
+			double again = try_out(c, l, rows, t, &choices[i], false);
+			ns[i] = again < ns[i] ? again : ns[i];
 		}
 	}
-	for (int i = 1; c->failure == 0 && i < count; i++)
-		if (best[i] < best[chosen] * BETTER)
+	for (int i = 1; c->failure == 0 && i < tried; i++)
+		if (ns[i] < ns[chosen] * BETTER)
 			chosen = i;
+	if (tried > 0 && ns[chosen] < NEVER && ns[chosen] >= LONG_NS)
+		c->trials.ns_each[l->dtype] =
+			ns[chosen] / ((double)rows * l->shape.in * l->shape.out);
 	return &choices[chosen];
 }
 
-/* The heuristic's first choice, or with try the fastest one. */
-static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool try,
+/* What is known of products of this type says that two cannot be compared until then. */
+static bool is_hopeless(const struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			int64_t end_ns)
+{
+	double ns = c->trials.ns_each[l->dtype] * rows * l->shape.in * l->shape.out;
+	return vac_now_ns() + (int64_t)(4 * ns) > end_ns;
+}
+
+/* The heuristic's first choice, or the fastest one that was found until then. */
+static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, int64_t end_ns,
 		struct vac_blas_choice *out)
 {
 	struct vac_blas_choice choices[CANDIDATES] = {0};
 	const struct trial t = lay_out(c, l, rows);
-	int count = try && t.copies ? CANDIDATES : 1;
+	int count = t.copies && !is_hopeless(c, l, rows, end_ns) ? CANDIDATES : 1;
 	int status = vac_linear_ask(c, l, rows, choices, &count);
 	if (status != 0)
 		return status;
@@ -150,8 +202,15 @@ static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, bool
 	if (l->shape.bias)
 		status = vac_linear_set_bias(l, t.weights);
 	if (status == 0)
-		*out = *fastest(c, l, rows, &t, choices, count);
+		*out = *fastest(c, l, rows, &t, choices, count, end_ns);
 	return status;
+}
+
+/* Until when one product may be tried out. */
+static int64_t end_of_share(const struct vac_compute *c, int64_t now_ns)
+{
+	int64_t left = vac_cuda_trials_ns - c->trials.spent_ns;
+	return left > 0 ? now_ns + left / SHARE : 0;
 }
 
 int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
@@ -162,7 +221,9 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 	bool named = choice_name(c, l, which, name);
 	if (named && vac_cuda_cache_get(name, out, sizeof(*out)))
 		return 0;
-	int status = find(c, l, rows, true, out);
+	int64_t start = vac_now_ns();
+	int status = find(c, l, rows, end_of_share(c, start), out);
+	c->trials.spent_ns += vac_now_ns() - start;
 	if (status == 0 && named && c->failure == 0)
 		vac_cuda_cache_put(name, out, sizeof(*out));
 	return status;
@@ -170,12 +231,12 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 
 static int find_small(struct vac_compute *c, struct vac_linear *l, bool try)
 {
-	int64_t start = vac_now_ns();
+	int64_t start = vac_now_ns(), end = try ? end_of_share(c, start) : 0;
 	int status = 0;
-	for (uint32_t i = 0; status == 0 && i < VAC_LINEAR_POINTS; i++) {
-		bool now = try && vac_now_ns() - start < MOST_NS;
-		status = find(c, l, points[order[i]], now, &l->small[order[i]]);
-	}
+	for (uint32_t i = 0; status == 0 && i < VAC_LINEAR_POINTS; i++)
+		status = find(c, l, points[order[i]], end, &l->small[order[i]]);
+	if (try)
+		c->trials.spent_ns += vac_now_ns() - start;
 	return status;
 }
 

@@ -4,11 +4,6 @@
  * Floats become elements on the way: the converting kernel, one launch a slot, reads
  * it over the bus. What needs no converting is copied. While the GPU reads
  * one slot, the next is filled. On the engine's thread, in the context.
- *
- * Where that is asked for, larger items of files in the page cache take a shorter way:
- * the GPU copies them from there (mapped.c), to where they belong, or to the scratch if
- * they are to be converted. Nothing is computed there while this goes on, since all of
- * it is asked of one stream.
  */
 #include <string.h>
 
@@ -19,11 +14,12 @@
 
 #define READERS     8                   /* more gain nothing over the bus */
 #define CHUNK_BYTES ((uint64_t)1 << 19) /* of one pread: no reader waits long for the last */
+#define ALIGNMENT   64                  /* of an item in its slot */
 #define MOST_CHUNKS (VAC_FETCH_BYTES / CHUNK_BYTES + VAC_FETCH_ITEMS)
 
 static uint64_t slot_bytes(void)
 {
-	return vac_page_round(VAC_CUDA_FETCH_SLOT_BYTES);
+	return vac_page_round(VAC_FETCH_BYTES + VAC_FETCH_ITEMS * ALIGNMENT);
 }
 
 uint64_t vac_cuda_fetch_bytes(const struct vac_compute *c)
@@ -79,6 +75,7 @@ int vac_cuda_fetch_begin(struct vac_compute *c, struct vac_error *err)
 		}
 	}
 	c->ring.users++;
+	c->trials.spent_ns = 0; /* a load begins */
 	return 0;
 }
 
@@ -102,26 +99,14 @@ static void read_chunk(void *ctx, uint32_t i, uint32_t thread)
 				  chunk->offset, NULL);
 }
 
-static uint64_t item_bytes(const struct vac_fetch *item)
-{
-	return item->count * vac_dtype_bytes(item->dtype);
-}
-
-static uint64_t item_room(const struct vac_fetch *item)
-{
-	return (item_bytes(item) + VAC_CUDA_FETCH_ALIGNMENT - 1) / VAC_CUDA_FETCH_ALIGNMENT *
-	       VAC_CUDA_FETCH_ALIGNMENT;
-}
-
-/* Those that are not read in place. */
 static int read_items(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
-		      const bool *in_place, uint8_t *slot, struct vac_error *err)
+		      uint8_t *slot, struct vac_error *err)
 {
 	struct reading r;
 	uint32_t chunks = 0;
 	uint8_t *to = slot;
 	for (uint32_t i = 0; i < count; i++) {
-		uint64_t bytes = in_place[i] ? 0 : item_bytes(&items[i]);
+		uint64_t bytes = items[i].count * vac_dtype_bytes(items[i].dtype);
 		for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES)
 			r.chunks[chunks++] = (struct chunk){
 				.file = items[i].file,
@@ -129,7 +114,7 @@ static int read_items(struct vac_compute *c, const struct vac_fetch *items, uint
 				.bytes = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES,
 				.to = to + at,
 			};
-		to += item_room(&items[i]);
+		to += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	}
 	vac_team_run(c->ring.team, chunks, read_chunk, &r);
 	for (uint32_t i = 0; i < chunks; i++) {
@@ -145,51 +130,33 @@ static int read_items(struct vac_compute *c, const struct vac_fetch *items, uint
 	return 0;
 }
 
-/* From the slot, or from where it lies in the page cache, to its place; at: its offset in
- * the slot. What must be converted is noted. */
-static void send_item(struct vac_compute *c, const struct vac_fetch *item, bool in_place,
-		      uint64_t at, struct vac_cuda_conversion *conversion)
-{
-	struct vac_cuda_ring *ring = &c->ring;
-	uint64_t slot = ring->next * ring->slot_bytes;
-	if (item->dtype != c->dtype) {
-		vac_cu_address from =
-			in_place ? (uintptr_t)c->workspace + at : ring->address + slot + at;
-		if (in_place)
-			vac_cuda_mapped_upload(c, item, from);
-		vac_cuda_conversion_add(conversion, item->dtype, item->count, from, item->to);
-	} else if (in_place) {
-		vac_cuda_mapped_upload(c, item, (uintptr_t)item->to);
-	} else {
-		vac_cuda_note(c,
-			      c->cuda->upload((uintptr_t)item->to, ring->base + slot + at,
-					      item_bytes(item), c->stream),
-			      "copying weights");
-	}
-}
-
 int vac_cuda_fetch(struct vac_compute *c, const struct vac_fetch *items, uint32_t count,
 		   struct vac_error *err)
 {
 	struct vac_cuda_ring *ring = &c->ring;
 	uint32_t number = ring->next;
-	uint64_t at = 0;
-	bool in_place[VAC_FETCH_ITEMS];
+	uint64_t at = number * ring->slot_bytes;
 	/* an event that was never recorded is done */
 	int result = c->cuda->event_synchronize(ring->done[number]);
 	if (result != VAC_CU_OK)
 		return vac_cuda_fail(c->cuda, err, result, "waiting for weights to arrive");
-	c->mapped.call++;
-	for (uint32_t i = 0; i < count; i++)
-		in_place[i] = vac_cuda_mapped_has(c, &items[i]);
-	int rc = read_items(c, items, count, in_place, ring->base + number * ring->slot_bytes, err);
+	int rc = read_items(c, items, count, ring->base + at, err);
 	if (rc < 0)
 		return rc;
 	struct vac_cuda_conversion conversion;
 	conversion.count = conversion.blocks = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		send_item(c, &items[i], in_place[i], at, &conversion);
-		at += item_room(&items[i]);
+		const struct vac_fetch *item = &items[i];
+		uint64_t bytes = item->count * vac_dtype_bytes(item->dtype);
+		if (item->dtype == c->dtype)
+			vac_cuda_note(c,
+				      c->cuda->upload((uintptr_t)item->to, ring->base + at, bytes,
+						      c->stream),
+				      "copying weights");
+		else
+			vac_cuda_conversion_add(&conversion, item->dtype, item->count,
+						ring->address + at, item->to);
+		at += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	}
 	vac_cuda_convert(c, &conversion);
 	vac_cuda_note(c, c->cuda->event_record(ring->done[number], c->stream), "copying weights");
@@ -205,10 +172,6 @@ int vac_cuda_fetch_end(struct vac_compute *c, struct vac_error *err)
 	int rc = c->failure;
 	if (rc < 0 && err)
 		*err = c->error;
-	/* one load at a time has files open: what is dropped is its own */
-	int cut = vac_cuda_mapped_end(c, rc == 0 ? err : NULL);
-	if (rc == 0)
-		rc = cut;
 	if (--c->ring.users == 0)
 		close_ring(c);
 	return rc;

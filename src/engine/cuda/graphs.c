@@ -26,7 +26,7 @@
 bool vac_cuda_graphs_wanted(void)
 {
 	const char *text = getenv("VACATE_CUDA_GRAPHS");
-	return text && (strcmp(text, "on") == 0 || strcmp(text, "1") == 0);
+	return !text || (strcmp(text, "off") != 0 && strcmp(text, "0") != 0);
 }
 
 bool vac_cuda_round_batch(const struct vac_compute *c, const struct vac_batch_shape *room,

@@ -114,12 +114,16 @@ void vac_cuda_places(void (*add)(void *ctx, const char *path, enum vac_place how
 		"/proc/meminfo",
 		"/proc/locks",
 		"/proc/filesystems",
+		"/proc/sys/vm/mmap_min_addr",
+		"/proc/sys/vm/overcommit_memory",
+		/* not for writing: its threads' names (task/N/comm) stay, and task/N/mem too */
 		"/proc/self",
 		"/sys/devices",
 		"/sys/bus/pci",
 		"/sys/module",
 		"/usr/share/nvidia",
 		"/etc/nvidia",
+		"/etc/localtime",
 	};
 	const struct adding to = {add, ctx};
 	char directory[PATH_MAX];

@@ -5,10 +5,11 @@
  *
  * When it is loaded it tries what NVIDIA's libraries try and can do without, so that a
  * sandbox around it is met: it looks for a daemon and reads a file of the system's. It
- * reads one that it needs, and does not start without it.
+ * reads one that it needs and listens on a socket, and does not start without both.
  */
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,10 +72,39 @@ int cuGetProcAddress_v2(const char *symbol, void **out, int version, unsigned lo
 	return VAC_CU_OK;
 }
 
-__attribute__((constructor)) static void load(void)
+static int open_socket(void)
+{
+	const int one = 1;
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* As NVIDIA's does: a daemon is asked in vain, and a socket of its own must be had. */
+static int listen_to_nobody(void)
 {
 	const struct sockaddr_un daemon = {.sun_family = AF_UNIX,
 					   .sun_path = "/tmp/nvidia-mps/control"};
+	struct sockaddr_un own = {.sun_family = AF_UNIX};
+	int fd = open_socket(), length;
+	if (fd < 0)
+		return -1;
+	(void)!connect(fd, (const struct sockaddr *)&daemon, sizeof(daemon));
+	close(fd);
+	(void)!symlink("nowhere", "/proc/self/fake-gpu");
+	fd = open_socket();
+	length = snprintf(own.sun_path + 1, sizeof(own.sun_path) - 1, "cuda-uvmfd-0-%d",
+			  (int)getpid());
+	if (bind(fd, (const struct sockaddr *)&own,
+		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) != 0)
+		return -1;
+	return listen(fd, 128);
+}
+
+__attribute__((constructor)) static void load(void)
+{
 	int fd;
 	fake_cuda_reset();
 	fake_cuda.major = 8; /* nothing is compiled ahead for it */
@@ -82,11 +112,8 @@ __attribute__((constructor)) static void load(void)
 	fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd >= 0) {
-		(void)!connect(fd, (const struct sockaddr *)&daemon, sizeof(daemon));
-		close(fd);
-	}
+	if (listen_to_nobody() != 0)
+		fake_cuda.devices = 0;
 	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		fake_cuda.devices = 0;

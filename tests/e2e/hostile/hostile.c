@@ -134,6 +134,52 @@ static long connect_abstract(void)
 			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)));
 }
 
+/* The kind of socket that the driver may have. */
+static long connect_of_the_driver_s_kind(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	long rc;
+
+	if (fd < 0)
+		return -1000 - errno;
+	memcpy(to.sun_path, socket_path, sizeof(to.sun_path));
+	rc = result(connect(fd, (struct sockaddr *)&to, sizeof(to)));
+	close(fd);
+	return rc;
+}
+
+static long bind_a_path(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	long rc;
+
+	if (fd < 0)
+		return -1000 - errno;
+	snprintf(to.sun_path, sizeof(to.sun_path), "%.100s/bound", directory);
+	rc = result(bind(fd, (struct sockaddr *)&to, sizeof(to)));
+	close(fd);
+	return rc;
+}
+
+static long take_a_connection(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int length =
+		snprintf(to.sun_path + 1, sizeof(to.sun_path) - 1, "hostile-%d", (int)getpid());
+	long rc = -1000;
+
+	if (fd >= 0 &&
+	    bind(fd, (struct sockaddr *)&to,
+		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0 &&
+	    listen(fd, 1) == 0)
+		rc = result(accept4(fd, NULL, NULL, SOCK_NONBLOCK));
+	close(fd);
+	return rc;
+}
+
 static long connect_the_worker_s_socket(void)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -369,6 +415,9 @@ static const struct attempt {
 	ATTEMPT(connect_tcp),
 	ATTEMPT(connect_unix),
 	ATTEMPT(connect_abstract),
+	ATTEMPT(connect_of_the_driver_s_kind),
+	ATTEMPT(bind_a_path),
+	ATTEMPT(take_a_connection),
 	ATTEMPT(connect_the_worker_s_socket),
 	ATTEMPT(send_to_an_address),
 	ATTEMPT(run_a_program),
