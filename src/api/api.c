@@ -51,6 +51,7 @@ const char *vac_model_state_name(enum vac_model_state state)
 		[VAC_MODEL_ABSENT] = "absent",     [VAC_MODEL_WAITING] = "waiting",
 		[VAC_MODEL_LOADING] = "loading",   [VAC_MODEL_RESIDENT] = "resident",
 		[VAC_MODEL_DRAINING] = "draining", [VAC_MODEL_FAILED] = "failed",
+		[VAC_MODEL_PARKING] = "parking",   [VAC_MODEL_PARKED] = "parked",
 	};
 
 	if ((size_t)state >= sizeof(names) / sizeof(names[0]))

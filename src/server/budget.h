@@ -35,9 +35,10 @@ struct vac_charge {
 /* What is measured on a device. */
 struct vac_budget_room {
 	bool total_valid, free_valid, held_valid;
-	uint64_t total_bytes; /* of the machine or the limit of its group */
-	uint64_t free_bytes;  /* can be allocated now */
-	uint64_t held_bytes;  /* by the workers of the device */
+	uint64_t total_bytes;  /* of the machine or the limit of its group */
+	uint64_t free_bytes;   /* can be allocated now */
+	uint64_t held_bytes;   /* by the workers of the device */
+	uint64_t parked_bytes; /* of "cpu": that parked workers of GPUs brought along */
 };
 
 struct vac_budget {

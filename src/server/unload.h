@@ -30,6 +30,8 @@ struct vac_job {
 					 * or after one */
 	enum vac_job_step step;
 	struct vac_receipt receipt;
+	bool risk;                 /* of its next parking */
+	struct vac_parked *parked; /* its worker is being parked or restored; parking_model.c's */
 };
 
 #define VAC_RECEIPTS_KEPT 1000
