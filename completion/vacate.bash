@@ -118,7 +118,10 @@ _vacate()
 		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word")
 			$(compgen -d -- "$word"))
 		;;
-	park | resume | ps)
+	park | resume)
+		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null) $(_vacate_models "$server")" -- "$word"))
+		;;
+	ps)
 		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null)" -- "$word"))
 		;;
 	esac

@@ -271,6 +271,8 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 	if (outcome->error.code != VAC_OK) {
 		write_error(call->family, &outcome->error, VAC_STAGE_OUTCOME, reply);
 		reply->retry_after_s = outcome->retry_after_s;
+		if (outcome->conflict)
+			reply->status = 409;
 		return;
 	}
 	reply->status = 200;

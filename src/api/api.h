@@ -173,6 +173,7 @@ struct vac_outcome {
 	size_t held_model_count;
 	/* errors: seconds for Retry-After, 0: none */
 	uint32_t retry_after_s;
+	bool conflict; /* errors: 409, whatever the code: the model's state is not one for it */
 };
 
 struct vac_reply {

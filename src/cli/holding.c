@@ -52,6 +52,11 @@ static int add(struct vac_wire_hold *hold, const struct vac_target *target, stru
 	return 0;
 }
 
+bool vac_holding_is_model(const char *name)
+{
+	return name[strspn(name, "0123456789")] != '\0';
+}
+
 int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, struct vac_error *err)
 {
 	struct vac_target targets[VAC_WIRE_MAX_TARGETS];
@@ -63,11 +68,8 @@ int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, str
 	errno = 0;
 	pid = strtoul(name, &end, 10);
 	if (*name < '0' || *name > '9' || *end || errno || pid == 0 || pid > INT32_MAX)
-		return vac_fail(
-			err, VAC_E_INVALID,
-			"%s is not the number of a process; a server's model leaves its GPU "
-			"with `vacate unload`",
-			vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
+		return vac_fail(err, VAC_E_INVALID, "%s is not the number of a process",
+				vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
 	if (tree)
 		rc = vac_target_tree((pid_t)pid, targets, VAC_WIRE_MAX_TARGETS, &count, err);
 	else
@@ -97,7 +99,8 @@ static void look_for_stopped(struct watch *w)
 {
 	struct vac_target target;
 
-	if (w->told || vac_now_ns() - w->since_ns < STOPPED_NS || w->phase.target >= w->hold->count ||
+	if (w->told || vac_now_ns() - w->since_ns < STOPPED_NS ||
+	    w->phase.target >= w->hold->count ||
 	    vac_target_open((pid_t)w->hold->targets[w->phase.target].pid, &target, NULL) < 0)
 		return;
 	w->told = vac_target_stopped(&target);
@@ -320,13 +323,13 @@ static int exit_code(const struct vac_wire_hold *hold, const struct vac_error *e
 }
 
 static int print_receipts(enum vac_wire_hold_operation operation, const struct vac_wire_held *held,
-			  bool json)
+			  bool json, const json_t *others)
 {
 	struct vac_terminal terminal = vac_terminal_of(stdout);
 	int rc = 0, printed = 0;
 
 	if (json) {
-		json_t *whole = vac_held_json(operation, held);
+		json_t *whole = vac_held_json(operation, held, others);
 
 		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10))
 			   : -1;
@@ -349,12 +352,12 @@ static int print_receipts(enum vac_wire_hold_operation operation, const struct v
 
 static int ask_and_print(const struct vac_command *command, struct vac_worker_client *gpud,
 			 struct vac_wire_hold *hold, struct vac_wire_held *held, bool tree,
-			 bool json)
+			 bool json, const json_t *others)
 {
 	struct vac_error err = {0};
 	int rc = tree ? vac_holding_keep_cuda(gpud, hold, &err) : 0;
 
-	if (rc == 0)
+	if (rc == 0 && hold->count > 0)
 		rc = vac_holding_ask(gpud, hold, held, &err);
 	if (rc < 0) {
 		vac_complain(command, "%s", err.message);
@@ -362,7 +365,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 			look_again(command, hold, held);
 		return VAC_EXIT_FAILED;
 	}
-	if (print_receipts(hold->operation, held, json) != 0)
+	if (print_receipts(hold->operation, held, json, others) != 0)
 		vac_complain(command, "out of memory for the receipt");
 	if (held->error.code == VAC_OK)
 		return VAC_EXIT_OK;
@@ -373,7 +376,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 }
 
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,
-		    bool json)
+		    bool json, const json_t *others)
 {
 	struct vac_wire_held *held = calloc(1, sizeof(*held));
 	struct vac_worker_client gpud = {0};
@@ -384,7 +387,7 @@ int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hol
 		return VAC_EXIT_NO_ROOM;
 	}
 	vac_holding_catch_signals();
-	code = ask_and_print(command, &gpud, hold, held, tree, json);
+	code = ask_and_print(command, &gpud, hold, held, tree, json, others);
 	vac_client_stop(&gpud);
 	free(held);
 	return code;

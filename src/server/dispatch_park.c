@@ -17,6 +17,20 @@ static void fail(struct vac_request *request, const struct vac_error *err)
 	vac_dispatch_fail(request, err, later ? RETRY_AFTER_S : 0);
 }
 
+/* What the model is in no state for. */
+static void refuse(struct vac_request *request, const struct vac_model *model,
+		   const struct vac_error *err)
+{
+	const struct vac_outcome outcome = {
+		.error = *err,
+		.model = model->name,
+		.retry_after_s = err->code == VAC_E_BUSY ? RETRY_AFTER_S : 0,
+		.conflict = true,
+	};
+
+	vac_dispatch_answer(request, &outcome);
+}
+
 /* The names of the models that went with it. */
 static const char **list_names(const struct vac_server *server, const struct vac_model *model,
 			       size_t *count)
@@ -100,7 +114,7 @@ void vac_dispatch_park(struct vac_request *request)
 	vac_parking_allow_risk(model, request->call.risk);
 	rc = vac_registry_park(&request->server->registry, model, &request->park_watch, &err);
 	if (rc < 0)
-		fail(request, &err);
+		refuse(request, model, &err);
 	else if (rc > 0)
 		vac_dispatch_held(request, model);
 }
@@ -121,7 +135,7 @@ void vac_dispatch_resume(struct vac_request *request)
 		vac_fail(&err, VAC_E_INVALID,
 			 "model %.200s is not parked, so there is nothing to bring back",
 			 model->name);
-		fail(request, &err);
+		refuse(request, model, &err);
 		return;
 	}
 	request->waiter.load_only = request->waiter.resume_only = true;

@@ -15,6 +15,7 @@ from fake_gpus import MIB, PATIENCE_S, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS
 from test_parking import MODEL, Parking, world  # noqa: F401 - a fixture
 
+FULL_MIB = 4000                       # of the GPU
 ONE, TWO = 800 * MIB, 1100 * MIB      # a worker with one model, with two
 
 
@@ -114,3 +115,308 @@ def test_parked_and_resumed(gpus, begin):
     assert (receipt["before"], receipt["after"]) == ("running", "running")
     assert vector(server) == before
     assert server.receipts() == []
+
+
+def test_two_models_of_one_worker(gpus, begin):
+    server = begin()
+    vectors = vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    receipt = parked(server, "b")
+    assert (sorted(receipt["models"]), receipt["pid"]) == (["a", "b"], pid)
+    assert receipt["devices"][0]["before"]["process_bytes"] == TWO
+    assert server.states() == {"a": "parked", "b": "parked"}
+    assert vector(server, "a") == vectors[0]
+    assert server.states() == {"a": "resident", "b": "resident"}
+    assert vector(server, "b") == vectors[1] and pid_of(server, "b") == pid
+
+
+def test_it_ends_what_it_has(gpus, begin):
+    """Tasks under way end first, those that come meanwhile wait, and bring it back."""
+    server = begin(words=MODEL + ",slow-task-1500")
+    vector(server)
+    pid = pid_of(server)
+    running = Later(lambda: server.ask())
+    eventually(lambda: len(server.events("task")) == 2)
+    parking = Later(lambda: park(server))
+    eventually(lambda: server.states() == {"a": "parking"})
+    assert gpus.called(PARK_CALLS[0]) == 0
+    waiting = Later(lambda: server.ask())
+    assert running().status == 200
+    assert parking().status == 200 and parking().json["receipts"][0]["after"] == "parked"
+    assert waiting().status == 200
+    assert gpus.state(pid) == "running" and len(server.events("task")) == 3
+    assert server.metric("vacate_loads_total") == 1
+
+
+def test_no_task_is_sent_meanwhile(gpus, begin):
+    server = begin()
+    vector(server)
+    gpus.on(PARK_CALLS[1], "touch here", "wait go")
+    parking = Later(lambda: park(server))
+    gpus.wait("here")
+    waiting = Later(lambda: server.ask())
+    also = Later(lambda: park(server))
+    time.sleep(0.5)
+    assert len(server.events("task")) == 1
+    gpus.touch("go")
+    assert parking().status == also().status == waiting().status == 200
+
+
+# ---- room ------------------------------------------------------------------------------
+
+def test_others_make_way(gpus, begin):
+    """What is resident leaves for what comes back."""
+    server = begin("--turn", "0s")
+    gpus.set_devices((1000 * MIB, 0))
+    before = vector(server, "a")
+    pid = pid_of(server)
+    parked(server, "a")
+    assert server.ask("b").status == 200          # in a worker of its own
+    assert pid_of(server, "b") != pid
+    assert server.states() == {"a": "parked", "b": "resident"}
+    assert vector(server, "a") == before
+    assert server.states() == {"a": "resident"} and not gpus.broken(pid)
+    (receipt,) = server.receipts()
+    assert (receipt["model"], receipt["reason"]) == ("b", "evicted")
+
+
+def test_no_room(gpus, begin):
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    parked(server)
+    other = gpus.target(3500 * MIB)
+    reply = server.ask(headers={"X-Request-Timeout": "1"})
+    text = refused(reply, 504)
+    assert "model a waited" in text and "for room: it takes 800.0 MiB" in text
+    assert server.states() == {"a": "parked"}
+    waiting = Later(lambda: server.ask())
+    eventually(lambda: server.states() == {"a": "waiting"})
+    assert gpus.called(RESUME_CALLS[0]) == 0
+    other.kill()
+    other.wait()
+    assert waiting().json["data"][0]["embedding"] == before
+    assert gpus.state(pid) == "running" and not gpus.broken(pid)
+
+
+def test_somebody_takes_the_room(gpus, begin):
+    """Between the reading and the restore: vacate-gpud looks once more, and it waits on."""
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    parked(server)
+    gpus.set_devices((FULL_MIB * MIB, (FULL_MIB - 810) * MIB))
+    reply = server.ask(headers={"X-Request-Timeout": "60"})       # room, but not the margin
+    assert "holds" in refused(reply, 503) or "room" in refused(reply, 503)
+    assert server.states() == {"a": "parked"} and not gpus.broken(pid)
+    gpus.set_devices((FULL_MIB * MIB, 0))
+    assert vector(server) == before
+
+
+def test_ram_counts(gpus, begin):
+    server = begin("--ram", "100MiB")
+    vector(server)
+    text = refused(park(server), 503)
+    assert "its worker has 800.0 MiB on cuda:0, which would go into RAM" in text and "--ram" in text
+    assert server.states() == {"a": "resident"} and gpus.called(PARK_CALLS[0]) == 0
+    vector(server)
+
+
+# ---- unloads ---------------------------------------------------------------------------
+
+def test_unloaded_while_parked(gpus, begin):
+    server = begin()
+    vector(server)
+    pid = pid_of(server)
+    parked(server)
+    (receipt,) = server.ok("POST", "/models/unload", {"model": "a"})["receipts"]
+    assert (receipt["reason"], receipt["worker"]["exited"]) == ("request", True)
+    assert receipt["unaccounted_bytes"] is not None and receipt["returned_bytes"] > 0
+    assert not measure.alive(pid) and server.states() == {}
+    assert gpus.called(RESUME_CALLS[0]) == 0
+    assert vector(server) and pid_of(server) != pid
+
+
+def test_unloaded_together(gpus, begin):
+    server = begin()
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    parked(server)
+    receipts = server.ok("POST", "/models/unload", {"all": True})["receipts"]
+    assert [(r["model"], r["reason"]) for r in sorted(receipts, key=lambda r: r["model"])] == [
+        ("a", "request"), ("b", "request")]
+    assert not measure.alive(pid) and gpus.called(RESUME_CALLS[0]) == 0
+
+
+def test_one_of_two_is_unloaded(gpus, begin):
+    """Its worker comes back for that; what is left is parked again."""
+    server = begin()
+    vector(server, "a")
+    before = vector(server, "b")
+    pid = pid_of(server)
+    parked(server)
+    (receipt,) = server.ok("POST", "/models/unload", {"model": "a"})["receipts"]
+    assert (receipt["reason"], receipt["worker"]["exited"]) == ("request", False)
+    eventually(lambda: server.states() == {"b": "parked"})
+    assert gpus.state(pid) == "parked" and pid_of(server, "b") == pid
+    assert vector(server, "b") == before and gpus.state(pid) == "running"
+
+
+def test_keep_alive_runs_on(gpus, begin):
+    server = begin("--keep-alive", "2s")
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    parked(server)
+    (model,) = [m for m in server.ok("GET", "/models/ps")["models"] if m["name"] == "a"]
+    assert 0 < model["expires_ms"] <= 2000
+    eventually(lambda: server.states() == {})
+    assert not measure.alive(pid) and gpus.called(RESUME_CALLS[0]) == 0
+    assert {(r["model"], r["reason"]) for r in server.receipts()} == {("a", "idle"), ("b", "idle")}
+
+
+# ---- ends ------------------------------------------------------------------------------
+
+def test_the_worker_is_killed(gpus, begin):
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    parked(server)
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+    eventually(lambda: server.states() == {})
+    (receipt,) = server.receipts()
+    assert (receipt["model"], receipt["reason"]) == ("a", "worker_died")
+    assert vector(server) == before
+
+
+@pytest.mark.parametrize("call", [PARK_CALLS[1], RESUME_CALLS[0]])
+def test_the_worker_is_killed_meanwhile(gpus, begin, call):
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    if call in RESUME_CALLS:
+        parked(server)
+    gpus.on(call, "touch here", "wait go")
+    moving = Later(lambda: (park if call in PARK_CALLS else resume)(server))
+    gpus.wait("here")
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+    assert moving().status == 503
+    gpus.touch("go")
+    assert vector(server) == before and pid_of(server) != pid
+    assert park(server).status == 200
+
+
+def test_the_server_ends(gpus, begin):
+    server = begin()
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    parked(server)
+    assert server.stop() == 0
+    assert not measure.alive(pid) and gpus.called(RESUME_CALLS[0]) == 0
+    assert {line["model"] for line in server.lines("receipt")} == {"a", "b"}
+
+
+def test_the_server_is_killed(gpus, begin):
+    server = begin()
+    vector(server)
+    pid = pid_of(server)
+    parked(server)
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: not measure.alive(pid))
+    server = begin()
+    assert "was parked by a server that is gone" not in server.stderr()
+    assert server.ask().status == 200
+
+
+@pytest.mark.parametrize("call", PARK_CALLS + RESUME_CALLS)
+def test_gpud_is_killed(gpus, begin, call):
+    """It is brought back, or loaded anew."""
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    gpus.on(call, "kill caller 9")
+    if call in PARK_CALLS:
+        assert "vacate-gpud" in refused(park(server), 503) or park(server).status == 200
+    else:
+        parked(server)
+    assert vector(server) == before
+    assert gpus.state(pid_of(server)) == "running" and pid_of(server) == pid
+    assert not gpus.broken(pid)
+
+
+def test_a_restore_fails(gpus, begin):
+    """Its worker is killed; who asked for an answer gets it from a new one."""
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    parked(server)
+    gpus.on(RESUME_CALLS[0], "return 999")
+    assert vector(server) == before
+    assert not measure.alive(pid) and pid_of(server) != pid
+    (receipt,) = server.receipts()
+    assert (receipt["model"], receipt["reason"]) == ("a", "worker_died")
+    assert "model a and all others of worker" in server.stderr()
+    pid = pid_of(server)
+    parked(server)
+    gpus.on(RESUME_CALLS[0], "return 999")
+    assert "did not come back to its GPU" in refused(resume(server), 503)
+    assert server.states() == {}
+
+
+def test_the_driver_refuses(gpus, begin):
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    gpus.on(PARK_CALLS[1], "return 801")
+    assert park(server).status in (422, 503)
+    assert gpus.state(pid) == "running" and server.states() == {"a": "resident"}
+    assert vector(server) == before
+    gpus.set_driver(13000, "999.9")
+    text = refused(park(server), 422)
+    assert "999.9" in text
+    assert park(server, risk=True).status == 200
+
+
+def test_silence_is_no_fault(gpus, begin):
+    server = begin("--silence-timeout", "1s", "--heartbeat", "200ms")
+    before = vector(server)
+    pid = pid_of(server)
+    parked(server)
+    time.sleep(3)
+    assert server.states() == {"a": "parked"} and measure.alive(pid)
+    assert vector(server) == before
+
+
+# ---- refusals --------------------------------------------------------------------------
+
+def test_refusals(gpus, begin):
+    server = begin()
+    assert "org/none" in refused(park(server, "org/none"), 404)
+    assert "org/none" in refused(resume(server, "org/none"), 404)
+    assert "not loaded" in refused(park(server), 409)
+    assert "not parked" in refused(resume(server), 409)
+    vector(server)
+    parked(server)
+    reply = server.post("/v1/embeddings?autoload=false", {"model": "a", "input": "abc"})
+    assert "POST /models/resume brings it back" in refused(reply, 400)
+
+
+def test_on_the_cpu(tmp_path):
+    from test_supervisor import Fake
+    server = Fake(tmp_path)
+    try:
+        assert server.ask().status == 200
+        assert refused(park(server), 409) == (
+            "model a is on cpu and holds no VRAM; `vacate unload` gives its RAM back")
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def test_events(gpus, begin):
+    server = begin()
+    vector(server)
+    parked(server)
+    (line,) = server.lines("model_parked")
+    assert {key: line[key] for key in ("model", "device", "bytes")} == {
+        "model": "a", "device": "cuda:0", "bytes": ONE}
