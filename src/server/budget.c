@@ -301,6 +301,10 @@ struct vac_shortage vac_budget_shortage(const struct vac_budget *budget,
 	struct vac_shortage shortage = {0};
 	uint64_t limit, free_bytes;
 
+	/* With the last model its worker ends, and gives its context back. */
+	if (gone && need->whole && staying == 0)
+		leaving += (int64_t)budget->overhead_bytes;
+
 	/* The scratch of a load under way may not be there yet. */
 	if (budget->charges && !budget->charges->loading)
 		before = (int64_t)budget->charges->scratch_bytes;

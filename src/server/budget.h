@@ -30,6 +30,7 @@ struct vac_charge {
 	bool leaving; /* an unload was decided, or is being weighed */
 	bool fixed;   /* pinned: nothing makes it leave */
 	bool alone;   /* in a worker of its own: its scratch is nobody else's */
+	bool whole;   /* of a worker with its context, which none that leaves keeps alive */
 };
 
 /* What is measured on a device. */

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "hold/record.h"
 #include "server/parking_private.h"
 
 #define MIB(bytes) ((double)(bytes) / 1048576.0)
@@ -170,25 +171,30 @@ static enum end judge(const struct vac_parked *parked, const struct vac_error *w
 	return parked->back ? END_LOST : END_REFUSED;
 }
 
-/* What it had on the device of its models. */
-static uint64_t had_bytes(const struct vac_server *server, const struct vac_parked *parked)
+/* What it had on the device of its models, and what was free beside it. */
+static struct vac_record_device measured(const struct vac_server *server,
+					 const struct vac_parked *parked)
 {
 	const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, parked->device->name);
 	const struct vac_model *model = server->registry.models;
-	uint64_t bytes = 0;
+	struct vac_record_device had = {.spare_bytes = UINT64_MAX};
 
 	for (uint32_t i = 0; gpu && parked->held && i < parked->held->device_count; i++) {
-		const struct vac_wire_held_device *device = &parked->held->devices[i];
+		const struct vac_wire_held_memory *before = &parked->held->devices[i].before;
 
-		if (strcmp(device->uuid, gpu->uuid) == 0 && device->before.bytes_valid)
-			bytes = device->before.bytes;
+		if (strcmp(parked->held->devices[i].uuid, gpu->uuid) != 0 || !before->bytes_valid)
+			continue;
+		had.bytes = before->bytes;
+		had.bytes_valid = had.bytes > 0;
+		if (before->used_bytes < before->total_bytes)
+			had.spare_bytes = before->total_bytes - before->used_bytes;
 	}
 	/* NVML does not say: what was planned, as far as that goes. */
-	for (; bytes == 0 && model; model = model->next) {
+	for (; !had.bytes_valid && model; model = model->next) {
 		if (model->active.list && vac_registry_shares(model, parked->model))
-			bytes += vac_plan_bytes(&model->info.plan, true);
+			had.bytes += vac_plan_bytes(&model->info.plan, true);
 	}
-	return bytes;
+	return had;
 }
 
 static void give_up(struct vac_parked *parked)
@@ -205,11 +211,12 @@ static void give_up(struct vac_parked *parked)
 static void tell_parked(struct vac_server *server, struct vac_parked *parked)
 {
 	struct vac_model *model = parked->model;
-	uint64_t bytes = had_bytes(server, parked);
+	const struct vac_record_device had = measured(server, parked);
 
 	vac_log(VAC_LOG_INFO, "worker %d with model %s is parked: %.1f MiB of %s", (int)parked->pid,
-		model->name, MIB(bytes), model->device->name);
-	vac_registry_parked(&server->registry, model, bytes);
+		model->name, MIB(had.bytes), model->device->name);
+	vac_registry_parked(&server->registry, model, had.bytes,
+			    had.bytes + vac_room_margin_bytes(&had));
 }
 
 static void tell_not_parked(struct vac_server *server, struct vac_parked *parked)
@@ -234,8 +241,8 @@ static void tell_restored(struct vac_server *server, struct vac_parked *parked)
 
 static void tell_not_restored(struct vac_server *server, struct vac_parked *parked)
 {
-	vac_log(VAC_LOG_WARN, "worker %d with model %s stays parked: %s", (int)parked->pid,
-		parked->model->name, parked->why.message);
+	vac_error_prefix(&parked->why, "model %.100s stays parked", parked->model->name);
+	vac_log(VAC_LOG_WARN, "%s", parked->why.message);
 	vac_registry_restore_refused(&server->registry, parked->model, &parked->why);
 }
 

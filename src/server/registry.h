@@ -132,6 +132,7 @@ struct vac_model {
 	bool restoring;        /* LOADING: its parked worker is to come back, nothing is read */
 	bool ends_worker;      /* DRAINING: its parked worker ends, all whose models leave */
 	uint64_t parked_bytes; /* PARKED: that its worker had on the device, all models */
+	uint64_t return_bytes; /* that must be free for it to come back */
 	struct vac_park_watch *park_watches;
 
 	/* Deaths of workers. */
@@ -298,8 +299,10 @@ void vac_registry_unloaded(struct vac_registry *registry, struct vac_model *mode
  * loaded. */
 int vac_registry_park(struct vac_registry *registry, struct vac_model *model,
 		      struct vac_park_watch *watch, struct vac_error *err) VAC_MUST_CHECK;
-/* The parking that was asked for is done; bytes: that the worker had on the device. */
-void vac_registry_parked(struct vac_registry *registry, struct vac_model *model, uint64_t bytes);
+/* The parking that was asked for is done; bytes: that the worker had on the device,
+ * return_bytes: that must be free there for it to come back. */
+void vac_registry_parked(struct vac_registry *registry, struct vac_model *model, uint64_t bytes,
+			 uint64_t return_bytes);
 /* It was refused, and the worker is where it was. */
 void vac_registry_not_parked(struct vac_registry *registry, struct vac_model *model,
 			     const struct vac_error *why);

@@ -137,7 +137,8 @@ void vac_registry_begin_park(struct vac_registry *registry, struct vac_device *d
 	}
 }
 
-void vac_registry_parked(struct vac_registry *registry, struct vac_model *model, uint64_t bytes)
+void vac_registry_parked(struct vac_registry *registry, struct vac_model *model, uint64_t bytes,
+			 uint64_t return_bytes)
 {
 	struct vac_model *other;
 
@@ -149,6 +150,7 @@ void vac_registry_parked(struct vac_registry *registry, struct vac_model *model,
 		leave_parking(other);
 		other->state = VAC_REGISTRY_PARKED;
 		other->parked_bytes = bytes;
+		other->return_bytes = return_bytes;
 		vac_budget_remove(&other->device->budget, &other->charge);
 		vac_registry_note(
 			registry, other,
@@ -201,7 +203,7 @@ void vac_registry_not_parked(struct vac_registry *registry, struct vac_model *mo
 static void begin_restore(struct vac_registry *registry, struct vac_model *model)
 {
 	struct vac_budget *budget = &model->device->budget;
-	uint64_t bytes = model->parked_bytes, limit;
+	uint64_t bytes = model->return_bytes, limit;
 
 	/* It was there: what its context took beyond the plans is no reason to refuse it. */
 	if (vac_budget_limit(budget, &limit) && bytes > limit)
@@ -213,6 +215,7 @@ static void begin_restore(struct vac_registry *registry, struct vac_model *model
 	model->load_asked_ns = vac_registry_now(registry);
 	model->charge.own_bytes = bytes;
 	model->charge.scratch_bytes = model->charge.load_bytes = 0;
+	model->charge.whole = true;
 	vac_admission_enter(registry, model, false);
 	vac_registry_wake_now(registry);
 }
@@ -251,7 +254,7 @@ static void stop_restoring(struct vac_registry *registry, struct vac_model *mode
 {
 	if (model->load_asked)
 		model->device->loading--;
-	model->load_asked = model->restoring = false;
+	model->load_asked = model->restoring = model->charge.whole = false;
 	if (model->device->moving == model)
 		model->device->moving = NULL;
 	vac_admission_leave(registry, model);
@@ -348,7 +351,7 @@ void vac_registry_restore_refused(struct vac_registry *registry, struct vac_mode
 	if ((why->code == VAC_E_NO_ROOM || why->code == VAC_E_BUSY) && tries < VAC_MAX_TRIES &&
 	    !registry->closed) {
 		stop_restoring(registry, model);
-		model->restoring = true;
+		model->restoring = model->charge.whole = true;
 		model->load_tries = tries;
 		vac_admission_enter(registry, model, true);
 		model->plan_known = false; /* planning begins with a reading */
