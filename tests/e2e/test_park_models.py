@@ -4,6 +4,7 @@ are fake_worker.py."""
 import contextlib
 import http.client
 import json
+import json
 import subprocess
 import threading
 import time
@@ -427,3 +428,77 @@ def test_events(gpus, begin):
     (line,) = server.lines("model_parked")
     assert {key: line[key] for key in ("model", "device", "bytes")} == {
         "model": "a", "device": "cuda:0", "bytes": ONE}
+
+
+# ---- the commands ----------------------------------------------------------------------
+
+def vacate(gpus, server, *words):
+    return subprocess.run([harness.find_vacate(), *map(str, words)], text=True, timeout=PATIENCE_S,
+                          capture_output=True, env=gpus.environment(VACATE_SERVER=server.url,
+                                                                    COLUMNS="80"))
+
+
+def test_park_and_resume_by_name(gpus, begin):
+    server = begin()
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    done = vacate(gpus, server, "park", "a")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"Parked {pid}: ")
+    assert lines[1].split()[:5] == ["VRAM", "1.1", "GiB", "->", "0"]
+    assert lines[-1].split() == ["its", "models", "b,", "a"] or \
+        lines[-1].split() == ["its", "models", "a,", "b"]
+    assert all(len(line) <= 80 for line in lines)
+    (row,) = [row.split() for row in vacate(gpus, server, "ps").stdout.splitlines()
+              if row.startswith("a ")]
+    assert row[1] == "parked"
+    done = vacate(gpus, server, "park", "a", "b")
+    assert done.returncode == 0 and done.stdout.count("was parked already") == 2
+    done = vacate(gpus, server, "resume", "b")
+    assert done.returncode == 0 and done.stdout.startswith(f"Resumed {pid}: ")
+    assert server.states() == {"a": "resident", "b": "resident"}
+
+
+def test_models_and_processes(gpus, begin):
+    server = begin()
+    vector(server)
+    target = gpus.target(500 * MIB)
+    done = vacate(gpus, server, "park", "--json", target.pid, "a")
+    assert done.returncode == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert (body["operation"], body["error"]) == ("park", None)
+    assert [r.get("models") for r in body["receipts"]] == [["a"], None]
+    assert [r["pid"] for r in body["receipts"]] == [pid_of(server), target.pid]
+    done = vacate(gpus, server, "resume", "a", target.pid)
+    assert done.returncode == 0, done.stderr
+    assert gpus.state(target.pid) == "running" and server.states() == {"a": "resident"}
+    assert done.stdout.count("Resumed ") == 2
+
+
+@pytest.mark.parametrize("words, code, text", [
+    (["park", "org/none"], 4, "org/none"),
+    (["park", "a"], 1, "model a is not loaded, so it holds nothing that could be parked"),
+    (["resume", "a"], 1, "model a is not parked"),
+    (["park", "--tree", "a"], 2, "--tree is for processes, and a is a model"),
+    (["park", "--pageout", "a"], 2, "--pageout is for processes"),
+    (["resume", "--wait", "1s", "a"], 2, "--wait is for processes"),
+    (["park", "--server", "unix:/nowhere/socket", "a"], 3, "/nowhere/socket")])
+def test_commands_in_vain(gpus, begin, words, code, text):
+    done = vacate(gpus, begin(), *words)
+    assert done.returncode == code and text in done.stderr and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 or code == 2
+
+
+def test_a_refusal_in_json(gpus, begin):
+    server = begin()
+    vector(server)
+    done = vacate(gpus, server, "park", "--json", "a", "b")
+    assert done.returncode == 1
+    decoder, text, found = json.JSONDecoder(), done.stdout.strip(), []
+    while text:
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:].strip()
+    refusal, done = found
+    assert refusal["error"]["code"] == "invalid" and done["receipts"][0]["models"] == ["a"]
