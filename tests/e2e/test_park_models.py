@@ -14,6 +14,7 @@ import measure
 import pytest
 from fake_gpus import MIB, PATIENCE_S, UUIDS, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS
+from terminal import Terminal
 from test_parking import FULL, MODEL, Parking, world  # noqa: F401 - a fixture
 
 ONE, TWO = 800 * MIB, 1100 * MIB      # a worker with one model, with two
@@ -502,3 +503,31 @@ def test_a_refusal_in_json(gpus, begin):
         text = text[end:].strip()
     refusal, done = found
     assert refusal["error"]["code"] == "invalid" and done["receipts"][0]["models"] == ["a"]
+
+
+def test_in_the_view(gpus, begin):
+    """`vacate top`: p and r on a model."""
+    server = begin()
+    vector(server)
+    pid = pid_of(server)
+    screen = Terminal([harness.find_vacate(), "top", "-d", "100ms", "--server", server.url],
+                      gpus.environment())
+    try:
+        screen.wait(r"^a +resident +cuda:0 ")
+        screen.keys("\033OH")        # Home: the model
+        screen.wait(lambda: screen.chosen().startswith("a "))
+        screen.keys("p")
+        screen.wait(rf"^park a, and what else its worker {pid} has\?")
+        screen.keys("y")
+        screen.wait("^park a: done in ")
+        screen.wait("^a +parked ")
+        assert gpus.state(pid) == "parked"
+        screen.keys("r")
+        screen.wait(r"^resume a\? \[y/n\]")
+        screen.keys("y")
+        screen.wait("^resume a: done in ")
+        screen.wait(r"^a +resident ")
+        screen.keys("q")
+        assert screen.end() == 0
+    finally:
+        screen.close()
