@@ -52,9 +52,12 @@ static int refuse(const struct vac_model *model, struct vac_error *err)
 {
 	switch (model->state) {
 	case VAC_REGISTRY_LOADING:
+	case VAC_REGISTRY_PARKED: /* another one of its worker is restoring */
 		return vac_fail(err, VAC_E_BUSY, "model %.200s is %s; park it when it is resident",
 				model->name,
-				model->restoring ? "coming back to its GPU" : "being loaded");
+				model->restoring || model->state == VAC_REGISTRY_PARKED
+					? "coming back to its GPU"
+					: "being loaded");
 	case VAC_REGISTRY_DRAINING:
 		return vac_fail(err, VAC_E_BUSY, "model %.200s is being unloaded", model->name);
 	default:
@@ -63,6 +66,17 @@ static int refuse(const struct vac_model *model, struct vac_error *err)
 				"parked",
 				model->name);
 	}
+}
+
+static bool is_restoring(const struct vac_registry *registry, const struct vac_model *model)
+{
+	struct vac_model *other;
+
+	for (other = mate(registry, model, NULL); other; other = mate(registry, model, other)) {
+		if (other->restoring)
+			return true;
+	}
+	return false;
 }
 
 static void enter_parking(struct vac_registry *registry, struct vac_model *model)
@@ -86,7 +100,7 @@ int vac_registry_park(struct vac_registry *registry, struct vac_model *model,
 
 	if (registry->closed)
 		return vac_fail(err, VAC_E_GONE, "the server is shutting down");
-	if (model->state == VAC_REGISTRY_PARKED)
+	if (model->state == VAC_REGISTRY_PARKED && !is_restoring(registry, model))
 		return 1;
 	if (model->state != VAC_REGISTRY_RESIDENT && model->state != VAC_REGISTRY_PARKING)
 		return refuse(model, err);
@@ -218,17 +232,6 @@ static void begin_restore(struct vac_registry *registry, struct vac_model *model
 	model->charge.whole = true;
 	vac_admission_enter(registry, model, false);
 	vac_registry_wake_now(registry);
-}
-
-static bool is_restoring(const struct vac_registry *registry, const struct vac_model *model)
-{
-	struct vac_model *other;
-
-	for (other = mate(registry, model, NULL); other; other = mate(registry, model, other)) {
-		if (other->restoring)
-			return true;
-	}
-	return false;
 }
 
 void vac_registry_recall(struct vac_registry *registry, struct vac_model *model)

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -317,6 +318,23 @@ def test_the_server_ends(gpus, begin):
     assert server.stop() == 0
     assert not measure.alive(pid) and gpus.called(RESUME_CALLS[0]) == 0
     assert {line["model"] for line in server.lines("receipt")} == {"a", "b"}
+
+
+def test_the_server_ends_meanwhile(gpus, begin):
+    server = begin()
+    vector(server)
+    pid = pid_of(server)
+    gpus.on(PARK_CALLS[1], "touch here", "wait go")
+    parking = Later(lambda: park(server))
+    gpus.wait("here")
+    server.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "no more connections" in server.stderr())
+    gpus.touch("go")
+    assert parking().status == 200
+    assert server.process.wait(PATIENCE_S) == 0
+    assert not measure.alive(pid)
+    (line,) = server.lines("receipt")
+    assert (line["model"], line["reason"]) == ("a", "shutdown")
 
 
 def test_the_server_is_killed(gpus, begin):
