@@ -14,6 +14,9 @@
  * time, each made from the text anew, as a worker's would be; prints how many were
  * answered a second.
  *
+ * --batch-tokens N, --batch-ms N: how many tokens a batch may have, and how long it may
+ * take by the speed measured so far (a profiler makes that too low).
+ *
  * --embed: texts from standard input, each ended by a NUL byte, one request
  * each (or for --together so many); vectors to standard output as float32. Times from the start of the
  * program to the first answer go to standard error, as JSON.
@@ -27,7 +30,7 @@
 
 struct arguments {
 	const char *dir, *device, *backend, *dtype, *shapes;
-	uint32_t threads, batch_tokens, in_flight;
+	uint32_t threads, batch_tokens, batch_ms, in_flight;
 	double seconds;
 	size_t together;
 	bool embed, lockstep;
@@ -280,6 +283,7 @@ static int run(const struct arguments *a)
 	struct vac_engine_options options = {.dtype = a->dtype,
 					     .threads = a->threads,
 					     .max_batch_tokens = a->batch_tokens,
+					     .batch_target_ms = a->batch_ms,
 					     .warn = warn};
 	if (vac_engine_parse_device(a->device, &options.backend, &options.device, &err) < 0)
 		return fail("device", &err);
@@ -327,6 +331,8 @@ int main(int argc, char **argv)
 			a.threads = (uint32_t)atoi(value), i++;
 		else if (strcmp(argv[i], "--batch-tokens") == 0)
 			a.batch_tokens = (uint32_t)atoi(value), i++;
+		else if (strcmp(argv[i], "--batch-ms") == 0)
+			a.batch_ms = (uint32_t)atoi(value), i++;
 		else if (strcmp(argv[i], "--in-flight") == 0)
 			a.in_flight = (uint32_t)atoi(value), i++;
 		else if (strcmp(argv[i], "--seconds") == 0)
@@ -337,7 +343,8 @@ int main(int argc, char **argv)
 	if (!a.dir) {
 		fprintf(stderr, "usage: engine_bench MODEL_DIR [--device cpu] [--backend NAME] "
 				"[--dtype float16] [--threads N] [--shapes 1x16,32x128] [--seconds "
-				"1] [--lockstep] [--embed] [--in-flight N]\n");
+				"1] [--lockstep] [--embed] [--in-flight N] [--batch-tokens N] "
+				"[--batch-ms N]\n");
 		return 2;
 	}
 	return run(&a);

@@ -25,6 +25,24 @@ _vacate_models()
 		grep -o '"name": *"[A-Za-z0-9._/-]*"' | sed 's/^"name": *"//; s/"$//'
 }
 
+# Processes: those that have CUDA open, and those on record, which may be parked; to be
+# resumed the latter alone, where there are any. Read from files: neither NVML nor a
+# server is waited for.
+_vacate_pids()
+{
+	local file of="vacate-hold-$UID" records=() pids=
+
+	for file in "${VACATE_HOLD_DIR:-/run/lock/$of}"/*.* "${VACATE_HOLD_DIR:-/tmp/$of}"/*.*; do
+		file=${file##*/}
+		[[ $file =~ ^[0-9]+\.[0-9]+$ && -d /proc/${file#*.} ]] && records+=("${file#*.}")
+	done
+	if [[ $1 != resume || ${#records[@]} == 0 ]]; then
+		pids=$(find /proc/[0-9]*/fd -maxdepth 1 \( -lname /dev/nvidia-uvm -o -lname /dev/dxg \) \
+			2>/dev/null | cut -d/ -f3)
+	fi
+	printf '%s\n' "${records[@]}" $pids | sort -un
+}
+
 # Values that an option may have.
 _vacate_values()
 {
@@ -119,10 +137,10 @@ _vacate()
 			$(compgen -d -- "$word"))
 		;;
 	park | resume)
-		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null) $(_vacate_models "$server")" -- "$word"))
+		COMPREPLY=($(compgen -W "$(_vacate_pids "$command") $(_vacate_models "$server")" -- "$word"))
 		;;
 	ps)
-		COMPREPLY=($(compgen -W "$(ps -u "$(id -u)" -o pid= 2>/dev/null)" -- "$word"))
+		COMPREPLY=($(compgen -W "$(_vacate_pids "$command")" -- "$word"))
 		;;
 	esac
 }

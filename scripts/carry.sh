@@ -31,6 +31,8 @@ cp "$from"/{vacate,vacate-worker,vacate-gpud,libvacate-cpu.so,libvacate-cuda.so}
 cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
 cp "$from/tests/gpu/libbad_pointer.so" "$to/tests/gpu/shim/libcuda.so.1"
 cp tests/gpu/run tests/gpu/hold tests/gpu/see tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
+cp -r src/engine/cuda/kernels "$to/tests/gpu/"
+cp tests/gpu/kernels_check.cu "$to/tests/gpu/"
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # What they need beside the C library, which every system has.
 for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do

@@ -149,6 +149,29 @@ int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf, str
 	return rc;
 }
 
+ssize_t vac_read_small(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	size_t used = 0;
+	ssize_t n = 1;
+
+	text[0] = '\0';
+	if (fd < 0)
+		return -errno;
+	while (n != 0 && used < room - 1) {
+		n = read(fd, text + used, room - 1 - used);
+		if (n < 0 && errno != EINTR)
+			break;
+		if (n > 0)
+			used += (size_t)n;
+	}
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	text[used] = '\0';
+	return n < 0 ? n : (ssize_t)used;
+}
+
 bool vac_file_exists(const char *path)
 {
 	enum vac_handed_state state;

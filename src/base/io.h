@@ -27,6 +27,11 @@ int vac_write_full(int fd, const void *from, size_t bytes) VAC_MUST_CHECK;
 int vac_read_file(const char *path, size_t limit_bytes, struct vac_buf *buf,
 		  struct vac_error *err) VAC_MUST_CHECK;
 
+/* Reads a small file of /proc or the like, as far as there is room, which is at least 1:
+ * without stdio, which would allocate for each. The bytes read, behind which text ends,
+ * or a negative errno. */
+ssize_t vac_read_small(const char *path, char *text, size_t room) VAC_MUST_CHECK;
+
 /* Opens for reading, close-on-exec, regular files only (never blocks on a
  * fifo). Returns the descriptor or a negative errno with err set. */
 int vac_open_file(const char *path, uint64_t *size_bytes, struct vac_error *err) VAC_MUST_CHECK;

@@ -29,7 +29,8 @@ const char *vac_survey_says(int result, char text[80])
 
 void vac_survey_free(struct vac_survey *survey)
 {
-	for (uint32_t i = 0; i < VAC_SURVEY_MOST_DEVICES; i++)
+	for (uint32_t i = 0; i < survey->count; i++)
 		free(survey->devices[i].processes);
+	free(survey->devices);
 	memset(survey, 0, sizeof(*survey));
 }

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VAC_SURVEY_MOST_DEVICES   16
+#define VAC_SURVEY_MOST_DEVICES   128  /* more are not looked at */
 #define VAC_SURVEY_MOST_PROCESSES 1024 /* of one device */
 
 struct vac_gauge {
@@ -50,9 +50,9 @@ struct vac_survey_device {
 
 struct vac_survey {
 	char driver_version[80];
-	int64_t at_us; /* since 1970 */
-	uint32_t count;
-	struct vac_survey_device devices[VAC_SURVEY_MOST_DEVICES];
+	int64_t at_us;                     /* since 1970 */
+	uint32_t count;                    /* at most VAC_SURVEY_MOST_DEVICES */
+	struct vac_survey_device *devices; /* owned */
 };
 
 void vac_survey_free(struct vac_survey *survey);

@@ -360,6 +360,10 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 	if (rc == 0 && hold->count > 0)
 		rc = vac_holding_ask(gpud, hold, held, &err);
 	if (rc < 0) {
+		memset(held, 0, sizeof(*held));
+		held->error = err;
+		if (json && print_receipts(hold->operation, held, true, others) != 0)
+			vac_complain(command, "out of memory for the receipt");
 		vac_complain(command, "%s", err.message);
 		if (err.code == VAC_E_GONE)
 			look_again(command, hold, held);

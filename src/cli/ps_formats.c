@@ -219,54 +219,53 @@ out:
 	return vac_ps_print_json(command, document);
 }
 
-/* One column: what is printed for each device, at least as wide as its name. */
-struct gputil_column {
-	const char *name;
-	char texts[VAC_SURVEY_MOST_DEVICES][16];
-	int width;
-};
+#define GPUTIL_COLUMNS    3
+#define GPUTIL_CELL_BYTES 16
 
-static void widen(struct gputil_column *column, uint32_t count)
+/* What GPUtil prints of a device; false: nothing. */
+static bool gputil_row(const struct vac_survey_device *from,
+		       char cells[GPUTIL_COLUMNS][GPUTIL_CELL_BYTES])
 {
-	column->width = (int)strlen(column->name);
-	for (uint32_t i = 0; i < count; i++)
-		if ((int)strlen(column->texts[i]) > column->width)
-			column->width = (int)strlen(column->texts[i]);
+	if (from->result != VAC_SURVEY_ANSWERS || from->total_bytes == 0)
+		return false;
+	snprintf(cells[0], GPUTIL_CELL_BYTES, "%u", from->index);
+	if (from->gpu_percent.valid)
+		snprintf(cells[1], GPUTIL_CELL_BYTES, "%u%%", from->gpu_percent.value);
+	else
+		snprintf(cells[1], GPUTIL_CELL_BYTES, "nan%%");
+	snprintf(cells[2], GPUTIL_CELL_BYTES, "%.0f%%",
+		 100.0 * (double)from->used_bytes / (double)from->total_bytes);
+	return true;
 }
 
+/* Each column is as wide as its name or its widest cell. */
 int vac_ps_gputil(const struct vac_ps_machine *machine)
 {
-	struct gputil_column columns[] = {{.name = "ID"}, {.name = "GPU"}, {.name = "MEM"}};
+	static const char *const names[GPUTIL_COLUMNS] = {"ID", "GPU", "MEM"};
+	char cells[GPUTIL_COLUMNS][GPUTIL_CELL_BYTES];
 	const struct vac_holders *holders = &machine->holders;
-	uint32_t count = 0;
-	int line = 1;
+	int widths[GPUTIL_COLUMNS], line = 1;
 
-	for (uint32_t i = 0; i < holders->device_count; i++) {
-		const struct vac_survey_device *from = holders->devices[i].survey;
-
-		if (from->result != VAC_SURVEY_ANSWERS || from->total_bytes == 0)
-			continue;
-		snprintf(columns[0].texts[count], 16, "%u", from->index);
-		if (from->gpu_percent.valid)
-			snprintf(columns[1].texts[count], 16, "%u%%", from->gpu_percent.value);
-		else
-			snprintf(columns[1].texts[count], 16, "nan%%");
-		snprintf(columns[2].texts[count], 16, "%.0f%%",
-			 100.0 * (double)from->used_bytes / (double)from->total_bytes);
-		count++;
-	}
-	for (size_t c = 0; c < 3; c++) {
-		widen(&columns[c], count);
-		printf("| %-*s ", columns[c].width, columns[c].name);
-		line += columns[c].width + 3;
+	for (size_t c = 0; c < GPUTIL_COLUMNS; c++)
+		widths[c] = (int)strlen(names[c]);
+	for (uint32_t i = 0; i < holders->device_count; i++)
+		for (size_t c = 0;
+		     c < GPUTIL_COLUMNS && gputil_row(holders->devices[i].survey, cells); c++)
+			if ((int)strlen(cells[c]) > widths[c])
+				widths[c] = (int)strlen(cells[c]);
+	for (size_t c = 0; c < GPUTIL_COLUMNS; c++) {
+		printf("| %-*s ", widths[c], names[c]);
+		line += widths[c] + 3;
 	}
 	printf("|\n");
 	for (int i = 0; i < line; i++)
 		putchar('-');
 	putchar('\n');
-	for (uint32_t i = 0; i < count; i++) {
-		for (size_t c = 0; c < 3; c++)
-			printf("| %*s ", columns[c].width, columns[c].texts[i]);
+	for (uint32_t i = 0; i < holders->device_count; i++) {
+		if (!gputil_row(holders->devices[i].survey, cells))
+			continue;
+		for (size_t c = 0; c < GPUTIL_COLUMNS; c++)
+			printf("| %*s ", widths[c], cells[c]);
 		printf("|\n");
 	}
 	return VAC_EXIT_OK;

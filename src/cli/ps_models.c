@@ -159,18 +159,34 @@ static void add_process(struct vac_table *table, const char *role, const json_t 
 	vac_table_row(table, texts);
 }
 
-static int print_models(const struct vac_terminal *terminal, const json_t *models)
+static void add_models(struct vac_table *table, const json_t *models)
 {
 	bool priorities = any_priority(models);
-	struct vac_table table;
 	const json_t *model;
 	size_t i;
+
+	json_array_foreach(models, i, model) add_model(table, model, priorities);
+}
+
+static void add_processes(struct vac_table *table, const json_t *reply)
+{
+	const json_t *worker;
+	size_t i;
+
+	json_array_foreach(json_object_get(reply, "workers"), i, worker)
+		add_process(table, "worker", worker);
+	add_process(table, "server", json_object_get(reply, "server"));
+}
+
+static int print_table(const struct vac_terminal *terminal, const struct vac_column *of,
+		       size_t count, void (*add)(struct vac_table *table, const json_t *from),
+		       const json_t *from)
+{
+	struct vac_table table;
 	int rc;
 
-	if (json_array_size(models) == 0)
-		return vac_print_line(terminal, "no model is loaded");
-	vac_table_init(&table, columns, COLUMN_COUNT);
-	json_array_foreach(models, i, model) add_model(&table, model, priorities);
+	vac_table_init(&table, of, count);
+	add(&table, from);
 	rc = vac_table_print(&table, terminal);
 	vac_table_free(&table);
 	return rc;
@@ -191,22 +207,6 @@ static int print_reasons(const struct vac_terminal *terminal, const json_t *mode
 			return -1;
 	}
 	return 0;
-}
-
-static int print_processes(const struct vac_terminal *terminal, const json_t *reply)
-{
-	const json_t *worker;
-	struct vac_table table;
-	size_t i;
-	int rc;
-
-	vac_table_init(&table, process_columns, PROCESS_COUNT);
-	json_array_foreach(json_object_get(reply, "workers"), i, worker)
-		add_process(&table, "worker", worker);
-	add_process(&table, "server", json_object_get(reply, "server"));
-	rc = vac_table_print(&table, terminal);
-	vac_table_free(&table);
-	return rc;
 }
 
 /* Of workers that nothing confines. */
@@ -281,13 +281,15 @@ int vac_ps_print_host(const struct vac_terminal *terminal, const json_t *host)
 int vac_ps_print_server(const struct vac_terminal *terminal, const json_t *reply,
 			const json_t *models, bool gpus)
 {
-	int rc = print_models(terminal, models);
+	int rc = json_array_size(models) == 0
+			 ? vac_print_line(terminal, "no model is loaded")
+			 : print_table(terminal, columns, COLUMN_COUNT, add_models, models);
 
 	if (rc == 0)
 		rc = print_reasons(terminal, models);
 	fputc('\n', terminal->file);
 	if (rc == 0)
-		rc = print_processes(terminal, reply);
+		rc = print_table(terminal, process_columns, PROCESS_COUNT, add_processes, reply);
 	if (rc == 0)
 		rc = print_unconfined(terminal, json_object_get(reply, "workers"));
 	if (rc == 0)

@@ -118,8 +118,10 @@ struct vac_top_machine *vac_top_machine_of(const struct vac_ps_machine *from, in
 	vac_top_clean(machine->driver, sizeof(machine->driver), from->survey.driver_version);
 	vac_meter_host("", &machine->host);
 	machine->processes = calloc(from->holders.count + 1, sizeof(*machine->processes));
-	if (!machine->processes) {
-		free(machine);
+	machine->devices =
+		calloc(from->holders.device_count + (size_t)1, sizeof(*machine->devices));
+	if (!machine->processes || !machine->devices) {
+		vac_top_machine_free(machine);
 		return NULL;
 	}
 	machine->process_count = from->holders.count;
@@ -133,8 +135,10 @@ struct vac_top_machine *vac_top_machine_of(const struct vac_ps_machine *from, in
 
 void vac_top_machine_free(struct vac_top_machine *machine)
 {
-	if (machine)
+	if (machine) {
 		free(machine->processes);
+		free(machine->devices);
+	}
 	free(machine);
 }
 

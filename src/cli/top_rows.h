@@ -20,7 +20,7 @@ struct vac_top_machine {
 	struct vac_host_memory host;
 	size_t process_count, device_count;
 	struct vac_top_process *processes;
-	struct vac_top_device devices[VAC_SURVEY_MOST_DEVICES];
+	struct vac_top_device *devices;
 };
 
 /* What a server answered, or that it did not. */

@@ -2,10 +2,7 @@
 #include "cli/who_client.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "wire/who.h"
@@ -28,33 +25,9 @@ int vac_who_ask(struct vac_who_client *who, struct vac_error *err)
 	return rc;
 }
 
-/* One that hangs in the driver may not even be killed: it is not waited for. It ends
- * with this process at the latest. */
-static void abandon(struct vac_who_client *who)
-{
-	kill(who->gpud.process.pid, SIGKILL);
-	close(who->gpud.process.fd);
-	if (who->gpud.process.pidfd >= 0)
-		close(who->gpud.process.pidfd);
-	vac_buf_free(&who->gpud.in);
-	vac_buf_free(&who->gpud.out);
-	memset(&who->gpud, 0, sizeof(who->gpud));
-}
-
 static int wait_for(int fd, int timeout_ms)
 {
-	int64_t deadline_ns = vac_now_ns() + (int64_t)timeout_ms * NS_PER_MS;
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
-
-	for (;;) {
-		int64_t left_ms = (deadline_ns - vac_now_ns()) / NS_PER_MS;
-		int rc = poll(&pfd, 1, left_ms > 0 ? (int)left_ms : 0);
-
-		if (rc > 0)
-			return 0;
-		if (rc == 0 || errno != EINTR)
-			return -ETIMEDOUT;
-	}
+	return vac_client_poll(fd, vac_now_ns() + (int64_t)timeout_ms * NS_PER_MS);
 }
 
 int vac_who_answer(struct vac_who_client *who, int timeout_ms, struct vac_survey *out,
@@ -66,7 +39,7 @@ int vac_who_answer(struct vac_who_client *who, int timeout_ms, struct vac_survey
 
 	memset(out, 0, sizeof(*out));
 	if (wait_for(who->gpud.process.fd, timeout_ms) < 0) {
-		abandon(who);
+		vac_client_abandon(&who->gpud);
 		return vac_fail(
 			err, VAC_E_TIMEOUT,
 			"NVML did not answer in %d s; dmesg may say what is wrong with a GPU",
@@ -99,7 +72,7 @@ void vac_who_close(struct vac_who_client *who)
 		vac_wire_put_empty(&who->gpud.out, VAC_WIRE_SHUTDOWN, 0);
 		if (vac_client_send(&who->gpud, NULL) == 0 &&
 		    wait_for(gpud->pidfd, VAC_WHO_TIMEOUT_MS) < 0) {
-			abandon(who);
+			vac_client_abandon(&who->gpud);
 			return;
 		}
 	}

@@ -2,6 +2,7 @@
 #include "cli/worker_client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 #define READ_BYTES ((size_t)64 << 10)
+#define NS_PER_MS  1000000
+/* For vacate-gpud to say hello, as a server waits for it. */
+#define HELLO_MS 10000
+/* For one that was killed to end. */
+#define KILLED_MS 1000
 
 static void reap(struct vac_worker_client *client)
 {
@@ -114,6 +122,8 @@ int vac_client_receive(struct vac_worker_client *client, struct vac_wire_header 
 		to = vac_buf_reserve(&client->in, READ_BYTES);
 		if (!to)
 			return vac_fail_nomem(err, "a frame of the worker", READ_BYTES);
+		if (client->until_ns && vac_client_poll(client->process.fd, client->until_ns) < 0)
+			return vac_fail(err, VAC_E_TIMEOUT, "no answer in time");
 		n = recv(client->process.fd, to, READ_BYTES, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -167,12 +177,28 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 	}
 }
 
+int vac_client_poll(int fd, int64_t until_ns)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	for (;;) {
+		int64_t left_ms = (until_ns - vac_now_ns()) / NS_PER_MS;
+		int rc = poll(&pfd, 1, left_ms > 0 ? (int)left_ms : 0);
+
+		if (rc > 0)
+			return 0;
+		if (rc == 0 || errno != EINTR)
+			return -ETIMEDOUT;
+	}
+}
+
 int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_options *options,
 		     struct vac_error *err)
 {
 	struct vac_wire_header header;
 	struct vac_wire_hello hello;
 	const uint8_t *payload;
+	bool gpud = options->device && strcmp(options->device, VAC_SPAWN_GPUS) == 0;
 	int rc;
 
 	memset(client, 0, sizeof(*client));
@@ -181,12 +207,38 @@ int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_op
 		client->process.pid = 0;
 		return rc;
 	}
+	if (gpud)
+		client->until_ns = vac_now_ns() + (int64_t)HELLO_MS * NS_PER_MS;
 	rc = vac_client_wait(client, VAC_WIRE_HELLO, 0, NULL, NULL, &header, &payload, err);
+	client->until_ns = 0;
+	if (gpud && rc == -ETIMEDOUT) {
+		vac_client_abandon(client);
+		return vac_fail(err, VAC_E_TIMEOUT,
+				"vacate-gpud said no hello within %d s, so it was killed",
+				HELLO_MS / 1000);
+	}
 	if (rc == 0)
 		rc = vac_wire_get_hello(payload, header.payload_bytes, &hello, err);
 	if (rc < 0)
 		vac_client_stop(client);
 	return rc;
+}
+
+void vac_client_abandon(struct vac_worker_client *client)
+{
+	struct vac_worker_process *process = &client->process;
+
+	kill(process->pid, SIGKILL);
+	close(process->fd);
+	if (process->pidfd >= 0) {
+		if (vac_client_poll(process->pidfd,
+				    vac_now_ns() + (int64_t)KILLED_MS * NS_PER_MS) == 0)
+			reap(client);
+		close(process->pidfd);
+	}
+	vac_buf_free(&client->in);
+	vac_buf_free(&client->out);
+	memset(client, 0, sizeof(*client));
 }
 
 void vac_client_stop(struct vac_worker_client *client)

@@ -13,12 +13,14 @@
 struct vac_worker_client {
 	struct vac_worker_process process; /* pid 0: not started */
 	struct vac_buf in, out;
-	size_t used;     /* bytes of in that the last frame took */
-	bool exited;     /* reaped */
-	int exit_status; /* as waitpid gives it */
+	size_t used;      /* bytes of in that the last frame took */
+	int64_t until_ns; /* vac_now_ns(): nothing is received later; 0: at any time */
+	bool exited;      /* reaped */
+	int exit_status;  /* as waitpid gives it */
 };
 
-/* Starts a worker and reads its hello. On error nothing is left. */
+/* Starts a worker and reads its hello; vacate-gpud has 10 s for it (VAC_E_TIMEOUT), since
+ * it owes nothing else first. On error nothing is left. */
 int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_options *options,
 		     struct vac_error *err) VAC_MUST_CHECK;
 /* Sends what was encoded into client->out. */
@@ -41,5 +43,10 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 /* SHUTDOWN, then waits until it is reaped; closes everything. Fine on a
  * client that never started. */
 void vac_client_stop(struct vac_worker_client *client);
+/* Kills it and waits but a moment: one that hangs in a driver may not even be killed. It
+ * ends with this process at the latest. Closes everything. */
+void vac_client_abandon(struct vac_worker_client *client);
+/* Until fd is readable; -ETIMEDOUT: it was not until then (vac_now_ns()). */
+int vac_client_poll(int fd, int64_t until_ns);
 
 #endif

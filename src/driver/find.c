@@ -234,6 +234,21 @@ void vac_find_optional(const struct vac_found_library *library, const struct vac
 			dlsym(library->handle, symbols[i].name);
 }
 
+int vac_library_load_toolkit(struct vac_library *library, const struct vac_toolkit_library *from,
+			     int cuda_major, struct vac_error *err)
+{
+	size_t skip = cuda_major < 13;
+	if (!library->found.handle &&
+	    vac_find_library(from->names + skip, 2 - skip, VAC_FIND_TOOLKIT, &library->found) < 0)
+		return vac_fail(err, VAC_E_NOT_FOUND,
+				"%s: pip install %s%s, or install the CUDA toolkit, or set "
+				"VACATE_CUDA_PATH%s%s",
+				from->missing, from->wheel, cuda_major < 13 ? "-cu12" : "",
+				*library->found.refused ? "; " : "", library->found.refused);
+	return vac_find_symbols(&library->found, from->symbols, from->symbol_count, library->table,
+				err);
+}
+
 int vac_library_get(struct vac_library *library, int cuda_major, const void **out,
 		    struct vac_error *err)
 {

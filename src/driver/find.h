@@ -56,6 +56,18 @@ struct vac_library {
 	struct vac_found_library found;
 };
 
+/* A library of the CUDA toolkit, which has a name a generation. */
+struct vac_toolkit_library {
+	const char *names[2]; /* of CUDA 13, and of 12 */
+	const char *missing;  /* "cuBLASLt was not found"; what to do follows */
+	const char *wheel;    /* "nvidia-cublas"; of CUDA 12 with "-cu12" behind it */
+	const struct vac_symbol *symbols;
+	size_t symbol_count;
+};
+/* What the load of such a library does: one that the driver is too old for is not tried. */
+int vac_library_load_toolkit(struct vac_library *library, const struct vac_toolkit_library *from,
+			     int cuda_major, struct vac_error *err) VAC_MUST_CHECK;
+
 /* *out is its table. What failed is tried again by the next call. */
 int vac_library_get(struct vac_library *library, int cuda_major, const void **out,
 		    struct vac_error *err) VAC_MUST_CHECK;

@@ -274,7 +274,13 @@ int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct 
 	if (nvml->driver_version(out->driver_version, sizeof(out->driver_version)) != VAC_NVML_OK)
 		out->driver_version[0] = '\0';
 	out->driver_version[sizeof(out->driver_version) - 1] = '\0';
-	out->count = count < VAC_SURVEY_MOST_DEVICES ? count : VAC_SURVEY_MOST_DEVICES;
+	if (count > VAC_SURVEY_MOST_DEVICES)
+		count = VAC_SURVEY_MOST_DEVICES;
+	out->devices = calloc((size_t)count + 1, sizeof(*out->devices));
+	if (!out->devices)
+		rc = -1;
+	else
+		out->count = count;
 	for (uint32_t i = 0; rc == 0 && i < out->count; i++)
 		rc = read_device(nvml, i, &out->devices[i]);
 	out->at_us = vac_wall_ns() / 1000;

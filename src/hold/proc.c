@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/utf8.h"
 
 #define STATUS_BYTES  4096
@@ -22,33 +22,12 @@
 ssize_t vac_proc_text(const char *root, pid_t pid, const char *name, char *text, size_t room)
 {
 	char path[PATH_MAX];
-	size_t used = 0;
-	int fd, n = snprintf(path, sizeof(path), "%s/proc/%d/%s", root, (int)pid, name);
+	int n = snprintf(path, sizeof(path), "%s/proc/%d/%s", root, (int)pid, name);
 
 	text[0] = '\0';
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return -errno;
-	while (used < room - 1) {
-		ssize_t got = read(fd, text + used, room - 1 - used);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			int saved = errno;
-
-			close(fd);
-			return -saved;
-		}
-		if (got == 0)
-			break;
-		used += (size_t)got;
-	}
-	close(fd);
-	text[used] = '\0';
-	return (ssize_t)used;
+	return vac_read_small(path, text, room);
 }
 
 /* Text with an end. */

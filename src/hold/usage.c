@@ -87,6 +87,19 @@ static struct vac_holder_part make_part(const struct vac_survey *survey, uint32_
 	return part;
 }
 
+/* false: no memory. Few processes are on more devices than one. */
+static bool add_part(struct vac_holder *holder, struct vac_holder_part part)
+{
+	struct vac_holder_part *larger =
+		realloc(holder->parts, (holder->part_count + (size_t)1) * sizeof(*larger));
+
+	if (!larger)
+		return false;
+	holder->parts = larger;
+	holder->parts[holder->part_count++] = part;
+	return true;
+}
+
 /* false: no memory. */
 static bool add_device(const struct vac_survey *survey, uint32_t index, struct vac_holders *out)
 {
@@ -106,9 +119,8 @@ static bool add_device(const struct vac_survey *survey, uint32_t index, struct v
 			return false;
 		holder->nvml_pid = process->pid;
 		holder->state = VAC_HOLD_RUNNING;
-		if (holder->part_count == VAC_HOLD_MOST_DEVICES)
-			continue;
-		holder->parts[holder->part_count++] = make_part(survey, index, process);
+		if (!add_part(holder, make_part(survey, index, process)))
+			return false;
 		device->listed_bytes += process->bytes;
 		device->unaccounted_valid &= process->bytes_valid;
 	}
@@ -362,7 +374,11 @@ int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_o
 	bool good = true;
 
 	memset(out, 0, sizeof(*out));
-	out->device_count = survey ? survey->count : 0;
+	if (survey && survey->count > 0) {
+		out->devices = calloc(survey->count, sizeof(*out->devices));
+		good = out->devices != NULL;
+		out->device_count = good ? survey->count : 0;
+	}
 	for (uint32_t i = 0; good && i < out->device_count; i++)
 		good = add_device(survey, i, out);
 	look.complete = options->look_ms > 0 && driver_is_here(look.root);
@@ -386,6 +402,9 @@ int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_o
 
 void vac_holders_free(struct vac_holders *holders)
 {
+	for (uint32_t i = 0; i < holders->count; i++)
+		free(holders->list[i].parts);
 	free(holders->list);
+	free(holders->devices);
 	memset(holders, 0, sizeof(*holders));
 }

@@ -51,7 +51,7 @@ struct vac_holder {
 	uid_t by_uid;
 	char by[VAC_HOLD_WHO_BYTES];
 	uint32_t part_count;
-	struct vac_holder_part parts[VAC_HOLD_MOST_DEVICES];
+	struct vac_holder_part *parts; /* owned by the snapshot; device by device */
 };
 
 struct vac_holder_device {
@@ -65,9 +65,9 @@ struct vac_holders {
 	uint32_t count, capacity;
 	struct vac_holder *list; /* by device and VRAM, the largest first */
 	uint32_t device_count;
-	struct vac_holder_device devices[VAC_SURVEY_MOST_DEVICES];
-	uint32_t hidden; /* processes whose open files may not be looked at */
-	bool cut_short;  /* not all were looked at in the time given */
+	struct vac_holder_device *devices; /* owned */
+	uint32_t hidden;                   /* processes whose open files may not be looked at */
+	bool cut_short;                    /* not all were looked at in the time given */
 };
 
 /* What is on record of a process that is parked, locked or failed (hold/record.h). */

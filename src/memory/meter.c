@@ -29,34 +29,6 @@
 /* One window of the mincore fallback: its vector takes 16 KiB of stack. */
 #define MINCORE_WINDOW_PAGES 16384u
 
-/* Reads a small /proc file as text. Bytes read, or a negative errno. */
-static ssize_t read_small(const char *path, char *text, size_t size)
-{
-	size_t used = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	while (used < size - 1) {
-		ssize_t n = read(fd, text + used, size - 1 - used);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			int saved = errno;
-
-			close(fd);
-			return -saved;
-		}
-		if (n == 0)
-			break;
-		used += (size_t)n;
-	}
-	close(fd);
-	text[used] = '\0';
-	return (ssize_t)used;
-}
-
 static void proc_path(char *path, size_t size, pid_t pid, const char *name)
 {
 	if (pid == 0)
@@ -112,7 +84,7 @@ int vac_meter_process(pid_t pid, struct vac_usage *out, struct vac_error *err)
 
 	*out = usage;
 	proc_path(path, sizeof(path), pid, "smaps_rollup");
-	n = read_small(path, text, sizeof(text));
+	n = vac_read_small(path, text, sizeof(text));
 	if (n < 0)
 		return fail_process(pid, (int)-n, err);
 	if (n == 0) /* a kernel thread, or a process that died just now */
@@ -145,7 +117,7 @@ static int read_statm(pid_t pid, uint64_t *resident_bytes, uint64_t *shared_byte
 	ssize_t n;
 
 	proc_path(path, sizeof(path), pid, "statm");
-	n = read_small(path, text, sizeof(text));
+	n = vac_read_small(path, text, sizeof(text));
 	if (n < 0)
 		return (int)n;
 	if (sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3)

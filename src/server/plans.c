@@ -3,13 +3,12 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "base/modelpath.h"
 #include "base/text.h"
@@ -27,7 +26,7 @@ static void free_entry(struct vac_plan_entry *entry)
 	free((char *)entry->key.dir);
 	free((char *)entry->key.device);
 	free((char *)entry->key.dtype);
-	free(entry->signature);
+	vac_buf_free(&entry->signature);
 	free(entry);
 }
 
@@ -43,62 +42,77 @@ void vac_plans_free(struct vac_plans *plans)
 
 /* ---- what the files look like ---- */
 
-/* Links are followed: the hub's cache is made of them. The time of its last change
- * is not only that of its content: a file that could not be read may be allowed. */
-static void sign_file(struct vac_buf *buf, const char *dir, const char *name, struct stat *st)
-{
-	char *path = vac_path_join(dir, name);
+/* What a file is told by. The time of its last change is not only that of its content: a
+ * file that could not be read may be allowed. */
+struct mark {
+	uint64_t inode, bytes;
+	struct timespec modified, changed;
+};
 
-	if (!path) {
-		buf->failed = true;
-		return;
-	}
-	if (stat(path, st) == 0 && S_ISREG(st->st_mode) &&
-	    (vac_ends_with(name, ".json") || vac_ends_with(name, ".safetensors") ||
-	     vac_ends_with(name, ".bin")))
-		vac_buf_printf(buf, "%s %ju %jd %jd.%09ld %jd.%09ld\n", path, (uintmax_t)st->st_ino,
-			       (intmax_t)st->st_size, (intmax_t)st->st_mtim.tv_sec,
-			       st->st_mtim.tv_nsec, (intmax_t)st->st_ctim.tv_sec,
-			       st->st_ctim.tv_nsec);
-	free(path);
+static bool counts(const char *name)
+{
+	return vac_ends_with(name, ".json") || vac_ends_with(name, ".safetensors") ||
+	       vac_ends_with(name, ".bin");
 }
 
-static void sign_dir(struct vac_buf *buf, const char *path, bool below)
+/* What is no file that counts and no directory is not even asked about. Links are
+ * followed: the hub's cache is made of them. */
+static bool may_matter(const struct dirent *entry, bool below)
 {
-	DIR *dir = opendir(path);
+	if (entry->d_name[0] == '.')
+		return false;
+	return counts(entry->d_name) || (below && entry->d_type != DT_REG);
+}
+
+/* fd is closed. A list asks about each file of thousands of models: by names below an
+ * open directory, and without words. */
+static void sign_dir(struct vac_buf *buf, int fd, bool below)
+{
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 
-	if (!dir)
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
 		return;
+	}
 	while (vac_buf_ok(buf) && (entry = readdir(dir))) {
+		const char *name = entry->d_name;
 		struct stat st = {0};
 
-		if (entry->d_name[0] == '.')
+		if (!may_matter(entry, below) || fstatat(fd, name, &st, 0) != 0)
 			continue;
-		sign_file(buf, path, entry->d_name, &st);
-		if (below && S_ISDIR(st.st_mode) && vac_model_has_part(entry->d_name)) {
-			char *sub = vac_path_join(path, entry->d_name);
+		if (S_ISREG(st.st_mode) && counts(name)) {
+			const struct mark mark = {(uint64_t)st.st_ino, (uint64_t)st.st_size,
+						  st.st_mtim, st.st_ctim};
 
-			if (sub)
-				sign_dir(buf, sub, false);
-			free(sub);
+			vac_buf_put(buf, name, strlen(name) + 1);
+			vac_buf_put(buf, &mark, sizeof(mark));
+		} else if (below && S_ISDIR(st.st_mode) && vac_model_has_part(name)) {
+			vac_buf_put(buf, name, strlen(name) + 1);
+			vac_buf_putc(buf, '/');
+			sign_dir(buf, openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), false);
+			vac_buf_putc(buf, '/');
 		}
 	}
 	closedir(dir);
 }
 
-/* NULL when out of memory. A directory that is gone has an empty signature. */
-static char *signature_of(const char *dir)
+/* Empty for a directory that is gone. False: it cannot be told, out of memory. */
+static bool signature_of(const char *dir, struct vac_buf *out)
 {
-	struct vac_buf buf = {.limit_bytes = SIGNATURE_LIMIT_BYTES};
+	*out = (struct vac_buf){.limit_bytes = SIGNATURE_LIMIT_BYTES};
+	sign_dir(out, open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), true);
+	vac_buf_putc(out, '\0'); /* never nothing: that is no signature */
+	if (vac_buf_ok(out))
+		return true;
+	vac_buf_free(out);
+	return false;
+}
 
-	sign_dir(&buf, dir, true);
-	vac_buf_putc(&buf, '\0');
-	if (!vac_buf_ok(&buf)) {
-		vac_buf_free(&buf);
-		return NULL;
-	}
-	return (char *)buf.data;
+static bool same_signature(const struct vac_buf *a, const struct vac_buf *b)
+{
+	return a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0;
 }
 
 /* ---- asking ---- */
@@ -120,8 +134,7 @@ static void conclude_unanswered(struct vac_plans *plans, struct vac_plan_entry *
 				const struct vac_error *error)
 {
 	conclude(plans, entry, error);
-	free(entry->signature);
-	entry->signature = NULL;
+	vac_buf_free(&entry->signature);
 }
 
 /* False: the files changed while they were read, and are to be read again. */
@@ -310,23 +323,22 @@ static struct vac_plan_entry *add(struct vac_plans *plans, const struct vac_plan
 static struct vac_plan_entry *look(struct vac_plans *plans, const struct vac_plan_key *key)
 {
 	struct vac_plan_entry *entry = find(plans, key);
-	char *signature;
+	struct vac_buf signature;
 
 	if (!entry)
 		entry = add(plans, key);
 	if (!entry)
 		return NULL;
 	entry->seen = true;
-	signature = signature_of(key->dir);
-	if (!signature)
+	if (!signature_of(key->dir, &signature))
 		return NULL;
-	if (entry->signature && strcmp(entry->signature, signature) == 0) {
-		free(signature);
+	if (entry->signature.bytes > 0 && same_signature(&entry->signature, &signature)) {
+		vac_buf_free(&signature);
 		return entry;
 	}
 	if (entry == plans->asked)
 		entry->changed = true;
-	free(entry->signature);
+	vac_buf_free(&entry->signature);
 	entry->signature = signature;
 	entry->known = false;
 	return entry;
@@ -360,7 +372,7 @@ void vac_plans_put(struct vac_plans *plans, const struct vac_plan_key *key,
 	struct vac_plan_entry *entry = find(plans, key);
 
 	/* One that is queued will be answered by the worker that it is asked of. */
-	if (!entry || !entry->signature || entry->queued)
+	if (!entry || entry->signature.bytes == 0 || entry->queued)
 		return;
 	entry->known = true;
 	entry->error = (struct vac_error){0};

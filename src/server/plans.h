@@ -25,8 +25,8 @@ struct vac_plan_entry {
 	struct vac_plan_entry *next;
 	struct vac_plan_entry *chain; /* of its bucket */
 	struct vac_plan_key key;      /* strings owned */
-	char *signature; /* owned: name, inode, size and mtime of each file that counts */
-	bool known;      /* info or error is the answer for this signature */
+	struct vac_buf signature; /* name, inode, size, times of each file that counts; or none */
+	bool known;               /* info or error is the answer for this signature */
 	bool queued;
 	bool changed;           /* its files did, since they were asked about */
 	bool seen;              /* since the last sweep began */

@@ -366,7 +366,8 @@ static int start(struct vac_server *server, struct vac_error *err)
 	if (rc < 0)
 		return rc;
 	if (vac_timer_open(&server->loop, &server->registry_timer, registry_due) < 0 ||
-	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0)
+	    vac_timer_open(&server->loop, &server->drain_timer, drain_over) < 0 ||
+	    vac_views_init(server) < 0)
 		return vac_fail_nomem(err, "timers", 0);
 	init_parts(server);
 	/* Before any worker is started, which would inherit its variables. */

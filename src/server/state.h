@@ -34,6 +34,17 @@ struct request_watch; /* dispatch.c's */
 /* Models that LIST shows at most. */
 #define VAC_SERVER_MAX_MODELS 4096
 
+/* Lists whose models are looked at, one after the other and a little in each turn of the
+ * loop: thousands of models have tens of thousands of files. */
+struct vac_listing {
+	struct vac_list waiting; /* of vac_request.listed; the first is under way once begun */
+	struct vac_timer timer;
+	bool begun;
+	struct vac_model_entry *entries; /* owned, of the first */
+	size_t count, at;
+	bool missing; /* a plan of those that were looked at */
+};
+
 struct vac_server {
 	struct vac_server_options options;
 	struct vac_catalog catalog;
@@ -50,6 +61,7 @@ struct vac_server {
 	struct vac_registry registry;
 	struct vac_supervisor supervisor;
 	struct vac_plans plans;
+	struct vac_listing listing;
 	struct vac_journal journal;
 	struct vac_events events;
 	struct vac_sampler refused; /* REFUSED events that are told */
@@ -107,6 +119,7 @@ struct vac_request {
 	size_t done_receipt_count;
 	struct vac_park_watch park_watch; /* PARK */
 	const struct vac_model *parked_model;
+	struct vac_link listed;         /* LIST */
 	struct vac_plan_wait plan_wait; /* LIST, PLAN */
 	struct vac_stream stream;       /* EVENTS */
 	struct vac_gpus_wait gpus_wait; /* PS */
@@ -191,6 +204,9 @@ struct vac_model *vac_load_culprit(const struct vac_server *server,
 
 /* LIST, PLAN, SHOW, PS, RUNNING, LOAD's reply and RECEIPTS. */
 void vac_views_list(struct vac_request *request);
+/* It is given up; nothing happens where it was no LIST. */
+void vac_views_list_left(struct vac_request *request);
+int vac_views_init(struct vac_server *server) VAC_MUST_CHECK;
 void vac_views_plan(struct vac_request *request, const char *name, const char *dir);
 void vac_views_show(struct vac_request *request, const char *name, const char *dir);
 void vac_views_ps(struct vac_request *request);

@@ -11,6 +11,9 @@
 #include "base/io.h"
 #include "server/state.h"
 
+/* For looking at models before others have their turn. */
+#define LIST_TURN_NS INT64_C(2000000)
+
 static const enum vac_model_state states[] = {
 	[VAC_REGISTRY_ABSENT] = VAC_MODEL_ABSENT,     [VAC_REGISTRY_LOADING] = VAC_MODEL_LOADING,
 	[VAC_REGISTRY_RESIDENT] = VAC_MODEL_RESIDENT, [VAC_REGISTRY_DRAINING] = VAC_MODEL_DRAINING,
@@ -205,49 +208,123 @@ static void answer_list(struct vac_request *request, struct vac_model_entry *ent
 	free(views);
 }
 
-static void list(struct vac_request *request, bool first);
-
-static void list_planned(struct vac_plan_wait *wait)
+/* As the disk is now, with what is known of the plans. */
+static void list_now(struct vac_request *request)
 {
-	list(VAC_CONTAINER(wait, struct vac_request, plan_wait), false);
-}
-
-/* Called twice when plans are missing: the disk is read again when they are
- * there, since it may have changed meanwhile. */
-static void list(struct vac_request *request, bool first)
-{
-	bool plans = first && !request->call.names_only;
-	struct vac_server *server = request->server;
 	struct vac_model_entry *entries;
 	struct vac_error err;
-	bool missing = false;
 	size_t count;
 
-	if (vac_catalog_list(&server->catalog, VAC_SERVER_MAX_MODELS, &entries, &count, &err) < 0) {
+	if (vac_catalog_list(&request->server->catalog, VAC_SERVER_MAX_MODELS, &entries, &count,
+			     &err) < 0) {
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
-	for (size_t i = 0; plans && i < count; i++) {
+	answer_list(request, entries, count);
+	vac_model_list_free(entries, count);
+}
+
+/* The disk is read again: it may have changed meanwhile. */
+static void list_planned(struct vac_plan_wait *wait)
+{
+	list_now(VAC_CONTAINER(wait, struct vac_request, plan_wait));
+}
+
+static void list_reset(struct vac_listing *listing)
+{
+	vac_model_list_free(listing->entries, listing->count);
+	listing->entries = NULL;
+	listing->count = listing->at = 0;
+	listing->begun = listing->missing = false;
+}
+
+/* Looks at models until the turn's time is over. */
+static void list_look(struct vac_server *server, int64_t until_ns)
+{
+	struct vac_listing *listing = &server->listing;
+
+	while (listing->at < listing->count) {
+		const struct vac_model_entry *entry = &listing->entries[listing->at++];
 		struct vac_model_settings settings;
 		struct vac_plan_key key;
 
-		if (plan_key(server, entries[i].name, entries[i].dir, &settings, &key))
-			missing = !vac_plans_get(&server->plans, &key) || missing;
+		if (plan_key(server, entry->name, entry->dir, &settings, &key) &&
+		    !vac_plans_get(&server->plans, &key))
+			listing->missing = true;
+		if (vac_now_ns() >= until_ns)
+			break;
 	}
-	if (plans)
-		vac_plans_sweep(&server->plans);
-	if (first)
-		vac_registry_sweep(&server->registry, on_disk, NULL);
-	if (missing)
+}
+
+/* All are looked at. */
+static void list_end(struct vac_request *request)
+{
+	struct vac_server *server = request->server;
+	struct vac_listing *listing = &server->listing;
+
+	vac_list_drop(&request->listed);
+	vac_plans_sweep(&server->plans);
+	vac_registry_sweep(&server->registry, on_disk, NULL);
+	if (listing->missing)
 		vac_plans_wait(&server->plans, &request->plan_wait, list_planned);
 	else
-		answer_list(request, entries, count);
-	vac_model_list_free(entries, count);
+		answer_list(request, listing->entries, listing->count);
+	list_reset(listing);
+}
+
+/* One list after the other, each with what the loop can spare in a turn. */
+static void list_turn(struct vac_timer *timer)
+{
+	struct vac_server *server = VAC_CONTAINER(timer, struct vac_server, listing.timer);
+	struct vac_listing *listing = &server->listing;
+	int64_t until_ns = vac_now_ns() + LIST_TURN_NS;
+	struct vac_request *request;
+	struct vac_error err;
+
+	if (listing->waiting.count == 0)
+		return;
+	request = VAC_CONTAINER(listing->waiting.first, struct vac_request, listed);
+	if (!listing->begun && vac_catalog_list(&server->catalog, VAC_SERVER_MAX_MODELS,
+						&listing->entries, &listing->count, &err) < 0) {
+		vac_list_drop(&request->listed);
+		vac_dispatch_fail(request, &err, 0);
+	} else {
+		listing->begun = true;
+		list_look(server, until_ns);
+		if (listing->at == listing->count)
+			list_end(request);
+	}
+	if (listing->waiting.count > 0)
+		vac_timer_set(&server->loop, timer, vac_now_ns());
 }
 
 void vac_views_list(struct vac_request *request)
 {
-	list(request, true);
+	struct vac_server *server = request->server;
+	struct vac_listing *listing = &server->listing;
+
+	if (request->call.names_only) {
+		vac_registry_sweep(&server->registry, on_disk, NULL);
+		list_now(request);
+		return;
+	}
+	vac_list_insert(&listing->waiting, listing->waiting.last, &request->listed);
+	if (listing->waiting.count == 1)
+		list_turn(&listing->timer);
+}
+
+void vac_views_list_left(struct vac_request *request)
+{
+	struct vac_listing *listing = &request->server->listing;
+
+	if (listing->begun && listing->waiting.first == &request->listed)
+		list_reset(listing);
+	vac_list_drop(&request->listed);
+}
+
+int vac_views_init(struct vac_server *server)
+{
+	return vac_timer_open(&server->loop, &server->listing.timer, list_turn);
 }
 
 /* ---- PLAN ---- */

@@ -7,6 +7,8 @@
 
 /* Of one process: pid, flags, bytes, gauge, time. */
 #define LEAST_PROCESS_BYTES 28u
+/* Of one device without a name: numbers and flags. */
+#define LEAST_DEVICE_BYTES 104u
 
 static void put_gauge(struct vac_buf *buf, const struct vac_gauge *gauge)
 {
@@ -139,11 +141,16 @@ int vac_wire_get_who(const void *payload, size_t bytes, struct vac_survey *out,
 		  get_string(&r, sizeof(out->driver_version), "driver_version"));
 	out->at_us = get_ns(&r, "at_us");
 	count = get_u32(&r, "count");
-	if (!r.bad && count > VAC_SURVEY_MOST_DEVICES)
+	if (!r.bad && (count > VAC_SURVEY_MOST_DEVICES ||
+		       (size_t)count * LEAST_DEVICE_BYTES > r.bytes - r.at))
 		r.bad = "count";
+	if (!r.bad && count > 0) {
+		out->devices = calloc(count, sizeof(*out->devices));
+		rc = out->devices ? 0 : -1;
+	}
 	for (uint32_t i = 0; rc == 0 && !r.bad && i < count; i++) {
-		rc = get_device(&r, &out->devices[i]);
 		out->count = i + 1;
+		rc = get_device(&r, &out->devices[i]);
 	}
 	if (rc < 0)
 		rc = vac_fail_nomem(err, "what the GPUs hold", bytes);

@@ -5,13 +5,14 @@ The server starts it through VACATE_GPUD. FAKE_GPUS is a folder. Its file "gpus"
 one line a GPU: total and used MiB, the latter of others' processes. Files
 DEVICE-PID are what the worker PID holds there in bytes (fake_worker.py writes
 them), as long as it lives. "events" gets a line a question. A file "error" is the
-answer to all questions instead.
+answer to all questions instead. As long as there is a file "silent" it says no hello.
 """
 import os
 import pathlib
 import socket
 import struct
 import sys
+import time
 
 HELLO, PING, SHUTDOWN, GPUS, PONG, GPUS_READ, ERROR = 1, 8, 9, 10, 0x88, 0x8A, 0xFF
 folder = pathlib.Path(os.environ["FAKE_GPUS"])
@@ -74,6 +75,8 @@ def handle(sock, kind, identity):
 def main():
     sock = socket.socket(fileno=3)
     note(f"start {os.getpid()}")
+    while (folder / "silent").exists():
+        time.sleep(0.05)
     sock.sendall(frame(HELLO, 0, struct.pack("<II", 1, os.getpid()) + string("fake_gpud 1")
                        + string("gpus") + string("no GPUs")))
     data = b""

@@ -14,7 +14,7 @@ import measure
 import pytest
 
 GIB, MIB = 1 << 30, 1 << 20
-UUIDS = [f"GPU-0000000{i}-0000-0000-0000-00000000000{i}" for i in range(8)]
+UUIDS = [f"GPU-{i:08}-0000-0000-0000-{i:012}" for i in range(20)]
 PATIENCE_S = 120    # of waits that only guard against hanging
 
 

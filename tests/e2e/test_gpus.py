@@ -229,6 +229,42 @@ def test_gpud_dies(fake):
     assert len([e for e in server.gpud_events() if e.startswith("start")]) == 2
 
 
+def test_gpud_says_no_hello(fake):
+    """The server answers others meanwhile, and whoever waited for the reading when it is
+    there."""
+    server = fake("--hello-timeout", "10m")
+    server.ask("a")
+    os.kill(server.gpud(), signal.SIGKILL)
+    (server.folder / "silent").touch()
+    receipts = []
+    thread = threading.Thread(target=lambda: receipts.append(server.unload("a")))
+    thread.start()
+    starts = lambda: [e for e in server.gpud_events() if e.startswith("start")]
+    eventually(lambda: len(starts()) == 2, 60)
+    for path in ("/health", "/models", "/metrics"):   # /models/ps waits for a reading itself
+        assert server.get(path).status == 200
+    assert thread.is_alive() and measure.alive(server.gpud())
+    (server.folder / "silent").unlink()
+    thread.join(60)
+    (receipt,) = receipts
+    assert receipt["worker"]["exited"] and receipt["vram"]["after"]["used_bytes"] == 100 * MIB
+
+
+def test_gpud_is_not_waited_for_for_ever(fake):
+    timeout_s = round(measure.patience(3))
+    server = fake("--hello-timeout", f"{timeout_s}s")
+    server.ask("a")
+    os.kill(server.gpud(), signal.SIGKILL)
+    (server.folder / "silent").touch()
+    receipt = server.unload("a")
+    assert receipt["vram"]["before"] is None and receipt["vram"]["after"] is None
+    assert server.stderr().count(f"for gpus said no hello within {timeout_s}.0 s, so it was "
+                                 "killed") == 2
+    assert not measure.alive(server.gpud())
+    (server.folder / "silent").unlink()
+    assert server.ask("a").status == 200
+
+
 def test_gpud_ends_after_ten_seconds(fake):
     server = fake()
     server.ask("a")

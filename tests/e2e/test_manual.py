@@ -168,6 +168,38 @@ def test_completes_models(server):
     assert complete("load", "") == []  # nobody answers: nothing, and no complaint
 
 
+@pytest.fixture
+def gpu_users(tmp_path, monkeypatch):
+    """Three processes that have CUDA open, as far as a `find` of the test's own says, of
+    which the last has been parked and has a record; and a fourth that is none."""
+    device, hold, tools = tmp_path / "nvidia-uvm", tmp_path / "hold", tmp_path / "tools"
+    device.touch(), hold.mkdir(), tools.mkdir()
+    (tools / "find").write_text("#!/bin/bash\nexec " + shutil.which("find") +
+                                f' "${{@/#\\/dev\\/nvidia-uvm/{device}}}"\n')
+    (tools / "find").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.setenv("VACATE_HOLD_DIR", str(hold))
+    with device.open() as opened:
+        running = [subprocess.Popen(["sleep", "3600"], stdin=stdin)
+                   for stdin in (opened, opened, opened, subprocess.DEVNULL)]
+    pids = sorted(str(process.pid) for process in running[:3])
+    (hold / f"4026531836.{pids[2]}").touch()
+    (hold / f"4026531836.{pids[1]}.new").touch()
+    (hold / f"4026531836.{2**22 + 5}").touch()       # has ended
+    yield pids
+    for process in running:
+        process.kill(), process.wait()
+
+
+def test_completes_processes_on_gpus(gpu_users):
+    for command in ("park", "ps"):
+        assert sorted(complete(command, "")) == gpu_users
+    assert complete("park", "--tree", gpu_users[0]) == [gpu_users[0]]
+    assert complete("resume", "") == gpu_users[2:]
+    (pathlib.Path(os.environ["VACATE_HOLD_DIR"]) / f"4026531836.{gpu_users[2]}").unlink()
+    assert sorted(complete("resume", "")) == gpu_users
+
+
 ZSH = r"""
 zmodload zsh/zpty
 zpty shell zsh -f -i
@@ -192,12 +224,14 @@ done
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
-def test_zsh_completes(server):
+def test_zsh_completes(server, gpu_users):
     """What stands before the tabulator (_ for blanks), and what zsh then shows."""
     lines = ["vacate_ Unloads a model", "vacate_serve_--sand --sandbox",
              "vacate_serve_--sandbox_ require", "vacate_config_ check",
              "vacate_config_show_--log-l error, warn", "vacate_load_oth other/three",
-             "vacate_unload_-- --drop-cache", f"vacate_load_--server_{server}_org/ org/two"]
+             "vacate_unload_-- --drop-cache", f"vacate_load_--server_{server}_org/ org/two",
+             f"vacate_park_{gpu_users[0]} {gpu_users[0]}  -- sleep 3600",
+             f"vacate_resume_ {gpu_users[2]}  -- sleep 3600"]
     path = f"{pathlib.Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(["zsh", "-f", "-c", ZSH], input="\n".join(lines) + "\n", text=True,
                           capture_output=True, timeout=240,

@@ -1,5 +1,6 @@
 """`vacate ps`: who is on the GPUs, one process in full, and the forms of other tools;
 on GPUs that are files (fake_gpus.py), with processes that sleep."""
+import concurrent.futures
 import ctypes.util
 import json
 import os
@@ -87,6 +88,25 @@ def test_processes_and_devices(gpus, tmp_path):
                        "0%"]
     assert "gpu:0: 600 MiB are used by nobody listed" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_as_many_gpus_as_there_are(gpus):
+    gpus = gpus(*[(80 * GIB, 0)] * 20)
+    everywhere = gpus.target({index: (index + 1) * GIB for index in range(20)})
+    document = json.loads(ps(gpus, "--json"))
+    assert [device["uuid"] for device in document["devices"]] == UUIDS
+    assert [device["used_bytes"] for device in document["devices"]] == [
+        (index + 1) * GIB for index in range(20)]
+    (process,) = document["processes"]
+    assert [part["device"] for part in process["devices"]] == [f"gpu:{i}" for i in range(20)]
+    text = ps(gpus)
+    assert [row[3] for row in table(text, ["PID", "USER"])] == [f"gpu:{i}" for i in range(20)]
+    assert len(table(text, ["DEVICE", "NAME"])) == 20
+    assert "gpu:19" in ps(gpus, everywhere.pid)
+    assert [gpu["uuid"] for gpu in json.loads(ps(gpus, "--gpustat"))["gpus"]] == UUIDS
+    rows = [line.split() for line in ps(gpus, "--gputil").splitlines()]
+    assert rows[0] == ["|", "ID", "|", "GPU", "|", "MEM", "|"]
+    assert rows[-1] == ["|", "19", "|", "0%", "|", "25%", "|"] and len(rows) == 22
 
 
 def test_the_driver_is_not_started(gpus):
@@ -308,11 +328,36 @@ def test_a_gpud_that_dies(gpus, tmp_path):
     assert re.search(r"^no GPU: .*exited with status 7$", text, re.M)
 
 
-@pytest.mark.parametrize("call", ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3",
-                                  "nvmlShutdown"])
-def test_nvml_hangs(gpus, call):
-    """A GPU that is lost may keep NVML for ever, and vacate ps does not wait so long."""
-    gpus = gpus((80 * GIB, 0))
+SILENT = "#!/bin/sh\necho $$ >> {pids}\nexec sleep 3600\n"
+NO_HELLO = "vacate-gpud said no hello within 10 s, so it was killed"
+
+
+def test_a_gpud_that_says_nothing(gpus, tmp_path):
+    """Four commands at once, since each waits its ten seconds."""
+    gpus = gpus()
+    target = gpus.target(GIB)
+    program, pids = tmp_path / "gpud", tmp_path / "pids"
+    program.write_text(SILENT.format(pids=pids))
+    program.chmod(0o755)
+    commands = [("ps",), ("park", target.pid), ("park", target.pid, "--json"),
+                ("resume", "--tree", target.pid, "--json")]
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        shown, park, *documents = pool.map(
+            lambda words: run(gpus.environment(), *words, VACATE_GPUD=str(program)), commands)
+    assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == f"no GPU: {NO_HELLO}"
+    assert (park.returncode, park.stdout) == (1, "")
+    assert park.stderr.splitlines()[-1] == f"vacate park: {NO_HELLO}"
+    for done, operation in zip(documents, ("park", "resume")):
+        assert done.returncode == 1 and done.stderr == f"vacate {operation}: {NO_HELLO}\n"
+        assert json.loads(done.stdout) == {
+            "operation": operation, "driver": "", "receipts": [],
+            "error": {"code": "timeout", "message": NO_HELLO, "detail": ""}}
+    killed = pids.read_text().split()
+    assert len(killed) == 4 and not any(measure.alive(int(pid)) for pid in killed)
+    assert gpus.state(target.pid) == "running"
+
+
+def nvml_hangs(gpus, call):
     target = gpus.target(GIB)
     gpus.on(call, "always", "wait go")
     text = ps(gpus)
@@ -324,6 +369,15 @@ def test_nvml_hangs(gpus, call):
     gpuds = {pid for pid, symbol, _ in gpus.calls() if symbol == call}
     assert len(gpuds) == 1
     eventually(lambda: not any(measure.alive(pid) for pid in gpuds))
+
+
+def test_nvml_hangs(gpus):
+    """A GPU that is lost may keep NVML for ever, and vacate ps does not wait so long.
+    Three at once, since each waits its ten seconds."""
+    calls = ["nvmlInit_v2", "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlShutdown"]
+    machines = [gpus((80 * GIB, 0)) for _ in calls]
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(nvml_hangs, machines, calls))
 
 
 # ---- forms of other tools ----------------------------------------------------

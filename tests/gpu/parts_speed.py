@@ -293,7 +293,7 @@ def kernel_times(path, shape):
     done = run(["ncu", "--csv", "--page", "raw", "--metrics", "gpu__time_duration.sum",
                 "--clock-control", "none", "--launch-count", str(LAUNCHES),
                 find("engine_bench"), path, "--device", DEVICE, "--shapes", shape,
-                "--seconds", "0.01"], text=True, timeout=60,
+                "--seconds", "0.01", "--batch-ms", "1000000"], text=True, timeout=60,
                env=os.environ | {"VACATE_CUDA_GRAPHS": "off"})
     lines = done.stdout.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)

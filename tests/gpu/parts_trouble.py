@@ -4,7 +4,7 @@ import shutil
 import time
 
 from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, devices,
-                    expect, find, mib, minilm, random_bert, run, serving)
+                    expect, find, mib, minilm, run, serving)
 
 TEXT = "a lighthouse by the sea"
 
@@ -189,36 +189,43 @@ def part_devices():
 
 # --- racecheck ---------------------------------------------------------------
 
-# Each shape takes kernels that the others do not: head size and the longest text.
-RACES = [("float16", 64, 2, 40), ("float16", 64, 2, 300), ("bfloat16", 64, 2, 300),
-         ("float16", 32, 2, 70), ("float16", 96, 2, 70), ("float16", 128, 2, 70),
-         ("bfloat16", 128, 1, 70), ("float16", 40, 2, 70), ("float32", 64, 1, 40)]
+TOOLS = [("racecheck", ["--racecheck-report", "all"]), ("memcheck", ["--leak-check", "full"]),
+         ("initcheck", [])]
+
+
+def cuda_program(name):
+    """Where one of the toolkit's is, or None."""
+    return shutil.which(name) or shutil.which(
+        name, path="/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer")
 
 
 def part_racecheck():
-    tool = shutil.which("compute-sanitizer") or shutil.which(
-        "compute-sanitizer", path="/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer")
-    if not tool and not DRY:
-        raise Skip("compute-sanitizer is not here")
-    budget = Budget(420)
-    for dtype, size, heads, words in RACES:
-        name = f"{dtype}, {heads} heads of {size}, {words} words"
-        if not budget.has(60, name):
+    """kernels_check.cu: our kernels alone, since cuBLASLt's do not run under racecheck."""
+    nvcc, tool = cuda_program("nvcc"), cuda_program("compute-sanitizer")
+    if not nvcc or not tool or DRY:
+        raise Skip("nvcc or compute-sanitizer is not here, or no GPU")
+    source = HERE / "kernels_check.cu"
+    kernels = next(p for p in (HERE / "kernels", HERE.parent.parent / "src/engine/cuda/kernels")
+                   if p.is_dir())
+    capability = run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+                     text=True).stdout.split()[0]
+    ours = ["-gencode", "arch=compute_90a,code=sm_90a", "-DVAC_WGMMA"] if capability == "9.0" \
+        else ["-arch=native"]
+    WORK.mkdir(parents=True, exist_ok=True)
+    for element, name in ((16, "float16"), (17, "bfloat16"), (32, "float32")):
+        program = WORK / f"kernels_check-{element}"
+        done = run([nvcc, "-std=c++17", *ours, f"-DVAC_ELEMENT={element}", "-I", kernels,
+                    "-o", program, source], text=True)
+        expect(done.returncode == 0, f"{name} does not compile: {said(done)}")
+        if done.returncode:
             continue
-        path = random_bert(f"race-{size}-{heads}", hidden_size=size * heads,
-                           num_attention_heads=heads, intermediate_size=size, num_hidden_layers=1)
-        text = " ".join(WORDS[i % len(WORDS)] for i in range(words))
-        command = [find("engine_bench"), path, "--device", DEVICE, "--embed", "--dtype", dtype]
-        for check, more in (("racecheck", ["--racecheck-report", "all"]), ("memcheck", [])):
-            start = time.time()
-            # only ours: cuBLASLt's take minutes and are not ours to check
-            done = run([tool, "--tool", check, *more, "--kernel-regex",
-                        "kns=attention|embed|layer_norm|pool|convert|to_floats|activate",
-                        "--error-exitcode", "9", *command],
-                       input=text.encode() + b"\0", timeout=100) if tool else None
-            output = (done.stdout + done.stderr).decode(errors="replace") if done else ""
-            summary = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
-            print(f"{check:<10}{name:<40}{summary[-1] if summary else 'nothing said'} "
-                  f"({time.time() - start:.0f} s)", flush=True)
-            expect(DRY or (done.returncode == 0 and summary),
-                   f"{check}, {name}: status {done.returncode if done else None}, {output[-300:]}")
+        done = run([program], text=True)
+        expect(done.returncode == 0, f"{name}: {done.stdout[-600:]} {said(done)}")
+        print(done.stdout, end="")
+        for check, more in TOOLS:
+            done = run([tool, "--tool", check, *more, "--error-exitcode", "9", program],
+                       text=True, timeout=100)
+            summary = [line.strip("= ") for line in done.stdout.splitlines() if "SUMMARY" in line]
+            print(f"{check:<10}{name:<10}{summary[-1] if summary else 'nothing said'}", flush=True)
+            expect(done.returncode == 0 and summary,
+                   f"{check}, {name}: status {done.returncode}, {done.stdout[-500:]}")

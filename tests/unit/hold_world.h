@@ -45,6 +45,8 @@ void hold_world_expect(int rc, enum vac_error_code code, const struct vac_error 
 /* Since the fake was installed the driver was called so: "lock 0, checkpoint 0, ..." with
  * the indices of targets; state calls are left out. */
 void hold_world_expect_calls(const char *calls);
+/* Another process holds the lock: a child of ours, that ends after that time. */
+pid_t hold_world_hold_lock(const char *path, unsigned seconds);
 /* Any vacate-process-*.lock file, or a record of the target, is there. */
 bool hold_world_has_locks(void);
 bool hold_world_record(size_t target, struct vac_record *out);

@@ -21,9 +21,11 @@
 struct scene {
 	struct vac_idle idle;
 	struct vac_survey survey;
+	struct vac_survey_device devices[2];
 	struct vac_survey_process on[2];
 	struct vac_holders holders;
 	struct vac_holder list[2];
+	struct vac_holder_part parts[2][2];
 	int64_t now_s;
 };
 
@@ -32,6 +34,7 @@ static void begin(struct scene *s)
 {
 	memset(s, 0, sizeof(*s));
 	s->survey.count = 1;
+	s->survey.devices = s->devices;
 	s->survey.devices[0].sampled = true;
 	s->survey.devices[0].gpu_percent.valid = true;
 	s->survey.devices[0].process_count = 2;
@@ -44,7 +47,8 @@ static void begin(struct scene *s)
 						 .nvml_pid = 100 + i,
 						 .start_ticks = 7,
 						 .state = VAC_HOLD_RUNNING,
-						 .part_count = 1};
+						 .part_count = 1,
+						 .parts = s->parts[i]};
 	}
 }
 

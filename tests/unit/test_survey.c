@@ -415,7 +415,10 @@ static void test_the_frame(void **state)
 		free(back.devices[i].processes);
 		back.devices[i].processes = survey.devices[i].processes;
 	}
-	assert_memory_equal(&back, &survey, sizeof(survey));
+	assert_memory_equal(back.devices, survey.devices, 2 * sizeof(*back.devices));
+	assert_string_equal(back.driver_version, survey.driver_version);
+	assert_int_equal(back.at_us, survey.at_us);
+	free(back.devices);
 	vac_survey_free(&survey);
 	/* Cut anywhere it is refused, and nothing is left. */
 	for (size_t n = 0; n + 8 <= header.payload_bytes; n++) {
@@ -424,6 +427,43 @@ static void test_the_frame(void **state)
 		assert_int_equal(back.count, 0);
 	}
 	vac_buf_free(&buf);
+}
+
+/* As many as there are: a machine with 20, and one with more than are looked at. */
+static void test_many_devices(void **state)
+{
+	const struct vac_nvml table = full();
+	struct vac_survey survey, back;
+	struct vac_buf buf = VAC_BUF_INIT;
+	struct vac_wire_header header;
+	char uuid[16];
+
+	(void)state;
+	nvml.count = 20;
+	assert_int_equal(vac_survey_read(&table, &survey, NULL), 0);
+	vac_wire_put_who(&buf, 7, &survey);
+	vac_survey_free(&survey);
+	assert_int_equal(vac_wire_peek(buf.data, buf.bytes, &header, NULL), 1);
+	assert_int_equal(vac_wire_get_who(buf.data + 16, header.payload_bytes, &back, NULL), 0);
+	assert_int_equal(back.count, 20);
+	for (uint32_t i = 0; i < back.count; i++) {
+		snprintf(uuid, sizeof(uuid), "GPU-%u", i + 1);
+		assert_string_equal(back.devices[i].uuid, uuid);
+		assert_int_equal(back.devices[i].index, i);
+		assert_int_equal(back.devices[i].process_count, 3);
+		assert_int_equal(back.devices[i].processes[0].pid, 11);
+	}
+	vac_survey_free(&back);
+	vac_buf_free(&buf);
+	nvml.count = VAC_SURVEY_MOST_DEVICES + 100;
+	assert_int_equal(vac_survey_read(&table, &survey, NULL), 0);
+	assert_int_equal(survey.count, VAC_SURVEY_MOST_DEVICES);
+	assert_string_equal(survey.devices[127].uuid, "GPU-128");
+	vac_survey_free(&survey);
+	nvml.count = 0;
+	assert_int_equal(vac_survey_read(&table, &survey, NULL), 0);
+	assert_int_equal(survey.count, 0);
+	vac_survey_free(&survey);
 }
 
 static void test_the_frame_of_the_document(void **state)
@@ -452,9 +492,9 @@ static void test_the_frame_of_the_document(void **state)
 	bent[31] = VAC_SURVEY_MOST_DEVICES + 1;
 	assert_int_equal(vac_wire_get_who(bent + 16, 24, &back, &err), -EINVAL);
 	assert_non_null(strstr(err.message, "'count'"));
-	bent[31] = 1;
+	bent[31] = 1; /* of which nothing follows */
 	assert_int_equal(vac_wire_get_who(bent + 16, 24, &back, &err), -EINVAL);
-	assert_non_null(strstr(err.message, "'result'"));
+	assert_non_null(strstr(err.message, "'count'"));
 	bent[30] = 0x80; /* a negative time */
 	assert_int_equal(vac_wire_get_who(bent + 16, 24, &back, &err), -EINVAL);
 	assert_non_null(strstr(err.message, "'at_us'"));
@@ -470,6 +510,7 @@ int main(void)
 		cmocka_unit_test_setup(test_instances, reset),
 		cmocka_unit_test_setup(test_devices_that_do_not_answer, reset),
 		cmocka_unit_test_setup(test_the_frame, reset),
+		cmocka_unit_test_setup(test_many_devices, reset),
 		cmocka_unit_test_setup(test_the_frame_of_the_document, reset),
 	};
 

@@ -97,7 +97,8 @@ static struct vac_survey_process second[1] = {
 
 static struct vac_survey make_survey(void)
 {
-	struct vac_survey survey = {.at_us = 10000000, .count = 2};
+	static struct vac_survey_device devices[2];
+	struct vac_survey survey = {.at_us = 10000000, .count = 2, .devices = devices};
 
 	survey.devices[0] = (struct vac_survey_device){.total_bytes = 80 * GIB,
 						       .used_bytes = 14 * GIB,

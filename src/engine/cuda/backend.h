@@ -63,11 +63,14 @@ struct vac_team;
 	X(attention_64_wide)                                                                       \
 	X(attention_96)                                                                            \
 	X(attention_128)
+/* Of these only what code for sm_90a has; else NULL. */
+#define VAC_CUDA_KERNELS_90A(X) X(attention_64_wgmma)
 
 struct vac_cuda_functions {
 #define VAC_CUDA_FUNCTION(name) struct CUfunc_st *name;
 	VAC_CUDA_KERNELS(VAC_CUDA_FUNCTION)
 	VAC_CUDA_KERNELS_16(VAC_CUDA_FUNCTION)
+	VAC_CUDA_KERNELS_90A(VAC_CUDA_FUNCTION)
 #undef VAC_CUDA_FUNCTION
 };
 

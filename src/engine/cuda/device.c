@@ -90,20 +90,26 @@ static int find_functions(struct vac_compute *c, struct vac_cuda_module *m, enum
 	static const struct {
 		const char *name;
 		size_t offset;
-		bool only_16;
+		bool only_16, only_90a;
 	} all[] = {
-#define ENTRY(name)    {#name, offsetof(struct vac_cuda_functions, name), false},
-#define ENTRY_16(name) {#name, offsetof(struct vac_cuda_functions, name), true},
+#define ENTRY(name)     {#name, offsetof(struct vac_cuda_functions, name), false, false},
+#define ENTRY_16(name)  {#name, offsetof(struct vac_cuda_functions, name), true, false},
+#define ENTRY_90A(name) {#name, offsetof(struct vac_cuda_functions, name), true, true},
 		VAC_CUDA_KERNELS(ENTRY) VAC_CUDA_KERNELS_16(ENTRY_16)
+			VAC_CUDA_KERNELS_90A(ENTRY_90A)
 #undef ENTRY
 #undef ENTRY_16
+#undef ENTRY_90A
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		struct CUfunc_st *function = NULL;
-		if (all[i].only_16 && dtype == VAC_DTYPE_F32)
+		if ((all[i].only_16 && dtype == VAC_DTYPE_F32) ||
+		    (all[i].only_90a && c->architecture != 90))
 			continue;
-		int rc = check(c, c->cuda->module_function(&function, m->module, all[i].name),
-			       all[i].name, err);
+		int result = c->cuda->module_function(&function, m->module, all[i].name);
+		if (all[i].only_90a && result == VAC_CU_NOT_FOUND)
+			continue; /* an old compiler's code for sm_90 */
+		int rc = check(c, result, all[i].name, err);
 		if (rc < 0)
 			return rc;
 		memcpy((char *)&m->functions + all[i].offset, &function, sizeof(function));

@@ -13,23 +13,19 @@ static struct vac_nvrtc table;
 
 static int load(struct vac_library *library, int cuda_major, struct vac_error *err)
 {
-	static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12"};
 	static const struct vac_symbol functions[] = {
 #define ENTRY(member, symbol, parameters) {symbol, offsetof(struct vac_nvrtc, member)},
 		VAC_NVRTC_FUNCTIONS(ENTRY)
 #undef ENTRY
 	};
-	size_t skip = cuda_major < 13;
-	if (!library->found.handle &&
-	    vac_find_library(names + skip, 2 - skip, VAC_FIND_TOOLKIT, &library->found) < 0)
-		return vac_fail(err, VAC_E_NOT_FOUND,
-				"NVRTC was not found, and it must compile the kernels for this GPU "
-				"once: pip install nvidia-cuda-nvrtc%s, or install the CUDA "
-				"toolkit, or set VACATE_CUDA_PATH%s%s",
-				cuda_major < 13 ? "-cu12" : "", *library->found.refused ? "; " : "",
-				library->found.refused);
-	return vac_find_symbols(&library->found, functions,
-				sizeof(functions) / sizeof(functions[0]), &table, err);
+	static const struct vac_toolkit_library from = {
+		.names = {"libnvrtc.so.13", "libnvrtc.so.12"},
+		.missing = "NVRTC was not found, and it must compile the kernels for this GPU once",
+		.wheel = "nvidia-cuda-nvrtc",
+		.symbols = functions,
+		.symbol_count = sizeof(functions) / sizeof(functions[0]),
+	};
+	return vac_library_load_toolkit(library, &from, cuda_major, err);
 }
 
 static struct vac_library library = {
@@ -55,12 +51,11 @@ const char *vac_nvrtc_path(void)
 
 /* The first line of the log that says "error" is what a person needs. */
 static int fail_compile(const struct vac_nvrtc *nvrtc, struct _nvrtcProgram *program,
-			int architecture, struct vac_error *err)
+			const char *arch, struct vac_error *err)
 {
 	size_t bytes = 0;
 	char *log = NULL;
-	int rc = vac_fail(err, VAC_E_INTERNAL, "NVRTC does not compile the kernels for sm_%d",
-			  architecture);
+	int rc = vac_fail(err, VAC_E_INTERNAL, "NVRTC does not compile the kernels for %s", arch);
 	if (nvrtc->log_bytes(program, &bytes) == 0 && bytes > 0 && (log = malloc(bytes + 1)) &&
 	    nvrtc->log(program, log) == 0) {
 		log[bytes] = '\0';
@@ -89,12 +84,13 @@ static int take_cubin(const struct vac_nvrtc *nvrtc, struct _nvrtcProgram *progr
 	return vac_fail(err, VAC_E_INTERNAL, "NVRTC does not give its machine code");
 }
 
-int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int element, void **image,
-		     size_t *bytes, struct vac_error *err)
+/* arch: as nvcc's -arch. */
+static int compile(const struct vac_nvrtc *nvrtc, const char *arch, int element, void **image,
+		   size_t *bytes, struct vac_error *err)
 {
 	const char *names[MOST_SOURCES], *texts[MOST_SOURCES];
-	char all[1024] = "", arch[48], define[32];
-	const char *const options[] = {arch, define, "--std=c++17"};
+	char all[1024] = "", option[48], define[32];
+	const char *const options[] = {option, define, "--std=c++17"};
 	struct _nvrtcProgram *program;
 	size_t used = 0;
 	int count = 0;
@@ -104,13 +100,24 @@ int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int elemen
 		used += (size_t)snprintf(all + used, sizeof(all) - used, "#include \"%s\"\n",
 					 names[i]);
 	}
-	snprintf(arch, sizeof(arch), "--gpu-architecture=sm_%d", architecture);
+	snprintf(option, sizeof(option), "--gpu-architecture=%s", arch);
 	snprintf(define, sizeof(define), "-DVAC_ELEMENT=%d", element);
 	if (nvrtc->create(&program, all, "vacate.cu", count, texts, names) != 0)
 		return vac_fail(err, VAC_E_INTERNAL, "NVRTC does not start");
 	int rc = nvrtc->compile(program, 3, options) == 0
 			 ? take_cubin(nvrtc, program, image, bytes, err)
-			 : fail_compile(nvrtc, program, architecture, err);
+			 : fail_compile(nvrtc, program, arch, err);
 	nvrtc->destroy(&program);
 	return rc;
+}
+
+int vac_cuda_compile(const struct vac_nvrtc *nvrtc, int architecture, int element, void **image,
+		     size_t *bytes, struct vac_error *err)
+{
+	char arch[16];
+	/* with what only this one has, wgmma; CUDA before 12.0 does not know that */
+	if (architecture == 90 && compile(nvrtc, "sm_90a", element, image, bytes, NULL) == 0)
+		return 0;
+	snprintf(arch, sizeof(arch), "sm_%d", architecture);
+	return compile(nvrtc, arch, element, image, bytes, err);
 }

@@ -11,7 +11,7 @@
 #define WARP_MOST   1024
 #define OCTET       8
 #define BLOCK       256
-#define TILE        64  /* queries and keys, attention_mma.cu */
+#define TILE        64  /* queries and keys, attention.cuh */
 #define WIDE_FROM   257 /* tokens, from which two tiles of queries a block are faster */
 #define ANY_QUERIES 4   /* attention.cu */
 #define POOL_ROWS   8
@@ -124,8 +124,11 @@ void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *atten
 	uint32_t heads = attention->heads, size = attention->head_size;
 	const uint32_t *starts = tokens->starts;
 	float scale = attention->scale;
-	const bool wide = size == 64 && tokens->longest >= WIDE_FROM;
-	if (c->dtype != VAC_DTYPE_F32)
+	const bool group = size == 64 && c->module->functions.attention_64_wgmma;
+	const bool wide = size == 64 && !group && tokens->longest >= WIDE_FROM;
+	if (group)
+		function = c->module->functions.attention_64_wgmma;
+	else if (c->dtype != VAC_DTYPE_F32)
 		function = size == 32    ? c->module->functions.attention_32
 			   : wide        ? c->module->functions.attention_64_wide
 			   : size == 64  ? c->module->functions.attention_64
@@ -138,7 +141,7 @@ void vac_cuda_attention(struct vac_compute *c, const struct vac_attention *atten
 			.y = heads,
 			.z = tokens->sequences,
 			.threads = 128,
-			.shared_bytes = 4 * TILE * (size + OCTET) * 2,
+			.shared_bytes = group ? 5 * TILE * size * 2 : 4 * TILE * (size + OCTET) * 2,
 		};
 		scale *= LOG2_E;
 		void *parameters[] = {&heads, &scale, &starts, &qkv, &out};

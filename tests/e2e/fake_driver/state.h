@@ -23,7 +23,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FAKE_MOST_DEVICES   8
+#define FAKE_MOST_DEVICES   20
 #define FAKE_MOST_PROCESSES 256
 
 enum fake_state { FAKE_RUNNING, FAKE_LOCKED, FAKE_PARKED };

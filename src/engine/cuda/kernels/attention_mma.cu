@@ -3,42 +3,14 @@
  * bits and head sizes 32, 64, 96 and 128. A block of four warps takes 64
  * queries of one head of one sequence; keys and values pass through shared
  * memory in tiles of 64, the next one on its way while one is multiplied, with a
- * running maximum and sum (Milakov and Gimelshein 2018; Dao 2023).
- *
- * mma.m16n8k16 in the words of the PTX manual: lane = 4 g + t holds of C the
- * columns 2t, 2t + 1 of rows g and g + 8. Two such tiles of the scores beside
- * each other are, rounded to elements, the A of the product with the values.
+ * running maximum and sum (Milakov and Gimelshein 2018; Dao 2023). It is bound by how
+ * many instructions a warp issues: so the sum of a row's weights is one more column of
+ * the product with the values, whose elements are ones, and what was summed so far is
+ * scaled to a new maximum only when that is far above the one in use.
  */
-#include "common.cuh"
+#include "attention.cuh"
 
 #if VAC_ELEMENT != 32
-
-#define TILE    64 /* queries of a block; keys of a tile */
-#define THREADS 128
-
-static __device__ __forceinline__ u32 shared_address(const void *at)
-{
-	return (u32)__cvta_generic_to_shared(at);
-}
-
-/* 16 bytes to shared memory, or zeros; not waited for. */
-static __device__ __forceinline__ void copy16(element *to, const element *from, bool there)
-{
-	const int bytes = there ? 16 : 0;
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-		     "l"(from), "r"(bytes)
-		     : "memory");
-}
-
-static __device__ __forceinline__ void copies_end_group(void)
-{
-	asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int PENDING> static __device__ __forceinline__ void copies_wait(void)
-{
-	asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
 
 static __device__ __forceinline__ void load_matrices(u32 to[4], const element *row)
 {
@@ -56,26 +28,6 @@ static __device__ __forceinline__ void load_matrices_turned(u32 to[4], const ele
 		     : "memory");
 }
 
-static __device__ __forceinline__ void multiply(float c[4], const u32 a[4], u32 b0, u32 b1)
-{
-#if VAC_ELEMENT == 17
-	asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-	    "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-#else
-	asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-	    "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-#endif
-	    : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ float power_of_two(float x)
-{
-	float y;
-	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-	return y;
-}
-
 /* Rows first .. first + 63 of the sequence, zeros behind its end. */
 template <int SIZE>
 static __device__ __forceinline__ void load_tile(element *to, const element *from, u64 stride,
@@ -86,7 +38,7 @@ static __device__ __forceinline__ void load_tile(element *to, const element *fro
 		const u32 at = i * THREADS + threadIdx.x;
 		const u32 row = at / (SIZE / OCTET), column = at % (SIZE / OCTET) * OCTET;
 		const bool there = first + row < length;
-		copy16(to + row * (SIZE + OCTET) + column,
+		copy16(shared_address(to + row * (SIZE + OCTET) + column),
 		       from + (there ? first + row : 0) * stride + column, there);
 	}
 }
@@ -114,7 +66,7 @@ multiply_keys(float scores[M][TILE / 8][4], const u32 q[M][SIZE / 16][4], const 
 }
 
 template <int SIZE, int M>
-static __device__ __forceinline__ void multiply_values(float out[M][SIZE / 8][4],
+static __device__ __forceinline__ void multiply_values(float out[M][SIZE / 8][4], float total[M][4],
 						       const float weights[M][TILE / 8][4],
 						       const element *values)
 {
@@ -129,6 +81,9 @@ static __device__ __forceinline__ void multiply_values(float out[M][SIZE / 8][4]
 				a[m][i] = pack_pair(weights[m][2 * k + i / 2][i % 2 * 2],
 						    weights[m][2 * k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
+		for (int m = 0; m < M; m++)
+			multiply(total[m], a[m], ONES, ONES);
+#pragma unroll
 		for (int n = 0; n < SIZE / 16; n++) {
 			u32 b[4];
 			const u32 row = k * 16 + lane / 8 % 2 * 8 + lane % 8;
@@ -140,53 +95,6 @@ static __device__ __forceinline__ void multiply_values(float out[M][SIZE / 8][4]
 				multiply(out[m][2 * n + 1], a[m], b[2], b[3]);
 			}
 		}
-	}
-}
-
-/* Keys behind the sequence's end weigh nothing. */
-static __device__ __forceinline__ void mask(float scores[TILE / 8][4], u32 keys_left)
-{
-	const u32 column = threadIdx.x % 4 * 2;
-#pragma unroll
-	for (int n = 0; n < TILE / 8; n++)
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			if (n * 8 + column + i % 2 >= keys_left)
-				scores[n][i] = -__int_as_float(0x7f800000);
-}
-
-/* Scores become weights relative to the running maximum; what was summed so
- * far is scaled to the new one. Rows g and g + 8 are half 0 and 1. The scale is
- * above 0, so that the largest stays the largest. */
-template <int SIZE>
-static __device__ __forceinline__ void soften(float scores[TILE / 8][4], float out[SIZE / 8][4],
-					      float most[2], float total[2], float scale)
-{
-#pragma unroll
-	for (int half = 0; half < 2; half++) {
-		float now = most[half];
-#pragma unroll
-		for (int n = 0; n < TILE / 8; n++)
-			now = fmaxf(now, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-		now = fmaxf(now, __shfl_xor_sync(WHOLE, now, 1));
-		now = fmaxf(now, __shfl_xor_sync(WHOLE, now, 2));
-		const float keep = power_of_two((most[half] - now) * scale);
-		const float base = now * scale;
-		most[half] = now;
-		total[half] *= keep;
-#pragma unroll
-		for (int n = 0; n < SIZE / 8; n++) {
-			out[n][2 * half] *= keep;
-			out[n][2 * half + 1] *= keep;
-		}
-#pragma unroll
-		for (int n = 0; n < TILE / 8; n++)
-#pragma unroll
-			for (int i = 0; i < 2; i++) {
-				float *score = &scores[n][2 * half + i];
-				*score = power_of_two(*score * scale - base);
-				total[half] += *score;
-			}
 	}
 }
 
@@ -203,27 +111,6 @@ static __device__ __forceinline__ void load_queries(u32 q[SIZE / 16][4], const e
 			const element *at = from + r * stride + k * 16 + i / 2 * 8 + column;
 			q[k][i] = r < length ? *(const u32 *)at : 0;
 		}
-}
-
-template <int SIZE>
-static __device__ __forceinline__ void store_rows(element *to, const float out[SIZE / 8][4],
-						  const float total[2], u64 stride, u32 row,
-						  u32 length)
-{
-	const u32 column = threadIdx.x % 4 * 2;
-#pragma unroll
-	for (int half = 0; half < 2; half++) {
-		float sum = total[half];
-		sum += __shfl_xor_sync(WHOLE, sum, 1);
-		sum += __shfl_xor_sync(WHOLE, sum, 2);
-		const u32 r = row + half * 8;
-		if (r >= length)
-			continue;
-#pragma unroll
-		for (int n = 0; n < SIZE / 8; n++)
-			*(u32 *)(to + r * stride + n * 8 + column) =
-				pack_pair(out[n][2 * half] / sum, out[n][2 * half + 1] / sum);
-	}
 }
 
 template <int SIZE, int M>
@@ -246,7 +133,7 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 	load_tile<SIZE>(tiles + one, v, stride, 0, length);
 	copies_end_group();
 	u32 q[M][SIZE / 16][4];
-	float sums[M][SIZE / 8][4] = {}, most[M][2], total[M][2] = {};
+	float sums[M][SIZE / 8][4] = {}, most[M][2], total[M][4] = {};
 #pragma unroll
 	for (int m = 0; m < M; m++) {
 		load_queries<SIZE>(q[m], qkv, stride, row + 16 * m, length);
@@ -269,7 +156,7 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 				mask(scores[m], length - i * TILE);
 			soften<SIZE>(scores[m], sums[m], most[m], total[m], scale);
 		}
-		multiply_values<SIZE, M>(sums, scores, now + one);
+		multiply_values<SIZE, M>(sums, total, scores, now + one);
 		__syncthreads();
 	}
 	out += start * hidden + head * SIZE;
@@ -278,18 +165,19 @@ static __device__ __forceinline__ void attend(u32 heads, float scale, const u32 
 		store_rows<SIZE>(out, sums[m], total[m], hidden, row + 16 * m, length);
 }
 
-/* scale includes log2(e). Of M tiles of 64 queries a block takes. */
-#define ATTENTION(name, SIZE, M)                                                                   \
-	extern "C" __global__ void __launch_bounds__(THREADS)                                      \
+/* scale includes log2(e). Of M tiles of 64 queries a block takes; BLOCKS at least fit
+ * on a multiprocessor, by their registers. */
+#define ATTENTION(name, SIZE, M, BLOCKS)                                                           \
+	extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                              \
 		name(u32 heads, float scale, const u32 *starts, const element *qkv, element *out)  \
 	{                                                                                          \
 		attend<SIZE, M>(heads, scale, starts, qkv, out);                                   \
 	}
 
-ATTENTION(attention_32, 32, 1)
-ATTENTION(attention_64, 64, 1)
-ATTENTION(attention_96, 96, 1)
-ATTENTION(attention_128, 128, 1)
-ATTENTION(attention_64_wide, 64, 2)
+ATTENTION(attention_32, 32, 1, 6)
+ATTENTION(attention_64, 64, 1, 4)
+ATTENTION(attention_96, 96, 1, 2)
+ATTENTION(attention_128, 128, 1, 2)
+ATTENTION(attention_64_wide, 64, 2, 2)
 
 #endif
