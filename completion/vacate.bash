@@ -136,7 +136,10 @@ _vacate()
 		COMPREPLY=($(compgen -W "$(_vacate_models "$server")" -- "$word")
 			$(compgen -d -- "$word"))
 		;;
-	park | resume | ps)
+	park | resume)
+		COMPREPLY=($(compgen -W "$(_vacate_pids "$command") $(_vacate_models "$server")" -- "$word"))
+		;;
+	ps)
 		COMPREPLY=($(compgen -W "$(_vacate_pids "$command")" -- "$word"))
 		;;
 	esac

@@ -51,6 +51,7 @@ const char *vac_model_state_name(enum vac_model_state state)
 		[VAC_MODEL_ABSENT] = "absent",     [VAC_MODEL_WAITING] = "waiting",
 		[VAC_MODEL_LOADING] = "loading",   [VAC_MODEL_RESIDENT] = "resident",
 		[VAC_MODEL_DRAINING] = "draining", [VAC_MODEL_FAILED] = "failed",
+		[VAC_MODEL_PARKING] = "parking",   [VAC_MODEL_PARKED] = "parked",
 	};
 
 	if ((size_t)state >= sizeof(names) / sizeof(names[0]))
@@ -270,6 +271,8 @@ void vac_api_render(const struct vac_call *call, const struct vac_outcome *outco
 	if (outcome->error.code != VAC_OK) {
 		write_error(call->family, &outcome->error, VAC_STAGE_OUTCOME, reply);
 		reply->retry_after_s = outcome->retry_after_s;
+		if (outcome->conflict)
+			reply->status = 409;
 		return;
 	}
 	reply->status = 200;

@@ -16,6 +16,7 @@
 
 struct vac_api_family;
 struct vac_api_route;
+struct vac_wire_held_target;
 
 struct vac_api_limits {
 	size_t max_inputs;      /* of one request; beyond: 413 naming both numbers */
@@ -39,6 +40,8 @@ enum vac_call_kind {
 	VAC_CALL_LOAD,   /* load model, answer when resident */
 	VAC_CALL_UNLOAD, /* drain and unload; outcome: receipts */
 	VAC_CALL_UNLOAD_ALL,
+	VAC_CALL_PARK,     /* model's worker off its GPU; outcome: held */
+	VAC_CALL_RESUME,   /* and back */
 	VAC_CALL_LIST,     /* models on disk, with plans where known */
 	VAC_CALL_PLAN,     /* plan of one model */
 	VAC_CALL_SHOW,     /* one model as LIST shows it; its plan only if it is known */
@@ -68,6 +71,7 @@ struct vac_call {
 	bool names_only;       /* LIST of what models are called: no plans are needed */
 	bool no_autoload;      /* TASK on a model that is not loaded: refused, not loaded */
 	bool drop_cache;       /* UNLOAD */
+	bool risk;             /* PARK: also where the driver is untried */
 	size_t limit;          /* RECEIPTS; 0: all kept */
 	int64_t since_wall_ns; /* RECEIPTS: none that is older */
 	/* for the family's own rendering */
@@ -88,7 +92,9 @@ enum vac_model_state {
 	VAC_MODEL_LOADING,
 	VAC_MODEL_RESIDENT,
 	VAC_MODEL_DRAINING,
-	VAC_MODEL_FAILED
+	VAC_MODEL_FAILED,
+	VAC_MODEL_PARKING, /* its worker is about to leave its GPU */
+	VAC_MODEL_PARKED,
 };
 const char *vac_model_state_name(enum vac_model_state state); /* "absent", ... */
 
@@ -160,8 +166,14 @@ struct vac_outcome {
 	/* UNLOAD, UNLOAD_ALL, RECEIPTS */
 	const struct vac_receipt *receipts;
 	size_t receipt_count;
+	/* PARK, RESUME: what its worker went through, with the names of its models */
+	const struct vac_wire_held_target *held;
+	const char *held_driver; /* its version; "": not known */
+	const char *const *held_models;
+	size_t held_model_count;
 	/* errors: seconds for Retry-After, 0: none */
 	uint32_t retry_after_s;
+	bool conflict; /* errors: 409, whatever the code: the model's state is not one for it */
 };
 
 struct vac_reply {

@@ -207,7 +207,9 @@ static const char *state_name(enum vac_model_state state)
 	case VAC_MODEL_LOADING:
 		return "LOADING";
 	case VAC_MODEL_DRAINING:
+	case VAC_MODEL_PARKING:
 		return "UNLOADING";
+	case VAC_MODEL_PARKED:
 	case VAC_MODEL_ABSENT:
 	case VAC_MODEL_FAILED:
 		break;
@@ -222,6 +224,8 @@ static const char *state_reason(const struct vac_model_view *model)
 	switch (model->state) {
 	case VAC_MODEL_WAITING:
 		return "waits for room in memory";
+	case VAC_MODEL_PARKED:
+		return "parked: off its GPU until it is asked for";
 	case VAC_MODEL_ABSENT:
 		return "unloaded";
 	default:

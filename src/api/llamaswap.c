@@ -14,7 +14,9 @@ static const char *state_name(enum vac_model_state state)
 	case VAC_MODEL_LOADING:
 		return "starting";
 	case VAC_MODEL_DRAINING:
+	case VAC_MODEL_PARKING:
 		return "stopping";
+	case VAC_MODEL_PARKED:
 	case VAC_MODEL_ABSENT:
 	case VAC_MODEL_FAILED:
 		break;

@@ -84,6 +84,30 @@ static int parse_unload(struct vac_parse *parse)
 	return 0;
 }
 
+static int read_risk(struct vac_parse *parse)
+{
+	return vac_read_bool(parse, &parse->call->risk);
+}
+
+static const struct vac_member park_members[] = {
+	{"model", vac_read_model, true},
+	{"risk", read_risk, false},
+};
+
+static int parse_park(struct vac_parse *parse)
+{
+	return vac_body_read(parse, VAC_MEMBERS(park_members));
+}
+
+static const struct vac_member resume_members[] = {
+	{"model", vac_read_model, true},
+};
+
+static int parse_resume(struct vac_parse *parse)
+{
+	return vac_body_read(parse, VAC_MEMBERS(resume_members));
+}
+
 /* The state as llama.cpp's router knows it. */
 static const char *router_state(enum vac_model_state state)
 {
@@ -92,6 +116,8 @@ static const char *router_state(enum vac_model_state state)
 	case VAC_MODEL_LOADING:
 		return "loading";
 	case VAC_MODEL_RESIDENT:
+	case VAC_MODEL_PARKING:
+	case VAC_MODEL_PARKED:
 	case VAC_MODEL_DRAINING: /* its memory is not back yet */
 		return "loaded";
 	case VAC_MODEL_ABSENT:
@@ -170,6 +196,12 @@ static int render_unload(struct vac_render *out)
 	return 0;
 }
 
+static int render_held(struct vac_render *out)
+{
+	vac_put_held(out->body, out->call->kind == VAC_CALL_PARK, out->outcome);
+	return 0;
+}
+
 static int render_receipts(struct vac_render *out)
 {
 	struct vac_buf *body = out->body;
@@ -219,6 +251,8 @@ static const struct vac_api_route routes[] = {
 	 .content_type = "text/event-stream"},
 	{"POST", "/models/load", VAC_CALL_LOAD, parse_load, render_load},
 	{"POST", "/models/unload", VAC_CALL_UNLOAD, parse_unload, render_unload},
+	{"POST", "/models/park", VAC_CALL_PARK, parse_park, render_held},
+	{"POST", "/models/resume", VAC_CALL_RESUME, parse_resume, render_held},
 	{"GET", "/receipts", VAC_CALL_RECEIPTS, parse_receipts, render_receipts},
 	{0},
 };

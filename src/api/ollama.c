@@ -290,14 +290,14 @@ static void put_running(struct vac_buf *body, const struct vac_model_view *model
 	put_head(body, model, model->name, host + device);
 	vac_buf_puts(body, ",\"expires_at\":");
 	/* For ever is a date that is far away, there and here. */
-	if (model->state == VAC_MODEL_RESIDENT && model->expires_ns < 0)
+	if (model->state != VAC_MODEL_DRAINING && model->expires_ns < 0)
 		vac_put_time(body, INT64_MAX);
-	else if (model->state == VAC_MODEL_RESIDENT && model->expires_ns < INT64_MAX - now_ns)
+	else if (model->state != VAC_MODEL_DRAINING && model->expires_ns < INT64_MAX - now_ns)
 		vac_put_time(body, now_ns + model->expires_ns);
 	else
 		vac_put_time(body, now_ns);
 	vac_buf_puts(body, ",\"size_vram\":");
-	vac_put_u64(body, device);
+	vac_put_u64(body, model->state == VAC_MODEL_PARKED ? 0 : device);
 	vac_buf_puts(body, ",\"context_length\":");
 	vac_put_u64(body, model->planned ? model->max_tokens : 0);
 	vac_buf_putc(body, '}');
@@ -315,7 +315,8 @@ static int render_ps(struct vac_render *out)
 	for (size_t i = 0; i < outcome->model_count; i++) {
 		const struct vac_model_view *model = &outcome->models[i];
 
-		if (model->state != VAC_MODEL_RESIDENT && model->state != VAC_MODEL_DRAINING)
+		if (model->state != VAC_MODEL_RESIDENT && model->state != VAC_MODEL_DRAINING &&
+		    model->state != VAC_MODEL_PARKING && model->state != VAC_MODEL_PARKED)
 			continue;
 		if (!first)
 			vac_buf_putc(body, ',');

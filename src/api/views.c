@@ -96,7 +96,8 @@ static void put_residence(struct vac_buf *buf, const struct vac_model_view *mode
 	static const char *const stages[] = {",\"open\":", ",\"tokenizer\":", ",\"map\":",
 					     ",\"read\":", ",\"pack\":",      ",\"warm\":"};
 
-	if (model->state != VAC_MODEL_RESIDENT) {
+	if (model->state != VAC_MODEL_RESIDENT && model->state != VAC_MODEL_PARKING &&
+	    model->state != VAC_MODEL_PARKED) {
 		vac_buf_puts(buf, ",\"load_ms\":null,\"stages_ms\":null,\"idle_ms\":null,"
 				  "\"expires_ms\":null");
 		return;

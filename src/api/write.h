@@ -33,6 +33,8 @@ void vac_put_aliases(struct vac_buf *buf, const struct vac_model_view *model); /
 void vac_put_models(struct vac_buf *buf, const struct vac_outcome *outcome);
 void vac_put_usage(struct vac_buf *buf, const struct vac_usage *usage); /* NULL: null */
 void vac_put_ps(struct vac_buf *buf, const struct vac_outcome *outcome);
+/* What the worker of models went through; as `vacate park --json` has it of processes. */
+void vac_put_held(struct vac_buf *buf, bool park, const struct vac_outcome *outcome);
 void vac_put_receipts(struct vac_buf *buf, const struct vac_outcome *outcome);
 
 #endif

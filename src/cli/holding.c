@@ -53,6 +53,11 @@ static int add(struct vac_wire_hold *hold, const struct vac_target *target, stru
 	return 0;
 }
 
+bool vac_holding_is_model(const char *name)
+{
+	return name[strspn(name, "0123456789")] != '\0';
+}
+
 int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, struct vac_error *err)
 {
 	struct vac_target targets[VAC_WIRE_MAX_TARGETS];
@@ -64,11 +69,8 @@ int vac_holding_add(struct vac_wire_hold *hold, const char *name, bool tree, str
 	errno = 0;
 	pid = strtoul(name, &end, 10);
 	if (*name < '0' || *name > '9' || *end || errno || pid == 0 || pid > INT32_MAX)
-		return vac_fail(
-			err, VAC_E_INVALID,
-			"%s is not the number of a process; a server's model leaves its GPU "
-			"with `vacate unload`",
-			vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
+		return vac_fail(err, VAC_E_INVALID, "%s is not the number of a process",
+				vac_quote(&(struct vac_quoted){0}, name, strlen(name)));
 	if (tree)
 		rc = vac_target_tree((pid_t)pid, targets, VAC_WIRE_MAX_TARGETS, &count, err);
 	else
@@ -327,13 +329,13 @@ static int exit_code(const struct vac_wire_hold *hold, const struct vac_error *e
 }
 
 static int print_receipts(enum vac_wire_hold_operation operation, const struct vac_wire_held *held,
-			  bool json)
+			  bool json, const json_t *others)
 {
 	struct vac_terminal terminal = vac_terminal_of(stdout);
 	int rc = 0, printed = 0;
 
 	if (json) {
-		json_t *whole = vac_held_json(operation, held);
+		json_t *whole = vac_held_json(operation, held, others);
 
 		rc = whole ? json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10))
 			   : -1;
@@ -356,18 +358,18 @@ static int print_receipts(enum vac_wire_hold_operation operation, const struct v
 
 static int ask_and_print(const struct vac_command *command, struct vac_worker_client *gpud,
 			 struct vac_wire_hold *hold, struct vac_wire_held *held, bool tree,
-			 bool json)
+			 bool json, const json_t *others)
 {
 	struct vac_error err = {0};
 	int rc = tree ? vac_holding_keep_cuda(gpud, hold, &err) : 0;
 	int64_t since;
 
-	if (rc == 0)
+	if (rc == 0 && hold->count > 0)
 		rc = vac_holding_ask(gpud, hold, held, &err);
 	if (rc < 0) {
 		memset(held, 0, sizeof(*held));
 		held->error = err;
-		if (json && print_receipts(hold->operation, held, true) != 0)
+		if (json && print_receipts(hold->operation, held, true, others) != 0)
 			vac_complain(command, "out of memory for the receipt");
 		vac_complain(command, "%s", err.message);
 		if (err.code == VAC_E_GONE)
@@ -376,7 +378,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 	}
 	since = vac_now_ns();
 	vac_client_release(gpud);
-	if (print_receipts(hold->operation, held, json) != 0)
+	if (print_receipts(hold->operation, held, json, others) != 0)
 		vac_complain(command, "out of memory for the receipt");
 	vac_stage("print", since);
 	if (held->error.code == VAC_OK)
@@ -388,7 +390,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 }
 
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,
-		    bool json)
+		    bool json, const json_t *others)
 {
 	struct vac_wire_held *held = calloc(1, sizeof(*held));
 	struct vac_worker_client gpud = {0};
@@ -400,7 +402,7 @@ int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hol
 		return VAC_EXIT_NO_ROOM;
 	}
 	vac_holding_catch_signals();
-	code = ask_and_print(command, &gpud, hold, held, tree, json);
+	code = ask_and_print(command, &gpud, hold, held, tree, json, others);
 	ended = vac_now_ns();
 	vac_client_leave(&gpud);
 	vac_stage("gpud-end", ended);

@@ -36,9 +36,21 @@ int vac_holding_ask(struct vac_worker_client *gpud, const struct vac_wire_hold *
 int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *hold,
 			  struct vac_error *err) VAC_MUST_CHECK;
 
-/* The whole of a command: asks, prints and returns the exit code. */
+/* The whole of a command: asks, prints and returns the exit code. others: receipts that
+ * --json shows before its own; NULL: none. */
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,
-		    bool json);
+		    bool json, const json_t *others);
+/* A name that is none of a process. */
+bool vac_holding_is_model(const char *name);
+
+/* holding_models.c */
+
+struct vac_client;
+/* Models of a server, one after the other, up to the first that is refused; their receipts
+ * are printed, or (receipts not NULL) appended there. Returns the exit code. */
+int vac_holding_models(const struct vac_command *command, const struct vac_client *client,
+		       enum vac_wire_hold_operation operation, const char *const *names,
+		       size_t count, bool risk, json_t *receipts);
 
 /* holding_text.c */
 
@@ -47,7 +59,8 @@ const char *vac_held_command(const struct vac_wire_held_target *target);
 /* The receipt of one process as a person reads it. 0 or -ENOMEM. */
 int vac_print_held(const struct vac_terminal *terminal, enum vac_wire_hold_operation operation,
 		   const struct vac_wire_held_target *target, const char *driver);
-/* The whole as JSON; NULL: out of memory. */
-json_t *vac_held_json(enum vac_wire_hold_operation operation, const struct vac_wire_held *held);
+/* The whole as JSON, others (may be NULL) before its own receipts; NULL: out of memory. */
+json_t *vac_held_json(enum vac_wire_hold_operation operation, const struct vac_wire_held *held,
+		      const json_t *others);
 
 #endif

@@ -191,9 +191,10 @@ static json_t *target_json(const struct vac_wire_held_target *target)
 	return object;
 }
 
-json_t *vac_held_json(enum vac_wire_hold_operation operation, const struct vac_wire_held *held)
+json_t *vac_held_json(enum vac_wire_hold_operation operation, const struct vac_wire_held *held,
+		      const json_t *others)
 {
-	json_t *list = json_array();
+	json_t *list = others ? json_copy((json_t *)others) : json_array();
 
 	for (uint32_t i = 0; list && i < held->count; i++) {
 		if (json_array_append_new(list, target_json(&held->targets[i])) != 0) {

@@ -103,7 +103,7 @@ const char *vac_ps_until_text(const json_t *model, char to[VAC_TEXT_BYTES])
 {
 	const char *state = vac_reply_text(model, "state");
 
-	if (!state || strcmp(state, "resident") != 0 ||
+	if (!state || (strcmp(state, "resident") != 0 && strcmp(state, "parked") != 0) ||
 	    !json_is_null(json_object_get(model, "expires_ms")))
 		return vac_reply_ms(model, "expires_ms", to);
 	return vac_reply_flag(model, "pinned") ? "pinned" : "forever";

@@ -19,7 +19,8 @@
 static const char help[] =
 	"Keys\n"
 	"  arrows, j, k   choose a model or a process (Home, End, page keys)\n"
-	"  p   park: the process leaves its GPU, into its own RAM\n"
+	"  p   park: the process, or the model with its worker, leaves its GPU,\n"
+	"      into its own RAM\n"
 	"  r   resume: it comes back, if its room is free\n"
 	"  l   load a model of the server (asks for its name)\n"
 	"  u   unload the chosen model\n"
@@ -266,7 +267,7 @@ static void ask_process(struct vac_top *top, const char *verb)
 		ask(top, "%s %d (%s)?", verb, (int)process->pid, process->what);
 }
 
-static void ask_unload(struct vac_top *top)
+static void ask_model(struct vac_top *top, const char *verb)
 {
 	const struct vac_top_model *model = vac_top_chosen_model(top);
 
@@ -276,9 +277,22 @@ static void ask_unload(struct vac_top *top)
 		say(top, VAC_COLOR_YELLOW, "no model is chosen");
 		return;
 	}
-	top->action = (struct vac_top_action){.verb = "unload"};
+	top->action = (struct vac_top_action){0};
+	snprintf(top->action.verb, sizeof(top->action.verb), "%s", verb);
 	snprintf(top->action.object, sizeof(top->action.object), "%s", model->exact);
-	ask(top, "unload %s?", model->name);
+	if (strcmp(verb, "park") == 0)
+		ask(top, "park %s, and what else its worker %d has? A request brings it back.",
+		    model->name, (int)model->worker);
+	else
+		ask(top, "%s %s?", verb, model->name);
+}
+
+static void ask_move(struct vac_top *top, const char *verb)
+{
+	if (vac_top_chosen_model(top))
+		ask_model(top, verb);
+	else
+		ask_process(top, verb);
 }
 
 static void ask_name(struct vac_top *top)
@@ -416,13 +430,13 @@ static void list_key(struct vac_top *top, int key)
 		order_by(top, VAC_TOP_BY_NAME);
 		break;
 	case 'p':
-		ask_process(top, "park");
+		ask_move(top, "park");
 		break;
 	case 'r':
-		ask_process(top, "resume");
+		ask_move(top, "resume");
 		break;
 	case 'u':
-		ask_unload(top);
+		ask_model(top, "unload");
 		break;
 	case 'l':
 		ask_name(top);

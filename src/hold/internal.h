@@ -139,8 +139,6 @@ bool vac_hold_driver_tried(const struct vac_hold *hold);
  * for room. uuid: another device, or "". */
 int vac_member_restore(struct vac_hold_run *run, struct vac_hold_member *member, uint32_t wait_ms,
 		       const char *uuid) VAC_MUST_CHECK;
-/* What must be free beyond the bytes themselves. */
-uint64_t vac_room_margin_bytes(const struct vac_record_device *device);
 /* "process 12 (python) holds 3.0 GiB, process 13 512 MiB"; "nobody that NVML lists". */
 void vac_room_holders(const struct vac_nvml_device *device, char out[VAC_HOLD_HOLDER_TEXT_BYTES]);
 

@@ -37,6 +37,9 @@ struct vac_record_device {
 	uint64_t spare_bytes; /* free beside it then: that much more was never needed */
 };
 
+/* What must be free for its restore beyond the bytes themselves. */
+uint64_t vac_room_margin_bytes(const struct vac_record_device *device);
+
 struct vac_record {
 	pid_t pid;
 	uint64_t pid_namespace; /* in which that is its number: the inode of /proc/self/ns/pid */

@@ -277,9 +277,16 @@ static void refuse_without_device(struct vac_registry *registry, struct vac_mode
 	vac_admission_refuse(registry, model, &why);
 }
 
-/* Names of the pinned residents of a device. */
-static void list_pinned(const struct vac_registry *registry, const struct vac_device *device,
-			char *to, size_t room)
+static bool stays(const struct vac_device *device, const struct vac_model *model)
+{
+	/* What is parked is in RAM. */
+	return (model->device == device && model->settings.pin && model->charge.counted) ||
+	       (!device->budget.on_device && model->state == VAC_REGISTRY_PARKED);
+}
+
+/* Names of what nothing makes leave a device: pinned, or parked into its memory. */
+static void list_staying(const struct vac_registry *registry, const struct vac_device *device,
+			 char *to, size_t room)
 {
 	size_t at = 0;
 
@@ -287,8 +294,7 @@ static void list_pinned(const struct vac_registry *registry, const struct vac_de
 		const struct vac_model *model = VAC_MODEL_AT(link, active);
 		int n;
 
-		if (model->device != device || !model->settings.pin || !model->charge.counted ||
-		    at + 4 >= room)
+		if (!stays(device, model) || at + 4 >= room)
 			continue;
 		n = snprintf(to + at, room - at, "%s%.64s", at ? ", " : "", model->name);
 		at += n > 0 ? (size_t)n : 0;
@@ -298,17 +304,19 @@ static void list_pinned(const struct vac_registry *registry, const struct vac_de
 static void refuse_for_pinned(struct vac_registry *registry, struct vac_model *model)
 {
 	struct vac_error why;
+	bool parked = model->device->budget.room.parked_bytes > 0;
 	uint64_t limit = 0;
 	char need[128], pinned[160] = "";
 
 	vac_budget_limit(&model->device->budget, &limit);
 	describe_need(model, need, sizeof(need));
-	list_pinned(registry, model->device, pinned, sizeof(pinned));
-	vac_fail(
-		&why, VAC_E_NO_ROOM,
-		"model %.100s takes %s of the %.1f MiB on %s, and what is pinned (%s) leaves less; "
-		"unload a pinned model or raise %s",
-		model->name, need, MIB(limit), model->device->name, pinned, model->device->option);
+	list_staying(registry, model->device, pinned, sizeof(pinned));
+	vac_fail(&why, VAC_E_NO_ROOM,
+		 "model %.100s takes %s of the %.1f MiB on %s, and what is %s (%s) leaves less; "
+		 "unload %s or raise %s",
+		 model->name, need, MIB(limit), model->device->name,
+		 parked ? "pinned or parked" : "pinned", pinned,
+		 parked ? "one of them" : "a pinned model", model->device->option);
 	vac_admission_refuse(registry, model, &why);
 }
 
@@ -347,6 +355,12 @@ static void admit(struct vac_registry *registry, struct vac_model *model)
 	model->load_asked = true;
 	model->device->loading++;
 	model->admitted_ns = vac_registry_now(registry);
+	if (model->restoring) {
+		model->device->moving = model;
+		vac_registry_note(registry, model, &(struct vac_event){.kind = VAC_EVENT_LOADING});
+		registry->ops->restore(registry->ctx, model);
+		return;
+	}
 	model->wire_id = registry->next_wire_id++;
 	if (model->wire_id == 0) /* 0 is never a model */
 		model->wire_id = registry->next_wire_id++;
@@ -417,6 +431,9 @@ static bool look_at(struct vac_registry *registry, struct vac_model *model)
 	/* The end of one lets the next go. */
 	if (device->loading >= VAC_LOADS_AT_ONCE)
 		return false;
+	/* A restore whose room somebody takes under it would be the end of its worker. */
+	if (device->moving || (model->restoring && (device->loading > 0 || device->planning > 0)))
+		return false;
 	if (!device->limited) {
 		admit(registry, model);
 		return true;
@@ -465,7 +482,8 @@ static void advance(struct vac_registry *registry, struct vac_device *device)
 {
 	/* An unload is being measured: a load beside it would be measured with it.
 	 * And operations that end at once call back. */
-	if (device->advancing || device->unloading || device->held)
+	if (device->advancing || device->unloading || device->held || device->moving ||
+	    device->parking > 0)
 		return;
 	device->advancing = true;
 	ask_plans(registry, device);

@@ -97,7 +97,9 @@ bool vac_budget_free(const struct vac_budget *budget, uint64_t *bytes)
 
 uint64_t vac_budget_room_left(const struct vac_budget *budget)
 {
-	uint64_t limit, room = 0, used = vac_budget_used(budget) + budget->overhead_bytes;
+	uint64_t limit, room = 0;
+	uint64_t used =
+		vac_budget_used(budget) + budget->overhead_bytes + budget->room.parked_bytes;
 
 	if (!vac_budget_free(budget, &room))
 		return 0;
@@ -299,6 +301,10 @@ struct vac_shortage vac_budget_shortage(const struct vac_budget *budget,
 	struct vac_shortage shortage = {0};
 	uint64_t limit, free_bytes;
 
+	/* With the last model its worker ends, and gives its context back. */
+	if (gone && need->whole && staying == 0)
+		leaving += (int64_t)budget->overhead_bytes;
+
 	/* The scratch of a load under way may not be there yet. */
 	if (budget->charges && !budget->charges->loading)
 		before = (int64_t)budget->charges->scratch_bytes;
@@ -307,6 +313,7 @@ struct vac_shortage vac_budget_shortage(const struct vac_budget *budget,
 	if (vac_budget_limit(budget, &limit) && limit < INT64_MAX)
 		shortage.budget_bytes =
 			above(own + (int64_t)budget->load_bytes + after + overhead +
+			      (int64_t)budget->room.parked_bytes +
 			      (int64_t)(need->own_bytes + need->load_bytes) - (int64_t)limit);
 	if (vac_budget_free(budget, &free_bytes) && free_bytes < INT64_MAX)
 		shortage.measured_bytes =

@@ -30,14 +30,16 @@ struct vac_charge {
 	bool leaving; /* an unload was decided, or is being weighed */
 	bool fixed;   /* pinned: nothing makes it leave */
 	bool alone;   /* in a worker of its own: its scratch is nobody else's */
+	bool whole;   /* of a worker with its context, which none that leaves keeps alive */
 };
 
 /* What is measured on a device. */
 struct vac_budget_room {
 	bool total_valid, free_valid, held_valid;
-	uint64_t total_bytes; /* of the machine or the limit of its group */
-	uint64_t free_bytes;  /* can be allocated now */
-	uint64_t held_bytes;  /* by the workers of the device */
+	uint64_t total_bytes;  /* of the machine or the limit of its group */
+	uint64_t free_bytes;   /* can be allocated now */
+	uint64_t held_bytes;   /* by the workers of the device */
+	uint64_t parked_bytes; /* of "cpu": that parked workers of GPUs brought along */
 };
 
 struct vac_budget {

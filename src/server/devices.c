@@ -24,10 +24,14 @@ static void measure_cpu(void *ctx, struct vac_budget_room *out)
 	for (; worker; worker = worker->next) {
 		uint64_t bytes;
 
-		if (worker->plan_only || strcmp(worker->device, "cpu") != 0)
+		if (worker->plan_only || (!worker->parked && strcmp(worker->device, "cpu") != 0))
 			continue;
 		/* One that is gone holds nothing. */
-		if (vac_meter_anon(worker->pid, &bytes) == 0)
+		if (vac_meter_anon(worker->pid, &bytes) < 0)
+			continue;
+		if (worker->parked)
+			out->parked_bytes += bytes;
+		else
 			out->held_bytes += bytes;
 	}
 }

@@ -89,7 +89,7 @@ static struct vac_model *find_only(struct vac_server *server, struct vac_error *
 
 /* The entry of the model that a call names. A model that is loaded is found
  * without a look at the disk: it answers on when its files are gone. */
-static struct vac_model *find_model(struct vac_server *server, const char *name,
+struct vac_model *vac_dispatch_find(struct vac_server *server, const char *name,
 				    struct vac_error *err)
 {
 	struct vac_model *model;
@@ -229,7 +229,8 @@ static void refuse_draining(struct vac_request *request)
 /* It answers, or is about to; ?autoload=false asks for no more. */
 static bool is_loaded(const struct vac_model *model)
 {
-	return model->state == VAC_REGISTRY_LOADING || model->state == VAC_REGISTRY_RESIDENT;
+	return model->state == VAC_REGISTRY_LOADING || model->state == VAC_REGISTRY_RESIDENT ||
+	       model->state == VAC_REGISTRY_PARKING;
 }
 
 /* The prompt is written before each text when the frame is: it is counted as what
@@ -257,16 +258,18 @@ static void submit(struct vac_request *request, bool load_only)
 		refuse_draining(request);
 		return;
 	}
-	model = find_model(server, request->call.model, &err);
+	model = vac_dispatch_find(server, request->call.model, &err);
 	if (!model) {
 		vac_dispatch_fail(request, &err, retry_after(&err));
 		return;
 	}
 	if (request->call.no_autoload && !is_loaded(model)) {
+		bool parked = model->state == VAC_REGISTRY_PARKED;
+
 		vac_fail(&err, VAC_E_INVALID,
-			 "model %.200s is not loaded, and autoload is false; POST /models/load "
-			 "loads it",
-			 model->name);
+			 "model %.200s is %s, and autoload is false; POST /models/%s", model->name,
+			 parked ? "parked" : "not loaded",
+			 parked ? "resume brings it back" : "load loads it");
 		vac_dispatch_fail(request, &err, 0);
 		return;
 	}
@@ -290,6 +293,8 @@ static void finish_waiter(void *ctx, struct vac_waiter *waiter, const struct vac
 	(void)ctx;
 	if (why)
 		vac_dispatch_fail(request, why, waiter->model->set_aside ? 0 : retry_after(why));
+	else if (request->call.kind == VAC_CALL_RESUME)
+		vac_dispatch_held(request, waiter->model);
 	else
 		vac_views_loaded(request, waiter->model);
 }
@@ -352,7 +357,7 @@ static void unload(struct vac_request *request, bool all)
 	struct vac_error err;
 
 	if (!all) {
-		model = find_model(request->server, request->call.model, &err);
+		model = vac_dispatch_find(request->server, request->call.model, &err);
 		if (!model) {
 			vac_dispatch_fail(request, &err, 0);
 			return;
@@ -410,6 +415,8 @@ const struct vac_registry_ops vac_dispatch_registry_ops = {
 	.load = vac_load_begin,
 	.run = run_task,
 	.unload = vac_unload_begin,
+	.park = vac_parking_park_model,
+	.restore = vac_parking_restore_model,
 	.finish = finish_waiter,
 	.died = vac_unload_died,
 	.wake_at = wake_at,
@@ -428,6 +435,7 @@ void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expecte
 		vac_log(VAC_LOG_WARN, "worker %d was working for model %s when it died",
 			(int)worker->pid, culprit->name);
 	vac_unload_worker_gone(server, worker);
+	vac_parking_worker_gone(server, worker);
 	vac_registry_worker_gone(&server->registry, worker, culprit, why);
 }
 
@@ -488,6 +496,12 @@ static void carry_out(struct vac_request *request)
 		break;
 	case VAC_CALL_UNLOAD_ALL:
 		unload(request, true);
+		break;
+	case VAC_CALL_PARK:
+		vac_dispatch_park(request);
+		break;
+	case VAC_CALL_RESUME:
+		vac_dispatch_resume(request);
 		break;
 	case VAC_CALL_LIST:
 		vac_views_list(request);
@@ -555,6 +569,7 @@ void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *w
 		if (request->watches[i].waits)
 			vac_registry_unwatch(registry, &request->watches[i].watch);
 	}
+	vac_registry_unwatch_park(registry, &request->park_watch);
 	vac_views_list_left(request);
 	vac_plans_unwait(&request->server->plans, &request->plan_wait);
 	vac_gpus_unwait(&request->server->gpus, &request->gpus_wait);

@@ -20,19 +20,20 @@
 #include "memory/receipt.h"
 
 enum vac_event_kind {
-	VAC_EVENT_PLANNED = 1, /* what it will take is known: bytes */
-	VAC_EVENT_WAITING,     /* there is no room yet; once for each place in line: bytes */
-	VAC_EVENT_LOADING,     /* done_bytes of total_bytes; the first with 0 of 0 */
-	VAC_EVENT_RESIDENT,    /* bytes, load_ns */
-	VAC_EVENT_DRAINING,    /* it will leave: reason */
-	VAC_EVENT_ABSENT,      /* it left: reason, receipt; or, without a receipt, its load
+	VAC_EVENT_PLANNED = 1,  /* what it will take is known: bytes */
+	VAC_EVENT_WAITING,      /* there is no room yet; once for each place in line: bytes */
+	VAC_EVENT_LOADING,      /* done_bytes of total_bytes; the first with 0 of 0 */
+	VAC_EVENT_RESIDENT,     /* bytes, load_ns */
+	VAC_EVENT_DRAINING,     /* it will leave: reason */
+	VAC_EVENT_ABSENT,       /* it left: reason, receipt; or, without a receipt, its load
 				* was given up before it began */
-	VAC_EVENT_FAILED,      /* its load failed: why */
-	VAC_EVENT_EVICTED,     /* it is made to leave: for_model, bytes */
-	VAC_EVENT_REFUSED,     /* a load that can never fit, or a call that was not taken
+	VAC_EVENT_FAILED,       /* its load failed: why */
+	VAC_EVENT_EVICTED,      /* it is made to leave: for_model, bytes */
+	VAC_EVENT_REFUSED,      /* a load that can never fit, or a call that was not taken
 				* since the queue is full or the model set aside (as often as
 				* there are such calls): why, whose code gives the status */
-	VAC_EVENT_SET_ASIDE,   /* why */
+	VAC_EVENT_SET_ASIDE,    /* why */
+	VAC_EVENT_MODEL_PARKED, /* its worker is off its GPU: bytes, that it had there */
 	/* Of processes of others that make way (parking.h); model: that needs their room,
 	 * "" after a restart; pid, process, bytes. The server's own, not the registry's. */
 	VAC_EVENT_PARKED,

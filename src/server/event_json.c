@@ -55,6 +55,7 @@ static void put_details(struct vac_buf *buf, const struct vac_event *event,
 {
 	switch (event->kind) {
 	case VAC_EVENT_PLANNED:
+	case VAC_EVENT_MODEL_PARKED:
 		put_number(buf, "bytes", event->bytes);
 		break;
 	case VAC_EVENT_WAITING:

@@ -57,6 +57,7 @@ static const char *llama_status(uint32_t kind)
 	case VAC_EVENT_LOADING:
 		return "loading";
 	case VAC_EVENT_RESIDENT:
+	case VAC_EVENT_MODEL_PARKED: /* it answers, a little later */
 		return "loaded";
 	case VAC_EVENT_ABSENT:
 	case VAC_EVENT_FAILED:
@@ -108,7 +109,8 @@ static bool concerns(const struct vac_stream *stream, const char *name, size_t b
 
 static bool is_state(uint32_t kind)
 {
-	return kind >= VAC_EVENT_PLANNED && kind <= VAC_EVENT_ABSENT;
+	return (kind >= VAC_EVENT_PLANNED && kind <= VAC_EVENT_ABSENT) ||
+	       kind == VAC_EVENT_MODEL_PARKED;
 }
 
 /* The model's state is still to be told: in the order of names it comes after

@@ -31,8 +31,10 @@ void vac_load_forget(void *ctx, struct vac_model *model)
 	struct vac_server *server = ctx;
 	struct vac_job *job = model->user;
 
-	if (job)
+	if (job) {
 		vac_gpus_unwait(&server->gpus, &job->gpus_wait);
+		vac_parked_free(job->parked);
+	}
 	free(model->user);
 	model->user = NULL;
 }
@@ -209,8 +211,14 @@ static int plan_answered(struct vac_exchange *exchange, const struct vac_wire_he
 static void plan(struct vac_server *server, struct vac_model *model)
 {
 	struct vac_plan_key key = key_of(model);
-	const struct vac_plan_entry *entry = vac_plans_known(&server->plans, &key);
+	const struct vac_plan_entry *entry;
 
+	/* Of a worker that comes back it is known; the reading was what is wanted. */
+	if (model->restoring) {
+		vac_registry_planned(&server->registry, model, &model->info.plan);
+		return;
+	}
+	entry = vac_plans_known(&server->plans, &key);
 	if (entry && entry->error.code == VAC_OK)
 		vac_registry_planned(&server->registry, model, &entry->info.plan);
 	else

@@ -202,7 +202,13 @@ static double queue_of(const struct vac_model *model)
 
 static double resident_of(const struct vac_model *model)
 {
-	return model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING;
+	return model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING ||
+	       model->state == VAC_REGISTRY_PARKING || model->state == VAC_REGISTRY_PARKED;
+}
+
+static double parked_of(const struct vac_model *model)
+{
+	return model->state == VAC_REGISTRY_PARKED;
 }
 
 static double ledger_of(const struct vac_model *model)
@@ -218,13 +224,15 @@ static const struct model_metric model_metrics[] = {
 	{"vacate_model_queue_length", "gauge", "Calls that wait for or run on the model.",
 	 queue_of},
 	{"vacate_model_resident", "gauge", "1 while the model is in a worker.", resident_of},
+	{"vacate_model_parked", "gauge", "1 while the model's worker is off its GPU.", parked_of},
 	{"vacate_model_ledger_bytes", "gauge", "Bytes of the model's regions; 0 while absent.",
 	 ledger_of},
 };
 
 static void put_models(const struct vac_server *server, struct vac_buf *buf)
 {
-	static const char *const states[] = {"absent", "loading", "resident", "draining", "failed"};
+	static const char *const states[] = {"absent", "loading", "resident", "draining",
+					     "failed", "parking", "parked"};
 
 	vac_metrics_head(buf, "vacate_models", "gauge",
 			 "Models that were asked for at least once, by state.");

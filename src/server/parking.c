@@ -134,8 +134,10 @@ static void drop(struct vac_parking *parking, struct vac_parked *parked)
 
 void vac_parked_free(struct vac_parked *parked)
 {
-	if (parked)
-		free(parked->for_model);
+	if (!parked)
+		return;
+	free(parked->for_model);
+	free(parked->held);
 	free(parked);
 }
 
@@ -169,6 +171,8 @@ static bool lives(const struct vac_parked *parked)
 /* "serve PID START" of a server that is there no more. */
 static bool is_orphan(const struct vac_record *record)
 {
+	const struct vac_target parked = {
+		.pid = record->pid, .pidfd = -1, .start_ticks = record->start_ticks};
 	struct vac_target server = {.pidfd = -1};
 	unsigned long long start;
 	int pid;
@@ -178,7 +182,8 @@ static bool is_orphan(const struct vac_record *record)
 		return false;
 	server.pid = pid;
 	server.start_ticks = start;
-	return !vac_target_alive(&server);
+	/* A worker died with its server. */
+	return !vac_target_alive(&server) && vac_target_alive(&parked);
 }
 
 static struct vac_device *device_of(struct vac_server *server, const char *uuid)
@@ -255,7 +260,7 @@ static bool is_needed(struct vac_server *server, const struct vac_parked *parked
 static bool is_quiet(const struct vac_server *server, const struct vac_parked *parked)
 {
 	for (uint32_t i = 1; i < server->device_count; i++)
-		if (server->devices[i].loading > 0)
+		if (server->devices[i].loading > 0 || server->devices[i].moving)
 			return false;
 	return !parked->device || (parked->device->line.count == 0 && !parked->device->unloading);
 }
@@ -658,6 +663,14 @@ int vac_parking_init(struct vac_server *server, struct vac_error *err)
 	return rc < 0 ? rc : vac_parking_configure(server, err);
 }
 
+/* Its model, if it is one of this server's, does not wait for it any more. */
+static void free_own(struct vac_parked *parked)
+{
+	if (parked->model)
+		((struct vac_job *)parked->model->user)->parked = NULL;
+	vac_parked_free(parked);
+}
+
 void vac_parking_free(struct vac_server *server)
 {
 	struct vac_parking *parking = &server->parking;
@@ -667,8 +680,14 @@ void vac_parking_free(struct vac_server *server)
 			"process %d (%s) stays parked; `vacate resume %d`, or the next server, "
 			"brings it back",
 			(int)parked->pid, parked->name, (int)parked->pid);
-	if (parking->hold.id != 0 && parking->operation == VAC_WIRE_HOLD_PARK)
-		vac_parked_free(parking->at);
+	if (parking->hold.id != 0 && (parking->operation == VAC_WIRE_HOLD_PARK || parking->at->own))
+		free_own(parking->at);
+	while (parking->queue) {
+		struct vac_parked *parked = parking->queue;
+
+		parking->queue = parked->next;
+		free_own(parked);
+	}
 	while (parking->list)
 		drop(parking, parking->list);
 	vac_timer_close(&server->loop, &parking->timer);

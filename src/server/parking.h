@@ -8,7 +8,11 @@
  *
  * vacate-gpud does it (docs/hold.md). While a process is resumed no load is admitted on a
  * GPU: both would count on the same room. A server that is killed leaves what it parked on
- * record with its name; the next one of the same user resumes that. The loop's thread only.
+ * record with its name; the next one of the same user resumes that.
+ *
+ * Workers of this server are parked and restored when somebody asks for it by a model's
+ * name (registry_park.c decides, parking_model.c does it): one HOLD at a time, of either
+ * kind. The loop's thread only.
  */
 #ifndef VAC_SERVER_PARKING_H
 #define VAC_SERVER_PARKING_H
@@ -26,7 +30,7 @@ struct vac_device;
 #define VAC_PARKING_MOST_USERS 32u
 #define VAC_PARKING_REFUSALS   16u
 
-/* A process that this server parked, or is about to. */
+/* A process that this server parked, or is about to; or a worker of its own. */
 struct vac_parked {
 	struct vac_parked *next;
 	pid_t pid;
@@ -42,6 +46,17 @@ struct vac_parked {
 	bool waits;       /* for room, and that was said */
 	bool lost;        /* its restore failed */
 	bool given_up;    /* the server ends, and it stays parked */
+
+	/* A worker of this server; next: in the queue */
+	bool own;
+	struct vac_model *model; /* for which it is moved; NULL: the worker is gone */
+	enum vac_wire_hold_operation wanted, operation; /* the second is asked next, or was last */
+	bool risk;
+	bool back;                         /* it went wrong, and is brought back */
+	bool unanswered;                   /* vacate-gpud died under it */
+	enum vac_wire_held_state after;    /* as it was left */
+	struct vac_error why;              /* the first that went wrong; code VAC_OK: nothing */
+	struct vac_wire_held_target *held; /* owned; what it went through last; NULL: no answer */
 };
 
 /* A process that could not be parked, for a while. */
@@ -69,12 +84,14 @@ struct vac_parking {
 	enum vac_wire_hold_operation operation;
 	struct vac_parked *at;      /* owned while it is parked, of the list while it is resumed */
 	struct vac_wire_held *held; /* owned; room for the answer */
-	struct vac_gpus_wait reading; /* after a resume, before a load is admitted */
-	struct vac_parked *list;      /* owned */
-	char *wanted;                 /* owned: a load that needs room; NULL: none */
-	uint64_t missing_bytes;       /* of that load */
-	int64_t next_want_ns;         /* it is not looked at sooner */
-	int64_t fresh_ns;             /* readings of GPUs before that know too little */
+	struct vac_gpus_wait reading;  /* after a resume, before a load is admitted */
+	struct vac_parked *list;       /* owned */
+	struct vac_parked *queue;      /* owned; workers whose turn has not come, in order */
+	const struct vac_parked *told; /* a worker whose end the registry hears of now; or NULL */
+	char *wanted;                  /* owned: a load that needs room; NULL: none */
+	uint64_t missing_bytes;        /* of that load */
+	int64_t next_want_ns;          /* it is not looked at sooner */
+	int64_t fresh_ns;              /* readings of GPUs before that know too little */
 	struct vac_parking_refusal refusals[VAC_PARKING_REFUSALS];
 	/* over the server's life, for the metrics */
 	uint64_t parks, park_failures, resumes, resume_failures;
@@ -89,6 +106,15 @@ void vac_parking_free(struct vac_server *server);
 
 /* The registry's operation lacks; ctx is the server. */
 void vac_parking_lacks(void *ctx, struct vac_model *model, uint64_t missing_bytes);
+/* The registry's operations park and restore; ctx is the server. */
+void vac_parking_park_model(void *ctx, struct vac_model *model);
+void vac_parking_restore_model(void *ctx, struct vac_model *model);
+/* The next parking of its worker goes on where the driver is untried. */
+void vac_parking_allow_risk(struct vac_model *model, bool risk);
+/* Before the registry hears of it. */
+void vac_parking_worker_gone(struct vac_server *server, const struct vac_worker *worker);
+/* NULL is fine. */
+void vac_parked_free(struct vac_parked *parked);
 /* vacate-gpud is needed. */
 bool vac_parking_busy(const struct vac_server *server);
 /* The server ends, and nothing more can be resumed. */

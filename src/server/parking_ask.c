@@ -89,13 +89,16 @@ static void conclude(struct vac_server *server, const struct vac_error *why)
 	struct vac_parked *parked = parking->at;
 
 	parking->at = NULL;
-	if (parking->operation == VAC_WIRE_HOLD_RESUME) {
+	if (parked->own)
+		vac_parking_moved(server, parked, why);
+	else if (parking->operation == VAC_WIRE_HOLD_RESUME) {
 		vac_parking_resumed(server, parked, why);
 		/* The last reading does not know what it took. */
 		vac_gpus_ask(&server->gpus, &parking->reading, read_again);
 	} else {
 		vac_parking_parked(server, parked, why);
 	}
+	vac_parking_next(server);
 }
 
 /* In what state it was left. One that is locked is resumed at once: its CUDA calls must
@@ -106,6 +109,7 @@ static void note_state(struct vac_parking *parking)
 	enum vac_wire_held_state after =
 		held->count > 0 ? held->targets[0].after : VAC_WIRE_HELD_UNKNOWN;
 
+	parking->at->after = after;
 	parking->at->lost = after == VAC_WIRE_HELD_FAILED;
 	if (held->error.code == VAC_OK)
 		parking->at->unsure = false;
@@ -149,7 +153,7 @@ static void hold_lost(struct vac_exchange *exchange, const struct vac_error *why
 	struct vac_server *server = VAC_CONTAINER(exchange, struct vac_server, parking.hold);
 
 	/* In the middle of something: whoever resumes it looks what is to be done. */
-	server->parking.at->unsure = true;
+	server->parking.at->unsure = server->parking.at->unanswered = true;
 	conclude(server, why);
 }
 
@@ -159,7 +163,7 @@ static int put_question(struct vac_server *server, const struct vac_parked *park
 	struct vac_parking *parking = &server->parking;
 	const struct vac_wire_hold hold = {
 		.operation = parking->operation,
-		.risk = server->options.guard_risk,
+		.risk = server->options.guard_risk || parked->risk,
 		.who = vac_wire_text(parking->who),
 		.count = 1,
 		.targets = {{.pid = (uint32_t)parked->pid, .start_ticks = parked->start_ticks}}};
@@ -188,7 +192,10 @@ void vac_parking_hold(struct vac_server *server, struct vac_parked *parked,
 
 	parking->operation = operation;
 	parking->at = parked;
-	if (operation == VAC_WIRE_HOLD_RESUME)
+	parked->after = VAC_WIRE_HELD_UNKNOWN;
+	parked->unanswered = false;
+	/* Of an own worker the registry sees to that. */
+	if (operation == VAC_WIRE_HOLD_RESUME && !parked->own)
 		block_loads(server, true);
 	if (put_question(server, parked, &err) < 0)
 		conclude(server, &err);

@@ -24,6 +24,13 @@ void vac_parking_parked(struct vac_server *server, struct vac_parked *parked,
 			const struct vac_error *why);
 void vac_parking_resumed(struct vac_server *server, struct vac_parked *parked,
 			 const struct vac_error *why);
-void vac_parked_free(struct vac_parked *parked);
+
+/* parking_model.c */
+
+/* A worker of this server's. Takes parked. */
+void vac_parking_moved(struct vac_server *server, struct vac_parked *parked,
+		       const struct vac_error *why);
+/* Begins with the next of the queue, if nothing is under way. */
+void vac_parking_next(struct vac_server *server);
 
 #endif

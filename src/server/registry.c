@@ -126,7 +126,8 @@ static void rest(struct vac_registry *registry, struct vac_model *model)
 	model->idle_since_ns = vac_registry_now(registry);
 	vac_admission_used(registry, model);
 	/* Its unload may begin, or somebody waits for it to become idle. */
-	if (model->state == VAC_REGISTRY_DRAINING || model->device->line.count > 0)
+	if (model->state == VAC_REGISTRY_DRAINING || model->state == VAC_REGISTRY_PARKING ||
+	    model->device->line.count > 0)
 		vac_registry_wake_now(registry);
 	at_ns = vac_registry_expires_at_ns(model);
 	if (at_ns >= 0)
@@ -250,6 +251,9 @@ int vac_registry_submit(struct vac_registry *registry, struct vac_model *model,
 	if (!vac_model_active(model)) {
 		vac_registry_begin_load(registry, model);
 		vac_admission_advance(registry);
+	} else if (model->state == VAC_REGISTRY_PARKED) {
+		vac_registry_recall(registry, model);
+		vac_admission_advance(registry);
 	}
 	return 0;
 }
@@ -259,6 +263,12 @@ bool vac_registry_drop(struct vac_registry *registry, struct vac_model *model)
 	if (!model->load_held || vac_shortage_none(model->shortage) || model->plan_asked ||
 	    model->waiting.count > 0 || model->settings.pin)
 		return false;
+	if (model->restoring) {
+		if (vac_registry_is_recalled(registry, model))
+			return false;
+		vac_registry_stay_parked(registry, model, NULL);
+		return true;
+	}
 	stop_loading(registry, model);
 	vac_registry_deactivate(registry, model, VAC_REGISTRY_ABSENT);
 	vac_registry_note_absent(registry, model, NULL);
@@ -340,8 +350,6 @@ void vac_registry_progress(struct vac_registry *registry, struct vac_model *mode
 void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 			 const struct vac_model_info *info)
 {
-	uint32_t count = model->waiting.count;
-
 	assert(model->state == VAC_REGISTRY_LOADING && model->load_asked);
 	model->load_asked = false;
 	model->device->loading--;
@@ -363,6 +371,14 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 					      .load_ns = model->load_ns});
 	if (model->unload_wanted)
 		vac_registry_note_draining(registry, model);
+	vac_registry_serve(registry, model);
+	vac_registry_wake_now(registry); /* unloads that waited for this load */
+}
+
+void vac_registry_serve(struct vac_registry *registry, struct vac_model *model)
+{
+	uint32_t count = model->waiting.count;
+
 	rest(registry, model);
 	/* Those that are here now; a run that fails at once may end the state. */
 	while (count-- > 0 && model->waiting.first &&
@@ -372,18 +388,20 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 		unlink_waiter(waiter);
 		run(registry, model, waiter);
 	}
-	vac_registry_wake_now(registry); /* unloads that waited for this load */
+}
+
+void vac_registry_finish(struct vac_registry *registry, struct vac_waiter *waiter,
+			 const struct vac_error *why)
+{
+	unlink_waiter(waiter);
+	registry->ops->finish(registry->ctx, waiter, why);
 }
 
 void vac_registry_fail_waiting(struct vac_registry *registry, struct vac_model *model,
 			       const struct vac_error *why)
 {
-	while (model->waiting.first) {
-		struct vac_waiter *waiter = model->waiting.first;
-
-		unlink_waiter(waiter);
-		registry->ops->finish(registry->ctx, waiter, why);
-	}
+	while (model->waiting.first)
+		vac_registry_finish(registry, model->waiting.first, why);
 }
 
 /* The plan's answer came after the end had begun: nobody needs it. */
@@ -393,7 +411,8 @@ static bool plan_is_stale(struct vac_registry *registry, struct vac_model *model
 		return false;
 	assert(model->plan_asked);
 	model->plan_asked = false;
-	model->worker = NULL;
+	if (!vac_model_active(model)) /* else it is parked still */
+		model->worker = NULL;
 	model->device->planning--;
 	vac_registry_wake_now(registry);
 	return true;
@@ -407,6 +426,11 @@ void vac_registry_planned(struct vac_registry *registry, struct vac_model *model
 	assert(model->plan_asked && model->load_held);
 	model->plan_asked = false;
 	model->device->planning--;
+	if (model->restoring) { /* what it takes is known, and now what is free, too */
+		model->plan_known = true;
+		vac_admission_advance(registry);
+		return;
+	}
 	model->worker = NULL; /* the one that planned need not be the one that loads */
 	if (model->changed) {
 		vac_registry_start_over(registry, model);
@@ -471,6 +495,10 @@ void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *m
 
 	if (plan_is_stale(registry, model))
 		return;
+	if (model->restoring) {
+		vac_registry_stay_parked(registry, model, &copy);
+		return;
+	}
 	stop_loading(registry, model);
 	/* A plan with settings that do not hold any more failed. */
 	if (model->changed && !model->set_aside && !registry->closed) {

@@ -12,8 +12,13 @@
  * failed until somebody asks to load it. What the operator says of a model
  * (settings.h) is looked up when its name is first heard and when he changed it.
  *
+ * resident -> parking -> parked -> loading (restoring) -> resident: a worker leaves its
+ * GPU with all its models, and comes back when somebody asks for one of them. Its models
+ * go through that together; one of them, restoring, stands in line for all, for the room
+ * that the worker had.
+ *
  * waiter: a call that wants a model resident (a load) or wants to run on it (a
- * task). watch: a call that wants to hear of an unload.
+ * task). watch: a call that wants to hear of an unload, park watch: of a parking.
  */
 #ifndef VAC_SERVER_REGISTRY_H
 #define VAC_SERVER_REGISTRY_H
@@ -35,6 +40,7 @@ struct vac_waiter {
 	struct vac_model *model; /* while queued or running */
 	enum vac_waiter_state state;
 	bool load_only;      /* is answered when the model is resident */
+	bool resume_only;    /* with load_only: of a parked model that is lost it is refused */
 	bool keep_alive_set; /* its own keep_alive holds from when it runs */
 	int64_t keep_alive_ms;
 	uint64_t order;  /* first come, first served */
@@ -53,18 +59,26 @@ struct vac_watch {
 	void (*done)(struct vac_watch *watch, const struct vac_receipt *receipt);
 };
 
+/* The same for a parking; why NULL: it is parked. */
+struct vac_park_watch {
+	struct vac_park_watch *next;
+	void (*done)(struct vac_park_watch *watch, const struct vac_error *why);
+};
+
 enum vac_registry_state {
 	VAC_REGISTRY_ABSENT,
 	VAC_REGISTRY_LOADING,
 	VAC_REGISTRY_RESIDENT,
 	VAC_REGISTRY_DRAINING,
 	VAC_REGISTRY_FAILED,
+	VAC_REGISTRY_PARKING, /* it ends what it has, then its worker leaves the GPU */
+	VAC_REGISTRY_PARKED,
 };
 
 struct vac_model {
 	struct vac_model *next;  /* all that are known */
 	struct vac_model *chain; /* of the same bucket */
-	struct vac_link active;  /* loading, resident or draining */
+	struct vac_link active;  /* loading, resident, draining, parking or parked */
 	char *name, *dir;        /* owned */
 	char *next_dir;          /* owned: its settings name another; from the next load on */
 	bool homeless; /* active: its settings no longer say where it lies, nor is it found by
@@ -114,6 +128,13 @@ struct vac_model {
 	int64_t decided_ns;
 	struct vac_watch *watches;
 
+	/* registry_park.c's */
+	bool restoring;        /* LOADING: its parked worker is to come back, nothing is read */
+	bool ends_worker;      /* DRAINING: its parked worker ends, all whose models leave */
+	uint64_t parked_bytes; /* PARKED: that its worker had on the device, all models */
+	uint64_t return_bytes; /* that must be free for it to come back */
+	struct vac_park_watch *park_watches;
+
 	/* Deaths of workers. */
 	uint32_t strikes; /* brought down in a row, without an answer between */
 	bool set_aside;   /* FAILED, and not tried again by itself */
@@ -141,8 +162,15 @@ struct vac_registry_ops {
 	void (*load)(void *ctx, struct vac_model *model);
 	/* Ask the worker; vac_registry_done() or _lost() follows, even at once. */
 	void (*run)(void *ctx, struct vac_model *model, struct vac_waiter *waiter);
-	/* Nothing runs any more: unload it; vac_registry_unloaded() follows. */
+	/* Nothing runs any more: unload it; vac_registry_unloaded() follows. ends_worker:
+	 * by the end of its worker, which cannot be asked. */
 	void (*unload)(void *ctx, struct vac_model *model);
+	/* Nothing runs on its worker any more: take that off the GPU; vac_registry_parked() or
+	 * _not_parked() follows, even at once, or the worker's end. */
+	void (*park)(void *ctx, struct vac_model *model);
+	/* There is room: bring its worker back; vac_registry_restored() or
+	 * _restore_refused() follows, even at once, or the worker's end. */
+	void (*restore)(void *ctx, struct vac_model *model);
 	/* The waiter is out of the registry: a load is done (why NULL), or it failed. */
 	void (*finish)(void *ctx, struct vac_waiter *waiter, const struct vac_error *why);
 	/* The worker under a model died: write the receipt; then the model is absent. */
@@ -265,6 +293,32 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 /* The unload that was asked for is over. */
 void vac_registry_unloaded(struct vac_registry *registry, struct vac_model *model,
 			   const struct vac_receipt *receipt);
+/* Decides that the worker of a model is parked, with all its models. 0: the watch (may be
+ * NULL) will hear; 1: it is parked already. Negative: refused; VAC_E_UNSUPPORTED: it holds no
+ * memory of a GPU, VAC_E_BUSY: it is being loaded or unloaded, VAC_E_INVALID: it is not
+ * loaded. */
+int vac_registry_park(struct vac_registry *registry, struct vac_model *model,
+		      struct vac_park_watch *watch, struct vac_error *err) VAC_MUST_CHECK;
+/* The parking that was asked for is done; bytes: that the worker had on the device,
+ * return_bytes: that must be free there for it to come back. */
+void vac_registry_parked(struct vac_registry *registry, struct vac_model *model, uint64_t bytes,
+			 uint64_t return_bytes);
+/* It was refused, and the worker is where it was. */
+void vac_registry_not_parked(struct vac_registry *registry, struct vac_model *model,
+			     const struct vac_error *why);
+/* The worker is back: its models answer. */
+void vac_registry_restored(struct vac_registry *registry, struct vac_model *model);
+/* It stays parked. Without room it is tried again in its turn, a few times. */
+void vac_registry_restore_refused(struct vac_registry *registry, struct vac_model *model,
+				  const struct vac_error *why);
+/* Takes a watch out whose call has left. */
+void vac_registry_unwatch_park(struct vac_registry *registry, struct vac_park_watch *watch);
+/* The model shares the worker of another one, or is it. */
+static inline bool vac_registry_shares(const struct vac_model *model, const struct vac_model *other)
+{
+	return model == other || (model->worker && model->worker == other->worker);
+}
+
 /* A worker was reaped: its models that were not being loaded or unloaded are
  * absent now. Those that are hear of it through their own exchanges. culprit:
  * the model that it was working for, NULL when that is nobody or not known. */

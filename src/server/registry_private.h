@@ -45,6 +45,32 @@ void vac_registry_deactivate(struct vac_registry *registry, struct vac_model *mo
 void vac_registry_fail_waiting(struct vac_registry *registry, struct vac_model *model,
 			       const struct vac_error *why);
 
+/* Nothing runs on it: its idle clock starts. Then who waits is run. */
+void vac_registry_serve(struct vac_registry *registry, struct vac_model *model);
+void vac_registry_finish(struct vac_registry *registry, struct vac_waiter *waiter,
+			 const struct vac_error *why);
+
+/* registry_park.c */
+
+/* A parked model is asked for: its worker takes a place in line, if it has none. */
+void vac_registry_recall(struct vac_registry *registry, struct vac_model *model);
+/* An unload of a model that is parking or parked was decided. */
+void vac_registry_unpark(struct vac_registry *registry, struct vac_model *model);
+/* Its worker died. */
+void vac_registry_park_over(struct vac_registry *registry, struct vac_model *model,
+			    const struct vac_error *why);
+/* A restore that stands in line leaves it; why NULL: nobody wants it any more. */
+void vac_registry_stay_parked(struct vac_registry *registry, struct vac_model *model,
+			      const struct vac_error *why);
+/* Somebody waits for a model of its worker, or an unload does. */
+bool vac_registry_is_recalled(const struct vac_registry *registry, const struct vac_model *model);
+/* When the keep_alive of all models on its parked worker is over; negative: never. */
+int64_t vac_registry_parked_until_ns(const struct vac_registry *registry,
+				     const struct vac_model *model);
+/* Parked models that are to leave, and workers that may be parked now. */
+void vac_registry_settle_parked(struct vac_registry *registry, struct vac_device *device);
+void vac_registry_begin_park(struct vac_registry *registry, struct vac_device *device);
+
 /* registry_unload.c */
 
 void vac_registry_tell_watches(struct vac_model *model, const struct vac_receipt *receipt);

@@ -116,9 +116,9 @@ static void take_over(struct vac_registry *registry, struct vac_model *model,
 
 static void renew(struct vac_registry *registry, struct vac_model *model)
 {
-	if (model->plan_asked)
+	if (model->plan_asked && !model->restoring)
 		model->changed = true;
-	else if (model->load_held)
+	else if (model->load_held && !model->restoring)
 		vac_registry_start_over(registry, model);
 	else
 		vac_registry_unload(registry, model, VAC_UNLOAD_SETTINGS, false, NULL);

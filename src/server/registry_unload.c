@@ -27,6 +27,7 @@ void vac_registry_tell_watches(struct vac_model *model, const struct vac_receipt
 void vac_registry_clear_unload(struct vac_model *model)
 {
 	model->unload_wanted = model->unloading = model->drop_cache = false;
+	model->ends_worker = false;
 }
 
 bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
@@ -38,6 +39,7 @@ bool vac_registry_unload(struct vac_registry *registry, struct vac_model *model,
 		model->unload_wanted = true;
 		model->reason = reason;
 		model->decided_ns = vac_registry_now(registry);
+		vac_registry_unpark(registry, model);
 		if (model->state == VAC_REGISTRY_RESIDENT) {
 			model->state = VAC_REGISTRY_DRAINING;
 			vac_registry_note_draining(registry, model);
@@ -109,7 +111,7 @@ void vac_registry_unloaded(struct vac_registry *registry, struct vac_model *mode
 
 bool vac_registry_works(const struct vac_model *model, const struct vac_worker *worker)
 {
-	return model->worker == worker &&
+	return model->worker == worker && !model->restoring &&
 	       (model->plan_asked || model->load_asked || model->running.count > 0);
 }
 
@@ -144,18 +146,42 @@ static void strike(struct vac_registry *registry, struct vac_model *model,
 	vac_registry_note_why(registry, model, VAC_EVENT_SET_ASIDE, &model->failure);
 }
 
-static void died(struct vac_registry *registry, struct vac_model *model)
+/* Who asked for a parked model to come back, and for no more. */
+static void refuse_resumes(struct vac_registry *registry, struct vac_model *model,
+			   const struct vac_error *why)
+{
+	for (struct vac_waiter *waiter = model->waiting.first, *next; waiter; waiter = next) {
+		next = waiter->next;
+		if (waiter->resume_only)
+			vac_registry_finish(registry, waiter, why);
+	}
+}
+
+static void died(struct vac_registry *registry, struct vac_model *model,
+		 const struct vac_error *why)
 {
 	struct vac_receipt receipt;
 
+	vac_registry_park_over(registry, model, why);
+	refuse_resumes(registry, model, why);
 	/* decided_ns of an unload that had no time to start stays. */
 	if (!model->unload_wanted)
 		model->decided_ns = vac_registry_now(registry);
-	model->reason = VAC_UNLOAD_WORKER_DIED;
+	/* It left with the model for whose unload the worker was ended. */
+	if (!model->ends_worker)
+		model->reason = VAC_UNLOAD_WORKER_DIED;
 	memset(&receipt, 0, sizeof(receipt));
 	registry->ops->died(registry->ctx, model, &receipt);
-	receipt.reason = VAC_UNLOAD_WORKER_DIED;
+	receipt.reason = model->reason;
 	left(registry, model, &receipt);
+}
+
+/* Its worker has its bytes, or had them on a GPU. */
+static bool lives_there(const struct vac_model *model)
+{
+	return model->state == VAC_REGISTRY_RESIDENT || model->state == VAC_REGISTRY_DRAINING ||
+	       model->state == VAC_REGISTRY_PARKING || model->state == VAC_REGISTRY_PARKED ||
+	       model->restoring;
 }
 
 void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_worker *worker,
@@ -173,9 +199,8 @@ void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_wo
 		if (model->worker != worker)
 			continue;
 		model->spared = culprit && model != culprit;
-		if (!model->unloading && (model->state == VAC_REGISTRY_RESIDENT ||
-					  model->state == VAC_REGISTRY_DRAINING))
-			died(registry, model);
+		if (!model->unloading && lives_there(model))
+			died(registry, model, why);
 	}
 	vac_admission_advance(registry);
 }
@@ -184,8 +209,9 @@ void vac_registry_worker_gone(struct vac_registry *registry, const struct vac_wo
 
 int64_t vac_registry_expires_at_ns(const struct vac_model *model)
 {
-	if (model->state != VAC_REGISTRY_RESIDENT || model->running.count > 0 ||
-	    model->keep_alive_ms < 0 || model->settings.pin)
+	if ((model->state != VAC_REGISTRY_RESIDENT && model->state != VAC_REGISTRY_PARKED) ||
+	    model->running.count > 0 || model->unload_wanted || model->keep_alive_ms < 0 ||
+	    model->settings.pin)
 		return -1;
 	/* A keep_alive beyond the clock's range means for ever. */
 	if (model->keep_alive_ms > (INT64_MAX - model->idle_since_ns) / NS_PER_MS)
@@ -197,18 +223,35 @@ int64_t vac_registry_expires_at_ns(const struct vac_model *model)
  * whole process, and what another model takes meanwhile would be in it. */
 static bool may_unload(const struct vac_device *device)
 {
-	return !device->unloading && device->loading == 0 && device->planning == 0;
+	return !device->unloading && !device->moving && device->loading == 0 &&
+	       device->planning == 0;
+}
+
+/* What is parked together leaves together: its worker need not come back for it. */
+static bool unload_parked(struct vac_registry *registry, const struct vac_model *model)
+{
+	for (struct vac_link *link = registry->active.first; link; link = link->next) {
+		struct vac_model *other = VAC_MODEL_AT(link, active);
+
+		if (vac_registry_shares(other, model))
+			vac_registry_unload(registry, other, VAC_UNLOAD_IDLE, false, NULL);
+	}
+	return true;
 }
 
 /* true: its unload was decided. */
 static bool expire(struct vac_registry *registry, struct vac_model *model)
 {
-	int64_t at_ns = vac_registry_expires_at_ns(model);
+	int64_t at_ns = model->state == VAC_REGISTRY_PARKED
+				? vac_registry_parked_until_ns(registry, model)
+				: vac_registry_expires_at_ns(model);
 
 	/* An idle model whose unload must wait answers on meanwhile; the end of
 	 * what it waits for wakes this up again. */
 	if (at_ns > vac_registry_now(registry))
 		registry->ops->wake_at(registry->ctx, at_ns);
+	else if (at_ns >= 0 && may_unload(model->device) && model->state == VAC_REGISTRY_PARKED)
+		return unload_parked(registry, model);
 	else if (at_ns >= 0 && may_unload(model->device))
 		return vac_registry_unload(registry, model, VAC_UNLOAD_IDLE, false, NULL);
 	return false;
@@ -250,7 +293,11 @@ void vac_registry_tick(struct vac_registry *registry)
 		expire_one(registry, &registry->devices[i]);
 	vac_admission_advance(registry);
 	for (uint32_t i = 0; i < registry->device_count; i++)
+		vac_registry_settle_parked(registry, &registry->devices[i]);
+	for (uint32_t i = 0; i < registry->device_count; i++) {
 		begin_unload(registry, &registry->devices[i]);
+		vac_registry_begin_park(registry, &registry->devices[i]);
+	}
 }
 
 /* Its load would be given to the worker of that device and owner. */
@@ -270,7 +317,7 @@ bool vac_registry_load_waits(const struct vac_registry *registry, const struct v
 
 		if (model->state == VAC_REGISTRY_LOADING &&
 		    (model->worker == worker ||
-		     (model->load_held &&
+		     (model->load_held && !model->restoring &&
 		      belongs(model, model->device, model->isolated, device, owner))))
 			return true;
 		if (model->state == VAC_REGISTRY_DRAINING && model->waiting.count > 0 &&
@@ -289,8 +336,7 @@ uint32_t vac_registry_models_on(const struct vac_registry *registry,
 	for (const struct vac_link *link = registry->active.first; link; link = link->next) {
 		const struct vac_model *model = VAC_MODEL_AT(link, active);
 
-		count += model->worker == worker && (model->state == VAC_REGISTRY_RESIDENT ||
-						     model->state == VAC_REGISTRY_DRAINING);
+		count += model->worker == worker && lives_there(model);
 	}
 	return count;
 }
@@ -305,8 +351,10 @@ void vac_registry_close(struct vac_registry *registry)
 		struct vac_model *model = VAC_MODEL_AT(link, active);
 
 		next = link->next;
-		if (model->state == VAC_REGISTRY_DRAINING || model->load_held)
+		if (model->state != VAC_REGISTRY_LOADING || model->load_held)
 			vac_registry_fail_waiting(registry, model, &why);
+		if (model->load_held && model->restoring)
+			vac_registry_stay_parked(registry, model, NULL);
 		if (!model->load_held)
 			continue;
 		vac_admission_leave(registry, model);

@@ -118,6 +118,8 @@ struct vac_request {
 	size_t watch_count, watches_left;
 	struct vac_receipt *done_receipts; /* owned */
 	size_t done_receipt_count;
+	struct vac_park_watch park_watch; /* PARK */
+	const struct vac_model *parked_model;
 	struct vac_link listed;         /* LIST */
 	struct vac_plan_wait plan_wait; /* LIST, PLAN */
 	struct vac_stream stream;       /* EVENTS */
@@ -175,6 +177,18 @@ void vac_dispatch_worker_gone(void *ctx, struct vac_worker *worker, bool expecte
 void vac_dispatch_answer(struct vac_request *request, const struct vac_outcome *outcome);
 void vac_dispatch_fail(struct vac_request *request, const struct vac_error *err,
 		       uint32_t retry_after_s);
+
+/* The entry of the model that a call names; NULL: err says why not. */
+struct vac_model *vac_dispatch_find(struct vac_server *server, const char *name,
+				    struct vac_error *err);
+
+/* ---- dispatch_park.c ---- */
+
+/* PARK and RESUME. */
+void vac_dispatch_park(struct vac_request *request);
+void vac_dispatch_resume(struct vac_request *request);
+/* Answers either: what the registry hears of now, or that there was nothing to do. */
+void vac_dispatch_held(struct vac_request *request, const struct vac_model *model);
 
 /* ---- load.c ---- */
 

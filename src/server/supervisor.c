@@ -163,7 +163,7 @@ static struct vac_worker *start(struct vac_supervisor *supervisor, const char *d
 static bool serves(const struct vac_worker *worker, const char *device, const char *owner,
 		   bool plan_only)
 {
-	if (worker->state > VAC_WORKER_READY || worker->plan_only != plan_only ||
+	if (worker->state > VAC_WORKER_READY || worker->parked || worker->plan_only != plan_only ||
 	    strcmp(worker->device, device) != 0)
 		return false;
 	return owner && worker->owner ? strcmp(worker->owner, owner) == 0
@@ -323,6 +323,15 @@ void vac_worker_stop(struct vac_worker *worker)
 			err.message);
 		kill_worker(worker);
 	}
+}
+
+void vac_worker_end(struct vac_worker *worker)
+{
+	if (worker->state >= VAC_WORKER_STOPPING)
+		return;
+	worker->state = VAC_WORKER_STOPPING;
+	arm(worker, worker->supervisor->options.stop_timeout_ms);
+	kill_worker(worker);
 }
 
 void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const char *fmt, ...)

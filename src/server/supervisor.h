@@ -57,6 +57,7 @@ struct vac_worker {
 	bool plan_only;
 	bool dirty;  /* frames were appended since the last flush */
 	bool paused; /* the socket was full: waiting for EPOLLOUT */
+	bool parked; /* off its GPU, or on its way: nothing is asked of it, nobody new is given it */
 	char device[32];
 	char *owner;           /* owned; the model that has it alone; NULL: all others share it */
 	char description[160]; /* from HELLO */
@@ -140,6 +141,8 @@ int vac_worker_ask_load(struct vac_worker *worker, enum vac_wire_type type,
 void vac_worker_cancel(struct vac_exchange *exchange);
 /* Asks the worker to end; gone() follows. */
 void vac_worker_stop(struct vac_worker *worker);
+/* Ends one that cannot be asked, since it is parked; the same follows. */
+void vac_worker_end(struct vac_worker *worker);
 /* Kills the worker for what it did; gone() and lost() follow. */
 void vac_worker_fail(struct vac_worker *worker, enum vac_error_code code, const char *fmt, ...)
 	VAC_PRINTF(3, 4);

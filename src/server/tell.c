@@ -54,6 +54,11 @@ static bool describe(const struct vac_model *model, struct vac_event *event,
 	case VAC_REGISTRY_LOADING:
 		describe_loading(model, event, more);
 		return true;
+	case VAC_REGISTRY_PARKED:
+		event->kind = VAC_EVENT_MODEL_PARKED;
+		event->bytes = model->parked_bytes;
+		return true;
+	case VAC_REGISTRY_PARKING: /* it has its memory still */
 	case VAC_REGISTRY_RESIDENT:
 		event->kind = VAC_EVENT_RESIDENT;
 		event->bytes = model->info.ledger_bytes;

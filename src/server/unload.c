@@ -331,6 +331,14 @@ static void ask_worker(struct vac_job *job)
 	struct vac_ask ask;
 	struct vac_error err;
 
+	/* A parked worker answers nothing. What it keeps in RAM goes with it. */
+	if (model->ends_worker) {
+		job->receipt.ledger_bytes = model->info.ledger_bytes;
+		job->receipt.device_ledger_bytes = 0;
+		job->step = VAC_JOB_AWAITS_EXIT;
+		vac_worker_end(model->worker);
+		return;
+	}
 	job->step = VAC_JOB_IDLE;
 	job->asked_ns = vac_now_ns();
 	job->exchange.answer = unload_answered;

@@ -36,6 +36,8 @@ struct vac_job {
 	/* Of an unload, 0: not come to: asked of the worker, answered, hosts measured. */
 	int64_t asked_ns, answered_ns, hosts_ns;
 	struct vac_receipt receipt;
+	bool risk;                 /* of its next parking */
+	struct vac_parked *parked; /* its worker is being parked or restored; parking_model.c's */
 };
 
 #define VAC_RECEIPTS_KEPT 1000

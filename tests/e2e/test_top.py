@@ -351,7 +351,7 @@ def test_details_and_help(gpus, top):
     screen.keys("x")
     screen.wait("running +█")
     screen.keys("?")
-    screen.wait(r"^  p   park: the process leaves its GPU")
+    screen.wait(r"^  p   park: the process, or the model with its worker, leaves its GPU")
     screen.keys("    ")
     screen.wait(r"^  VRAM of a model is its plan")
     screen.keys("q")
@@ -522,7 +522,9 @@ def test_no_gpu(top, start):
     screen.wait(r"^no GPU: NVML \(libnvidia-ml\.so\.1\) is not here$")
     screen.wait(r"^tiny/a +resident +cpu +\d+(\.\d)? [KM]iB")
     screen.keys("p")
-    screen.wait("^no process is chosen")
+    screen.wait(r"^park tiny/a, and what else its worker \d+ has\?")
+    screen.keys("y")
+    screen.wait("^park tiny/a: model tiny/a is on cpu and holds no VRAM")
     quit_with(screen)
 
 

@@ -29,9 +29,11 @@ struct vac_plan plan_of(const struct vac_model *model)
 	struct vac_plan plan = {0};
 	unsigned own = 0, scratch = 0, load = 0;
 
+	bool on_device = model->device->budget.on_device;
+
 	assert_int_equal(sscanf(model->dir, "%u,%u,%u", &own, &scratch, &load), 3);
-	assert_int_equal(vac_plan_add(&plan, VAC_REGION_WEIGHTS, false, own * MIB), 0);
-	assert_int_equal(vac_plan_add(&plan, VAC_REGION_SCRATCH, false, scratch * MIB), 0);
+	assert_int_equal(vac_plan_add(&plan, VAC_REGION_WEIGHTS, on_device, own * MIB), 0);
+	assert_int_equal(vac_plan_add(&plan, VAC_REGION_SCRATCH, on_device, scratch * MIB), 0);
 	plan.load_bytes = load * MIB;
 	return plan;
 }
@@ -56,7 +58,8 @@ static void plan(void *ctx, struct vac_model *model)
 	struct vac_plan planned = plan_of(model);
 	struct world *w = ctx;
 
-	model->worker = w->worker;
+	if (!model->restoring)
+		model->worker = w->worker;
 	if (w->plans_come_late)
 		note(w, "plan %s;", model->name);
 	else
@@ -79,7 +82,18 @@ static void run(void *ctx, struct vac_model *model, struct vac_waiter *waiter)
 
 static void unload(void *ctx, struct vac_model *model)
 {
-	note(ctx, "unload %s %s;", model->name, vac_unload_reason_name(model->reason));
+	note(ctx, "%s %s %s;", model->ends_worker ? "end" : "unload", model->name,
+	     vac_unload_reason_name(model->reason));
+}
+
+static void park(void *ctx, struct vac_model *model)
+{
+	note(ctx, "park %s;", model->name);
+}
+
+static void restore(void *ctx, struct vac_model *model)
+{
+	note(ctx, "restore %s;", model->name);
 }
 
 static void finish(void *ctx, struct vac_waiter *waiter, const struct vac_error *why)
@@ -100,7 +114,7 @@ static void died(void *ctx, struct vac_model *model, struct vac_receipt *receipt
 
 	w->receipts++;
 	receipt->id = 77;
-	assert_int_equal(model->reason, VAC_UNLOAD_WORKER_DIED);
+	assert_true(model->ends_worker || model->reason == VAC_UNLOAD_WORKER_DIED);
 	note(w, "died %s;", model->name);
 }
 
@@ -140,6 +154,8 @@ static const struct vac_registry_ops ops = {
 	.load = load,
 	.run = run,
 	.unload = unload,
+	.park = park,
+	.restore = restore,
 	.finish = finish,
 	.died = died,
 	.wake_at = wake_at,

@@ -318,9 +318,61 @@ static void test_this_machine(void **state)
 	assert_true(room.free_bytes <= room.total_bytes);
 }
 
+/* What parked workers brought along counts against the limit, whoever leaves. */
+static void test_parked(void **state)
+{
+	struct vac_budget budget;
+	struct meter meter;
+	struct vac_charge a, b;
+
+	(void)state;
+	budget_of(&budget, &meter);
+	a = charge_of(&budget, 200, 0, 0);
+	vac_budget_add(&budget, &a);
+	loaded(&budget, &a);
+	meter.room.parked_bytes = 150 * MIB;
+	vac_budget_measure(&budget, 1, 0);
+	b = charge_of(&budget, 200, 0, 0);
+	assert_int_equal(vac_budget_shortage(&budget, &b, false).budget_bytes, 50 * MIB);
+	assert_int_equal(vac_budget_room_left(&budget), 150 * MIB);
+	vac_budget_leave(&budget, &a);
+	assert_true(vac_shortage_none(vac_budget_shortage(&budget, &b, true)));
+	b = charge_of(&budget, 400, 0, 0);
+	assert_int_equal(vac_budget_shortage(&budget, &b, true).budget_bytes, 50 * MIB);
+}
+
+/* A worker that comes back has its context in its charge: that of those that leave is
+ * gone with the last of them. */
+static void test_a_whole_worker(void **state)
+{
+	struct vac_budget budget;
+	struct meter meter;
+	struct vac_charge a, whole, part;
+
+	(void)state;
+	budget_of(&budget, &meter);
+	a = charge_of(&budget, 100, 0, 0);
+	vac_budget_add(&budget, &a);
+	loaded(&budget, &a);
+	meter.room.held_valid = true;
+	meter.room.held_bytes = 350 * MIB; /* 250 are its context */
+	meter.room.free_bytes = 50 * MIB;
+	vac_budget_measure(&budget, 1, 0);
+	part = charge_of(&budget, 380, 0, 0);
+	whole = part;
+	whole.whole = true;
+	vac_budget_leave(&budget, &a);
+	assert_int_equal(vac_budget_shortage(&budget, &part, true).measured_bytes, 230 * MIB);
+	assert_int_equal(vac_budget_shortage(&budget, &whole, true).measured_bytes, 0);
+	vac_budget_stay(&budget, &a);
+	assert_int_equal(vac_budget_shortage(&budget, &whole, true).measured_bytes, 330 * MIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parked),
+		cmocka_unit_test(test_a_whole_worker),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_sum),
 		cmocka_unit_test(test_measured),

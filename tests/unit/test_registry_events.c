@@ -11,9 +11,10 @@ static void test_names(void **state)
 	(void)state;
 	assert_string_equal(vac_event_kind_name(VAC_EVENT_PLANNED), "planned");
 	assert_string_equal(vac_event_kind_name(VAC_EVENT_SET_ASIDE), "set_aside");
+	assert_string_equal(vac_event_kind_name(VAC_EVENT_MODEL_PARKED), "model_parked");
 	assert_string_equal(vac_event_kind_name((enum vac_event_kind)0), "unknown");
 	assert_string_equal(vac_event_kind_name(VAC_EVENT_RESUMED), "resumed");
-	assert_string_equal(vac_event_kind_name((enum vac_event_kind)14), "unknown");
+	assert_string_equal(vac_event_kind_name((enum vac_event_kind)15), "unknown");
 }
 
 static void test_load_and_unload(void **state)
