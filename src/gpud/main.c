@@ -343,6 +343,9 @@ int main(int argc, char **argv)
 		vac_stage("gpud-main", since);
 		if (rc == 0 && !VAC_SANITIZED)
 			end_quickly();
+		/* The stream broke: what is under way is put back first. */
+		vac_holding_cancel_any(&gpud.holding);
+		vac_holding_close(&gpud.holding);
 	}
 	if (gpud.cuda)
 		gpud.nvml->shutdown();

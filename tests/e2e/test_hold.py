@@ -784,3 +784,33 @@ def test_gpud_is_told_to_end(gpus):
     assert gpus.state(target.pid) in ("running", "parked")
     gpud.close()
     comes_back(gpus, target)
+
+
+@pytest.mark.parametrize("call", PARK_CALLS)
+def test_the_stream_breaks(gpus, call):
+    """What vacate-gpud is asked is no frame: it ends, but not in the middle of a HOLD."""
+    gpus = gpus()
+    target = gpus.target()
+    gpus.on(call, "touch here", "wait go")
+    ours, its = socket.socketpair()
+    program = pathlib.Path(harness.find_vacate()).parent / "vacate-gpud"
+    gpud = subprocess.Popen([program, "--device", "gpus"], env=gpus.environment(),
+                            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: os.dup2(its.fileno(), 3), pass_fds=[3])
+    its.close()
+    ticks = int(pathlib.Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    hold = struct.pack("<BBBIIIIIIQ", 2, 1, 0, 10000, 0, 0, 0, 1, target.pid, ticks)
+    hold += b"\0" * (-len(hold) % 8)
+    ours.sendall(struct.pack("<IHHQ", len(hold), 0x0b, 0, 1) + hold)
+    gpus.wait("here")
+    ours.sendall(struct.pack("<IHHQ", 44, 0x0b, 0, 2) + b"\xff" * 44)
+    time.sleep(0.3)
+    assert gpud.poll() is None
+    gpus.touch("go")
+    assert gpud.wait(PATIENCE_S) == 1
+    for word in SANITIZERS:
+        assert word not in gpud.stderr.read()
+    # it stops where the process is as it was, or parked altogether
+    assert gpus.state(target.pid) == ("running" if call == PARK_CALLS[0] else "parked")
+    comes_back(gpus, target)
+    ours.close()
