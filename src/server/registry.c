@@ -372,6 +372,7 @@ void vac_registry_loaded(struct vac_registry *registry, struct vac_model *model,
 	if (model->unload_wanted)
 		vac_registry_note_draining(registry, model);
 	vac_registry_serve(registry, model);
+	vac_registry_join_park(registry, model);
 	vac_registry_wake_now(registry); /* unloads that waited for this load */
 }
 

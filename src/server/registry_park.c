@@ -122,6 +122,20 @@ int vac_registry_park(struct vac_registry *registry, struct vac_model *model,
 	return 0;
 }
 
+void vac_registry_join_park(struct vac_registry *registry, struct vac_model *model)
+{
+	struct vac_model *other;
+
+	if (model->state != VAC_REGISTRY_RESIDENT)
+		return;
+	for (other = mate(registry, model, NULL); other; other = mate(registry, model, other)) {
+		if (other->state != VAC_REGISTRY_PARKING)
+			continue;
+		enter_parking(registry, model);
+		return;
+	}
+}
+
 /* Everything on the worker has come to an end. */
 static bool may_park(struct vac_registry *registry, const struct vac_model *model)
 {
@@ -268,7 +282,7 @@ void vac_registry_stay_parked(struct vac_registry *registry, struct vac_model *m
 			      const struct vac_error *why)
 {
 	struct vac_model *other;
-	bool leaves = false;
+	const struct vac_model *leaves = NULL;
 
 	assert(model->restoring);
 	stop_restoring(registry, model);
@@ -277,14 +291,15 @@ void vac_registry_stay_parked(struct vac_registry *registry, struct vac_model *m
 		registry, model,
 		&(struct vac_event){.kind = VAC_EVENT_MODEL_PARKED, .bytes = model->parked_bytes});
 	for (other = mate(registry, model, NULL); other; other = mate(registry, model, other)) {
-		leaves |= other->unload_wanted;
+		if (other->unload_wanted)
+			leaves = other;
 		if (why)
 			vac_registry_fail_waiting(registry, other, why);
 	}
 	/* One that is to leave and cannot come back for it takes the others along. */
 	for (other = mate(registry, model, NULL); other; other = mate(registry, model, other)) {
 		if (why && leaves)
-			vac_registry_unload(registry, other, model->reason, false, NULL);
+			vac_registry_unload(registry, other, leaves->reason, false, NULL);
 	}
 	vac_registry_wake_now(registry);
 }

@@ -54,6 +54,8 @@ void vac_registry_finish(struct vac_registry *registry, struct vac_waiter *waite
 
 /* A parked model is asked for: its worker takes a place in line, if it has none. */
 void vac_registry_recall(struct vac_registry *registry, struct vac_model *model);
+/* It was loaded while its worker was about to be parked: it goes along. */
+void vac_registry_join_park(struct vac_registry *registry, struct vac_model *model);
 /* An unload of a model that is parking or parked was decided. */
 void vac_registry_unpark(struct vac_registry *registry, struct vac_model *model);
 /* Its worker died. */

@@ -165,6 +165,32 @@ static void test_loads_wait_for_it(void **state)
 	assert_string_equal(asked(w), "load b;");
 }
 
+/* A load that was under way on the same worker ends: what it loaded goes along. */
+static void test_a_load_ends_meanwhile(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a", "20,5,0"), *b = model_of(w, "b", "20,5,0");
+	struct call load = {0}, waiting = {0};
+	struct told told = {0};
+
+	submit(w, b, &load, 1);
+	assert_string_equal(asked(w), "load b;");
+	begin(w, a, &told);
+	assert_string_equal(asked(w), "");
+	loaded(w, b);
+	pass(w, 0);
+	assert_string_equal(asked(w), "run 1;"); /* who waited for it is answered */
+	submit(w, b, &waiting, 2);
+	vac_registry_done(&w->registry, &load.waiter, true);
+	pass(w, 0);
+	assert_string_equal(asked(w), "park b;");
+	vac_registry_parked(&w->registry, b, 50 * MIB, 60 * MIB);
+	assert_int_equal(told.count, 1);
+	assert_int_equal(a->state, VAC_REGISTRY_PARKED);
+	pass(w, 0);
+	assert_string_equal(asked(w), "restore b;");
+}
+
 /* ---- back ---- */
 
 static void test_others_make_way(void **state)
@@ -369,6 +395,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refusals, world_of_a_gpu, world_end),
 		cmocka_unit_test_setup_teardown(test_the_driver_refuses, world_of_a_gpu, world_end),
 		cmocka_unit_test_setup_teardown(test_loads_wait_for_it, world_of_a_gpu, world_end),
+		cmocka_unit_test_setup_teardown(test_a_load_ends_meanwhile, world_of_a_gpu,
+						world_end),
 		cmocka_unit_test_setup_teardown(test_others_make_way, world_of_a_gpu, world_end),
 		cmocka_unit_test_setup_teardown(test_nobody_waits_any_more, world_of_a_gpu,
 						world_end),
