@@ -214,7 +214,7 @@ static void plan(struct vac_server *server, struct vac_model *model)
 	const struct vac_plan_entry *entry;
 
 	/* Of a worker that comes back it is known; the reading was what is wanted. */
-	if (model->restoring) {
+	if (model->restoring || model->state == VAC_REGISTRY_PARKED) {
 		vac_registry_planned(&server->registry, model, &model->info.plan);
 		return;
 	}

@@ -253,7 +253,8 @@ static bool is_needed(struct vac_server *server, const struct vac_parked *parked
 	const struct vac_model *model =
 		parked->for_model ? vac_registry_find(&server->registry, parked->for_model) : NULL;
 
-	return model && model->active.list;
+	/* One that is parked needs nothing there, until it is asked for. */
+	return model && model->active.list && model->state != VAC_REGISTRY_PARKED;
 }
 
 /* No load is under way on any GPU, and none waits where it was. */

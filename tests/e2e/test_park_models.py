@@ -4,7 +4,6 @@ are fake_worker.py."""
 import contextlib
 import http.client
 import json
-import json
 import signal
 import subprocess
 import threading
@@ -225,6 +224,19 @@ def test_ram_counts(gpus, begin):
     assert "its worker has 800.0 MiB on cuda:0, which would go into RAM" in text and "--ram" in text
     assert server.states() == {"a": "resident"} and gpus.called(PARK_CALLS[0]) == 0
     vector(server)
+
+
+def test_who_made_way_comes_back(gpus, begin):
+    """A process that was parked for a model needs not wait while the model is parked, too."""
+    target = gpus.target(3800 * MIB)
+    server = begin(park="sleep *")
+    before = vector(server)
+    assert gpus.state(target.pid) == "parked"
+    parked(server)
+    eventually(lambda: gpus.state(target.pid) == "running")
+    assert server.states() == {"a": "parked"}
+    assert vector(server) == before                 # and makes way once more
+    assert gpus.state(target.pid) == "parked"
 
 
 # ---- unloads ---------------------------------------------------------------------------
