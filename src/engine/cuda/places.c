@@ -116,7 +116,6 @@ void vac_cuda_places(void (*add)(void *ctx, const char *path, enum vac_place how
 		"/proc/filesystems",
 		"/proc/sys/vm/mmap_min_addr",
 		"/proc/sys/vm/overcommit_memory",
-		/* not for writing: its threads' names (task/N/comm) stay, and task/N/mem too */
 		"/proc/self",
 		"/sys/devices",
 		"/sys/bus/pci",
@@ -132,6 +131,10 @@ void vac_cuda_places(void (*add)(void *ctx, const char *path, enum vac_place how
 	add_all(&to, "/dev/nvidia[0-9]*", VAC_PLACE_DEVICE);
 	for (size_t i = 0; i < sizeof(read) / sizeof(read[0]); i++)
 		add(ctx, read[i], VAC_PLACE_READ);
+	/* Its threads' names (task/N/comm): the only file whose refusal was left when an H200's
+	 * driver did not start. What else may be written there, task/N/mem too, is this
+	 * process's own. */
+	add(ctx, "/proc/self/task", VAC_PLACE_WRITE);
 	add_loader(&to);
 	vac_find_places(add_library, (void *)&to);
 	if (vac_cuda_cache_directory(directory))
