@@ -4,6 +4,7 @@ are fake_worker.py."""
 import contextlib
 import http.client
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -424,6 +425,102 @@ def test_silence_is_no_fault(gpus, begin):
     time.sleep(3)
     assert server.states() == {"a": "parked"} and measure.alive(pid)
     assert vector(server) == before
+
+
+def test_gpud_is_killed_twice(gpus, begin):
+    """Nobody knows how the worker is: it ends, and who asks is answered by a new one."""
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    gpus.on(PARK_CALLS[1], "kill caller 9")
+    for call in RESUME_CALLS:
+        gpus.on(call, "kill caller 9")
+    assert park(server).status == 503
+    eventually(lambda: not measure.alive(pid))
+    assert vector(server) == before and pid_of(server) != pid
+    for call in PARK_CALLS + RESUME_CALLS:
+        gpus.on(call)
+    assert park(server).status == resume(server).status == 200
+
+
+@pytest.mark.parametrize("call", [PARK_CALLS[1], RESUME_CALLS[0]])
+def test_nobody_listens_any_more(gpus, begin, call):
+    server = begin()
+    before = vector(server)
+    if call in RESUME_CALLS:
+        parked(server)
+    gpus.on(call, "touch here", "wait go")
+    path = "/models/park" if call in PARK_CALLS else "/models/resume"
+    reply = server.post(path, {"model": "a"}, headers={"X-Request-Timeout": "1"})
+    assert reply.status == 504
+    gpus.touch("go")
+    wanted = "parked" if call in PARK_CALLS else "resident"
+    eventually(lambda: server.states() == {"a": wanted})
+    gpus.on(call)
+    assert vector(server) == before
+
+
+@pytest.mark.parametrize("call", [PARK_CALLS[1], RESUME_CALLS[0]])
+def test_unloaded_meanwhile(gpus, begin, call):
+    server = begin()
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    if call in RESUME_CALLS:
+        parked(server)
+    gpus.on(call, "touch here", "wait go")
+    moving = Later(lambda: (park if call in PARK_CALLS else resume)(server))
+    gpus.wait("here")
+    leaving = Later(lambda: server.post("/models/unload", {"model": "b"}))
+    time.sleep(0.3)
+    gpus.touch("go")
+    assert moving().status == 200
+    assert leaving().json["receipts"][0]["reason"] == "request"
+    eventually(lambda: server.states() == {"a": "parked" if call in PARK_CALLS else "resident"})
+    assert measure.alive(pid) and vector(server) and pid_of(server) == pid
+
+
+def test_a_stopped_worker(gpus, begin):
+    server = begin()
+    before = vector(server)
+    pid = pid_of(server)
+    os.kill(pid, signal.SIGSTOP)
+    assert "is stopped" in refused(park(server), 429)
+    os.kill(pid, signal.SIGCONT)
+    assert vector(server) == before
+    parked(server)
+    os.kill(pid, signal.SIGSTOP)
+    assert "is stopped" in refused(resume(server), 429)
+    assert server.states() == {"a": "parked"}
+    os.kill(pid, signal.SIGCONT)
+    assert vector(server) == before and pid_of(server) == pid
+
+
+def test_loaded_meanwhile(gpus, begin):
+    """A load on the same worker has begun: it ends first, and what it loads goes along."""
+    server = begin(words=MODEL + ",slow-load-1500")
+    vector(server, "a")
+    pid = pid_of(server)
+    loading = Later(lambda: server.ask("b"))
+    eventually(lambda: server.states().get("b") == "loading")
+    parking = Later(lambda: park(server, "a"))
+    assert loading().status == 200
+    assert parking().status == 200
+    assert server.states() == {"a": "parked", "b": "parked"} and gpus.state(pid) == "parked"
+
+
+def test_the_server_ends_in_a_restore(gpus, begin):
+    server = begin()
+    vector(server, "a"), vector(server, "b")
+    pid = pid_of(server)
+    parked(server)
+    gpus.on(RESUME_CALLS[0], "touch here", "wait go")
+    waiting = Later(lambda: server.ask())
+    gpus.wait("here")
+    server.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "no more connections" in server.stderr())
+    gpus.touch("go")
+    assert waiting().status in (200, 503)
+    assert server.process.wait(PATIENCE_S) == 0 and not measure.alive(pid)
 
 
 # ---- refusals --------------------------------------------------------------------------
