@@ -194,6 +194,7 @@ static void stop_loading(struct vac_registry *registry, struct vac_model *model)
 	vac_admission_leave(registry, model);
 	vac_budget_remove(&model->device->budget, &model->charge);
 	model->worker = NULL;
+	vac_registry_wake_now(registry); /* unloads that waited for it */
 }
 
 void vac_registry_deactivate(struct vac_registry *registry, struct vac_model *model,
@@ -427,7 +428,8 @@ void vac_registry_planned(struct vac_registry *registry, struct vac_model *model
 	assert(model->plan_asked && model->load_held);
 	model->plan_asked = false;
 	model->device->planning--;
-	if (model->restoring) { /* what it takes is known, and now what is free, too */
+	vac_registry_wake_now(registry); /* unloads that waited for this plan */
+	if (model->restoring) {          /* what it takes is known, and now what is free, too */
 		model->plan_known = true;
 		vac_admission_advance(registry);
 		return;
