@@ -254,8 +254,10 @@ def test_gpud_is_not_waited_for_for_ever(fake):
     timeout_s = round(measure.patience(3))
     server = fake("--hello-timeout", f"{timeout_s}s")
     server.ask("a")
-    os.kill(server.gpud(), signal.SIGKILL)
     (server.folder / "silent").touch()
+    gpud = server.gpud()
+    os.kill(gpud, signal.SIGKILL)
+    eventually(lambda: not pathlib.Path(f"/proc/{gpud}").exists(), 60)    # the server has seen it
     receipt = server.unload("a")
     assert receipt["vram"]["before"] is None and receipt["vram"]["after"] is None
     assert server.stderr().count(f"for gpus said no hello within {timeout_s}.0 s, so it was "
