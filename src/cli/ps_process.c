@@ -383,17 +383,12 @@ static void keep_one(struct vac_ps_machine *machine, struct process *process)
 {
 	struct vac_holders *holders = &machine->holders;
 
-	for (uint32_t i = 0; i < holders->count; i++) {
-		if (holders->list[i].pid != process->look.proc.pid)
-			continue;
-		holders->list[0] = holders->list[i];
-		holders->count = 1;
-		process->holder = &holders->list[0];
-		(void)vac_holder_bytes(process->holder, &process->vram_bytes);
-		process->parked = process->holder->state == VAC_HOLD_PARKED;
+	vac_holders_keep(holders, process->look.proc.pid);
+	if (holders->count == 0)
 		return;
-	}
-	holders->count = 0;
+	process->holder = &holders->list[0];
+	(void)vac_holder_bytes(process->holder, &process->vram_bytes);
+	process->parked = process->holder->state == VAC_HOLD_PARKED;
 }
 
 int vac_ps_process(const struct vac_command *command, const char *text, bool json)

@@ -400,6 +400,19 @@ int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_o
 	return 0;
 }
 
+void vac_holders_keep(struct vac_holders *holders, pid_t pid)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < holders->count; i++) {
+		if (kept == 0 && holders->list[i].pid == pid)
+			holders->list[kept++] = holders->list[i];
+		else
+			free(holders->list[i].parts);
+	}
+	holders->count = kept;
+}
+
 void vac_holders_free(struct vac_holders *holders)
 {
 	for (uint32_t i = 0; i < holders->count; i++)

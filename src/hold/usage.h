@@ -102,6 +102,8 @@ int vac_holders_take(const struct vac_survey *survey, const struct vac_holders_o
  * own, which touches nothing of the caller's. */
 void vac_holders_measure(struct vac_holders *holders, int64_t deadline_ns);
 void vac_holders_free(struct vac_holders *holders);
+/* Only that process stays in the list, if it is there. */
+void vac_holders_keep(struct vac_holders *holders, pid_t pid);
 
 /* Of all devices: bytes (false: unknown of one), newest use, shortest idleness. */
 bool vac_holder_bytes(const struct vac_holder *holder, uint64_t *bytes);

@@ -21,9 +21,9 @@ ASKED = {("BERT-base", "1x16"): 0.6, ("BERT-base", "1x128"): 0.6,
          ("MiniLM-L6", "1x16"): 0.4, ("MiniLM-L6", "1x128"): 0.4}
 
 
-def bench(path, shapes, seconds, env):
+def bench(path, shapes, seconds, env, *more):
     done = run([find("engine_bench"), path, "--device", DEVICE, "--shapes", shapes, "--seconds",
-                str(seconds)], text=True, env=os.environ | env, timeout=240)
+                str(seconds), *more], text=True, env=os.environ | env, timeout=240)
     expect(done.returncode == 0, f"engine_bench {path.name} {shapes}: {said(done)}")
     if done.returncode:
         return {}
@@ -279,6 +279,27 @@ def part_compile():
             if shape in ("512x128", "64x512", "128x128"):
                 expect(min(eager, compiled) / us >= 1.15,
                        f"{key}: {min(eager, compiled) / us:.2f} of torch's best, asked 1.15")
+
+
+# --- batches -----------------------------------------------------------------
+
+# 132 multiprocessors take tiles of 128 rows in whole turns with 16,896 and 33,792.
+BATCHES = [16384, 16896, 32768, 33792]
+
+
+def part_batches():
+    """Tokens of a batch at most, against each other: the default stays unless another is
+    faster with every shape, since each takes scratch memory by its size."""
+    shapes = "128x128,512x128,64x512"
+    for name, path, longest in (("BERT-base", bert_base(), shapes),
+                                ("MiniLM-L6", minilm(), "512x128,128x256")):
+        print(f"{name}, ms: " + "".join(f"{x:>12}" for x in longest.split(",")))
+        for _ in range(2):      # two runs of the same thing differ by up to 2 %
+            for tokens in BATCHES:
+                rows = bench(path, longest, 1, {}, "--batch-tokens", str(tokens))
+                print(f"{tokens:>9,}    " + "".join(
+                    f"{rows[x]['median_us'] / 1e3:>12.3f}" for x in longest.split(",")
+                    if x in rows), flush=True)
 
 
 # --- profile -----------------------------------------------------------------
