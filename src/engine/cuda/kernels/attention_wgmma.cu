@@ -73,10 +73,19 @@ static __device__ __forceinline__ void products_begin(void)
 	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-static __device__ __forceinline__ void products_end(void)
+/* Waits for them. c is what they write: whatever reads it stays behind the wait. */
+static __device__ __forceinline__ void products_end(float c[8][4])
 {
-	asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::
-			     : "memory");
+	asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;"
+		     : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),
+		       "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),
+		       "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),
+		       "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),
+		       "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),
+		       "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
+		       "+f"(c[7][2]), "+f"(c[7][3])
+		     :
+		     : "memory");
 }
 
 /* Rows first .. first + 63 of the sequence, zeros behind its end. */
@@ -134,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
 #pragma unroll
 		for (int n = 0; n < HEAD / 16; n++) /* 32 bytes on */
 			multiply_shared(scores, q + 2 * n, b + 2 * n, n);
-		products_end();
+		products_end(scores);
 		if (length - i * TILE < TILE)
 			mask(scores, length - i * TILE);
 		soften<HEAD>(scores, sums, most, total, scale);
@@ -147,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
 #pragma unroll
 		for (int n = 0; n < TILE / 16; n++)
 			multiply(total, a[n], ONES, ONES);
-		products_end();
+		products_end(sums);
 		__syncthreads();
 	}
 	out += start * hidden + head * HEAD;
