@@ -24,6 +24,15 @@
 #define KIND "f32.f16.f16"
 #endif
 
+/* What a product writes: eight times what a thread holds of m16n8. */
+#define PART(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
+#define RESULT(c)                                                                                  \
+	PART(c, 0), PART(c, 1), PART(c, 2), PART(c, 3), PART(c, 4), PART(c, 5), PART(c, 6),        \
+		PART(c, 7)
+#define RESULT_NAMES                                                                               \
+	"{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+	"%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+
 /* A matrix for wgmma: groups of eight rows lie 1,024 bytes apart, in whichever
  * direction there are several; 128-byte swizzle. */
 static __device__ __forceinline__ u64 describe(u32 address)
@@ -36,17 +45,9 @@ static __device__ __forceinline__ u64 describe(u32 address)
 static __device__ __forceinline__ void multiply_shared(float c[TILE / 8][4], u64 a, u64 b, int add)
 {
 	asm volatile("{.reg .pred p; setp.ne.b32 p, %34, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n64k16." KIND "\n"
-		     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-		     "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+		     "wgmma.mma_async.sync.aligned.m64n64k16." KIND "\n" RESULT_NAMES ", "
 		     "%32, %33, p, 1, 1, 0, 0;}"
-		     : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),
-		       "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),
-		       "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),
-		       "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),
-		       "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),
-		       "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
-		       "+f"(c[7][2]), "+f"(c[7][3])
+		     : RESULT(c)
 		     : "l"(a), "l"(b), "r"(add));
 }
 
@@ -54,17 +55,9 @@ static __device__ __forceinline__ void multiply_shared(float c[TILE / 8][4], u64
 static __device__ __forceinline__ void multiply_registers(float c[HEAD / 8][4], const u32 a[4],
 							  u64 b)
 {
-	asm volatile("wgmma.mma_async.sync.aligned.m64n64k16." KIND "\n"
-		     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-		     "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+	asm volatile("wgmma.mma_async.sync.aligned.m64n64k16." KIND "\n" RESULT_NAMES ", "
 		     "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-		     : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),
-		       "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),
-		       "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),
-		       "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),
-		       "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),
-		       "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
-		       "+f"(c[7][2]), "+f"(c[7][3])
+		     : RESULT(c)
 		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
@@ -77,13 +70,7 @@ static __device__ __forceinline__ void products_begin(void)
 static __device__ __forceinline__ void products_end(float c[8][4])
 {
 	asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;"
-		     : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),
-		       "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),
-		       "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),
-		       "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),
-		       "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),
-		       "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
-		       "+f"(c[7][2]), "+f"(c[7][3])
+		     : RESULT(c)
 		     :
 		     : "memory");
 }
