@@ -163,9 +163,9 @@ VACATE_API void vacate_unload(struct vacate_model *model, struct vacate_receipt 
  * first, but a program that does not ask for Vacate's lock may take the room just then.
  * docs/hold.md has what is checked and what can go wrong.
  *
- * The calls load the driver (cuInit) into the caller's process, where it stays; none
- * makes a context, so that this process takes no memory of a GPU. NVML is there for the
- * length of a call, and from a park to the resume of what was parked.
+ * The calls load the driver (cuInit) and NVML into the caller's process, where both stay;
+ * none makes a context, so that this process takes no memory of a GPU. No thread of theirs
+ * outlives a call.
  */
 enum vacate_process_state {
 	VACATE_PROCESS_UNKNOWN = 0, /* the driver does not say: another user's, or no CUDA */

@@ -21,21 +21,27 @@
 /* As the kernel cuts the names of nvidia-cuda-mps-server and -control. */
 #define MPS_COMM "nvidia-cuda-mps"
 
-static int check_driver(const struct vac_hold *hold, bool risk, struct vac_error *err)
+static int check_driver(const struct vac_hold *hold, struct vac_error *err)
 {
-	if (!vac_cuda_has_checkpoint(hold->cuda))
-		return vac_fail(err, VAC_E_UNSUPPORTED,
-				"the NVIDIA driver (for CUDA %d.%d) cannot park processes; install "
-				"driver 570 or later",
-				hold->driver_version / 1000, hold->driver_version % 1000 / 10);
-	if (!risk && !vac_hold_driver_tried(hold))
-		return vac_fail(
-			err, VAC_E_UNSUPPORTED,
-			"parking was not tried with driver %s (CUDA %d.%d): a process may be "
-			"lost by it; --risk does it all the same",
+	if (vac_cuda_has_checkpoint(hold->cuda))
+		return 0;
+	return vac_fail(err, VAC_E_UNSUPPORTED,
+			"the NVIDIA driver (for CUDA %d.%d) cannot park processes; install driver "
+			"570 or later",
+			hold->driver_version / 1000, hold->driver_version % 1000 / 10);
+}
+
+/* After all that can be looked at while NVML, which knows the version, still starts. */
+static int check_tried(struct vac_hold *hold, struct vac_error *err)
+{
+	vac_hold_wait_nvml(hold);
+	if (vac_hold_driver_tried(hold))
+		return 0;
+	return vac_fail(err, VAC_E_UNSUPPORTED,
+			"parking was not tried with driver %s (CUDA %d.%d): a process may be lost "
+			"by it; --risk does it all the same",
 			*hold->driver_text ? hold->driver_text : "of unknown version",
 			hold->driver_version / 1000, hold->driver_version % 1000 / 10);
-	return 0;
 }
 
 static int check_owner(const struct vac_target *target, struct vac_error *err)
@@ -71,6 +77,7 @@ int vac_member_check(struct vac_hold_run *run, struct vac_hold_member *member)
 	const struct vac_target *target = member->target;
 	/* Giving back what is parked already is no risk that was not taken. */
 	bool risk = run->options.risk || run->operation == VAC_HOLD_RESUME;
+	enum vac_hold_state state;
 	int rc;
 
 	vac_run_progress(run, member, VAC_HOLD_CHECKING);
@@ -78,7 +85,7 @@ int vac_member_check(struct vac_hold_run *run, struct vac_hold_member *member)
 		return vac_fail(err, VAC_E_NOT_FOUND, "process %d has ended", (int)target->pid);
 	rc = check_owner(target, err);
 	if (rc == 0)
-		rc = check_driver(run->hold, risk, err);
+		rc = check_driver(run->hold, err);
 	if (rc == 0)
 		rc = take_lock(run, member);
 	if (rc < 0)
@@ -90,19 +97,21 @@ int vac_member_check(struct vac_hold_run *run, struct vac_hold_member *member)
 		vac_record_init(&member->record, target);
 	member->receipt->before = member->state;
 	rc = vac_target_look(target, err);
+	if (rc == 0)
+		rc = vac_driver_state(run->hold, target, &state, err);
 	if (rc < 0)
 		return rc;
-	member->state = vac_driver_state(run->hold, target);
+	member->state = state;
 	if (member->state == VAC_HOLD_PARKED && member->record.state == VAC_HOLD_FAILED)
 		member->state = VAC_HOLD_FAILED;
 	member->receipt->before = member->state;
 	member->plan = vac_hold_plan(run->operation, member->state);
 	/* A record of an error may be wrong: who takes the risk may try once more. */
 	if (member->state == VAC_HOLD_FAILED && run->operation == VAC_HOLD_RESUME &&
-	    run->options.risk && vac_driver_state(run->hold, target) == VAC_HOLD_PARKED)
+	    run->options.risk && state == VAC_HOLD_PARKED)
 		member->plan = vac_hold_plan(run->operation, VAC_HOLD_PARKED);
 	if (member->plan->refused == VAC_OK)
-		return 0;
+		return risk ? 0 : check_tried(run->hold, err);
 	rc = vac_fail(err, member->plan->refused, "process %d %s", (int)target->pid,
 		      member->plan->why);
 	if (member->state == VAC_HOLD_FAILED && *member->record.error)

@@ -40,7 +40,14 @@ const char *vac_hold_phase_name(enum vac_hold_phase phase)
 
 int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 {
+	static const char *const inits[] = {
+		[VAC_HOLD_INIT_LATE] = "late",
+		[VAC_HOLD_INIT_EARLY] = "early",
+		[VAC_HOLD_INIT_BEFORE] = "before",
+		[VAC_HOLD_INIT_NEVER] = "never",
+	};
 	const char *named = getenv("VACATE_HOLD_DIR"), *shared = vac_lock_directory();
+	const char *init = getenv("VACATE_CUDA_INIT");
 	int n;
 
 	memset(hold, 0, sizeof(*hold));
@@ -52,6 +59,10 @@ int vac_hold_open(struct vac_hold *hold, struct vac_error *err)
 	else
 		n = snprintf(hold->directory, sizeof(hold->directory), "%s/vacate-hold-%u", shared,
 			     (unsigned)geteuid());
+	if (init && *init)
+		for (size_t i = 0; i < sizeof(inits) / sizeof(inits[0]); i++)
+			if (strcmp(init, inits[i]) == 0)
+				hold->init = (enum vac_hold_init)i;
 	if (n < 0 || (size_t)n >= sizeof(hold->directory))
 		return vac_fail(err, VAC_E_INVALID, "VACATE_HOLD_DIR is longer than %zu bytes",
 				sizeof(hold->directory) - 1);

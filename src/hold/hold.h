@@ -21,6 +21,7 @@
 #ifndef VAC_HOLD_HOLD_H
 #define VAC_HOLD_HOLD_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -56,9 +57,19 @@ struct vac_hold_device {
 	uint64_t total_bytes;
 };
 
+/* When the driver is started (cuInit), which its calls to other processes do without, but
+ * are slower: see start.c. $VACATE_CUDA_INIT says otherwise, for measurements. */
+enum vac_hold_init {
+	VAC_HOLD_INIT_LATE,   /* beside the first call that takes long */
+	VAC_HOLD_INIT_EARLY,  /* beside NVML's start */
+	VAC_HOLD_INIT_BEFORE, /* before all else, and waited for */
+	VAC_HOLD_INIT_NEVER,  /* but where a call is refused */
+};
+
 struct vac_hold {
-	const struct vac_cuda *cuda; /* NULL: not started so far */
-	const struct vac_nvml *nvml;
+	const struct vac_cuda *cuda; /* NULL: not loaded so far */
+	const struct vac_nvml *nvml; /* NULL: not loaded, or there is none */
+	enum vac_hold_init init;
 	char directory[256];      /* of the records */
 	char lock_directory[256]; /* of the locks */
 	const char *host_root;    /* for vac_meter_host_of(): ""; tests have another */
@@ -66,7 +77,13 @@ struct vac_hold {
 	char driver_text[80];     /* by NVML: "580.159"; "": NVML does not say */
 	bool nvml_started;        /* kept until the end, so that readings are quick */
 	uint32_t device_lock_ms;  /* for another vacate at a device to end: 60,000 */
-	int64_t init_ns;          /* of cuInit; 0 once it stands in a receipt */
+	int64_t init_ns;          /* that cuInit was waited for; 0 once it stands in a receipt */
+	/* start.c: threads that start NVML (nvml_started and driver_text are its until it is
+	 * joined) and the driver, and whether that is done. None outlives the call that began
+	 * it. */
+	bool nvml_starting, init_running, init_done;
+	pthread_t nvml_thread, init_thread;
+	int init_result; /* the thread's until it is joined */
 };
 
 /* Where the records are: $VACATE_HOLD_DIR, or vacate-hold-UID where the locks are
@@ -76,7 +93,7 @@ void vac_hold_close(struct vac_hold *hold);
 
 /* The driver's word, and the record's where that knows better. VAC_HOLD_UNKNOWN is
  * no error; VAC_E_BUSY: it is stopped, and could not let the driver answer. Starts the
- * driver (cuInit), never a context. */
+ * driver (cuInit) only where it does not answer without, and never a context. */
 int vac_hold_state(struct vac_hold *hold, const struct vac_target *target, enum vac_hold_state *out,
 		   struct vac_error *err) VAC_MUST_CHECK;
 
@@ -124,7 +141,7 @@ struct vac_hold_receipt {
 	bool pageout_valid;
 	uint64_t pageout_bytes; /* RSS that went to swap */
 	int64_t lock_ns, checkpoint_ns, restore_ns, unlock_ns;
-	int64_t driver_ns;      /* of those, and of cuInit */
+	int64_t driver_ns;      /* of those, and of waiting for cuInit */
 	int64_t total_ns;       /* from the call to its end */
 	struct vac_error error; /* code VAC_OK: done */
 };

@@ -72,10 +72,23 @@ struct vac_hold_run {
 	struct vac_hold_member members[]; /* count of them */
 };
 
+/* start.c: all of the hold's owner. */
+
+/* Loads the driver's library, once. */
+int vac_hold_load(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
+/* Loads what is needed, and begins to start NVML, once, and the driver as hold->init has it. */
+int vac_hold_start(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
+/* Before driver_text is looked at or NVML asked. */
+void vac_hold_wait_nvml(struct vac_hold *hold);
+/* Begins to start the driver on a thread, if it is not started. */
+void vac_hold_begin_init(struct vac_hold *hold);
+/* Starts the driver, or waits until it is. */
+int vac_hold_wait_init(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
+/* No thread of the hold's runs afterwards. */
+void vac_hold_join(struct vac_hold *hold);
+
 /* run.c */
 
-/* Loads and starts what is needed, once; NVML on a thread that ends before this does. */
-int vac_hold_start(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 /* Fills the receipts with who is meant, starts the driver. On error the receipts say
  * so, and there is no run. */
 int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
@@ -110,8 +123,10 @@ int vac_run_check_host(struct vac_hold_run *run, struct vac_hold_member **refuse
 
 /* step.c */
 
-/* The driver's word alone; of one that is stopped it is not asked for: unknown. */
-enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct vac_target *target);
+/* The driver's word alone; of one that is stopped it is not asked for: unknown. An error
+ * only where the driver does not start. */
+int vac_driver_state(struct vac_hold *hold, const struct vac_target *target,
+		     enum vac_hold_state *out, struct vac_error *err) VAC_MUST_CHECK;
 /* Its number means it, and it can answer the driver; else VAC_E_NOT_FOUND, VAC_E_GONE, or
  * VAC_E_BUSY for one that is stopped. */
 int vac_target_look(const struct vac_target *target, struct vac_error *err) VAC_MUST_CHECK;

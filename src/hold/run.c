@@ -63,6 +63,7 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 	if (rc == 0 && !(run = calloc(1, bytes)))
 		rc = vac_fail_nomem(&why, "the parking of processes", bytes);
 	if (rc < 0) {
+		vac_hold_join(hold);
 		for (size_t i = 0; i < count; i++)
 			receipts[i].error = why;
 		if (err)
@@ -81,8 +82,6 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 		run->members[i].receipt = &receipts[i];
 		run->members[i].lock = VAC_LOCK_NONE;
 	}
-	receipts[0].driver_ns = hold->init_ns;
-	hold->init_ns = 0;
 	vac_record_sweep(hold->directory);
 	*out = run;
 	return 0;
@@ -91,8 +90,10 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 void vac_run_read(struct vac_hold_run *run)
 {
 	struct vac_hold_reading *reading = &run->reading;
-	int64_t since = vac_now_ns();
+	int64_t since;
 
+	vac_hold_wait_nvml(run->hold);
+	since = vac_now_ns();
 	reading->valid = vac_nvml_read_answering(reading->devices, VAC_HOLD_MOST_READ,
 						 &reading->count, NULL) == 0 &&
 			 reading->count <= VAC_HOLD_MOST_READ;
@@ -189,11 +190,25 @@ static void measure_after(const struct vac_hold_run *run, struct vac_hold_member
 		receipt->rss_valid = false;
 }
 
+/* The driver's start is the first target's. */
+static void end_start(struct vac_hold_run *run)
+{
+	struct vac_hold_receipt *receipt = run->members[0].receipt;
+	int64_t since = vac_now_ns();
+
+	vac_hold_join(run->hold);
+	if (receipt->total_ns > 0)
+		receipt->total_ns += vac_now_ns() - since;
+	receipt->driver_ns += run->hold->init_ns;
+	run->hold->init_ns = 0;
+}
+
 int vac_run_end(struct vac_hold_run *run, struct vac_error *err)
 {
 	int rc = 0;
 
 	vac_run_read(run);
+	end_start(run);
 	for (size_t i = 0; i < run->count; i++) {
 		struct vac_hold_member *member = &run->members[i];
 		struct vac_hold_receipt *receipt = member->receipt;

@@ -1,24 +1,21 @@
 /*
  * start.c - the driver and NVML, started when they are first needed, and what state a
  * process is in. See hold.h.
+ *
+ * NVML starts on a thread of its own while its caller goes on to the first question that
+ * needs it. The driver's calls to other processes do not need cuInit (as seen with 580);
+ * but whoever has called it keeps the GPU up for all, so that a checkpoint need not put it
+ * down, nor a restore bring it up (90 and 130 ms). So cuInit runs beside the first of them,
+ * and is waited for before the hold's owner is answered, or where a call is refused.
  */
 #include "hold/hold.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/stage.h"
 #include "hold/internal.h"
-
-/* NVML, started on a thread of its own while the driver is: each waits for the kernel. */
-struct nvml_start {
-	pthread_t thread;
-	const struct vac_nvml *nvml; /* NULL: there is none */
-	bool started;
-	char driver_text[80];
-};
 
 /* Attaches the devices, which the first question would have to wait for. */
 static void touch_devices(const struct vac_nvml *nvml)
@@ -34,99 +31,160 @@ static void touch_devices(const struct vac_nvml *nvml)
 
 static void *start_nvml(void *ctx)
 {
-	struct nvml_start *start = ctx;
-	const struct vac_nvml *nvml;
+	struct vac_hold *hold = ctx;
 	int64_t since = vac_now_ns();
 
-	if (vac_nvml_load(&nvml, NULL) < 0)
-		return NULL;
-	since = vac_stage("nvml-load", since);
-	start->nvml = nvml;
-	start->started = nvml->init() == VAC_NVML_OK;
+	hold->nvml_started = hold->nvml->init() == VAC_NVML_OK;
 	since = vac_stage("nvml-init", since);
-	if (!start->started)
+	if (!hold->nvml_started)
 		return NULL;
-	if (nvml->driver_version(start->driver_text, sizeof(start->driver_text)) != VAC_NVML_OK)
-		start->driver_text[0] = '\0';
-	touch_devices(nvml);
+	if (hold->nvml->driver_version(hold->driver_text, sizeof(hold->driver_text)) != VAC_NVML_OK)
+		hold->driver_text[0] = '\0';
+	touch_devices(hold->nvml);
 	vac_stage("nvml-devices", since);
 	return NULL;
 }
 
+static void *start_driver(void *ctx)
+{
+	struct vac_hold *hold = ctx;
+	int64_t since = vac_now_ns();
+
+	hold->init_result = hold->cuda->init(0);
+	vac_stage("cuda-init", since);
+	return NULL;
+}
+
 /* false: no thread could be had. Signals are for the threads of whoever called. */
-static bool begin_nvml(struct nvml_start *start)
+static bool begin(pthread_t *thread, void *(*fn)(void *ctx), struct vac_hold *hold)
 {
 	sigset_t all, ours;
 	int rc;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &ours);
-	rc = pthread_create(&start->thread, NULL, start_nvml, start);
+	rc = pthread_create(thread, NULL, fn, hold);
 	pthread_sigmask(SIG_SETMASK, &ours, NULL);
 	return rc == 0;
 }
 
-static int start_driver(struct vac_hold *hold, const struct vac_cuda **cuda, struct vac_error *err)
+void vac_hold_wait_nvml(struct vac_hold *hold)
 {
 	int64_t since = vac_now_ns();
-	int rc = vac_cuda_load(cuda, err);
 
-	if (rc < 0)
-		return rc;
-	since = vac_stage("cuda-load", since);
-	rc = (*cuda)->init(0);
-	hold->init_ns += vac_stage("cuda-init", since) - since;
-	if (rc != VAC_CU_OK)
-		return vac_cuda_fail(*cuda, err, rc, "starting the NVIDIA driver");
-	rc = (*cuda)->driver_version(&hold->driver_version);
-	if (rc != VAC_CU_OK)
-		return vac_cuda_fail(*cuda, err, rc, "asking the driver's version");
-	return 0;
+	if (!hold->nvml_starting)
+		return;
+	pthread_join(hold->nvml_thread, NULL);
+	hold->nvml_starting = false;
+	vac_stage("nvml-wait", since);
 }
 
-int vac_hold_start(struct vac_hold *hold, struct vac_error *err)
+void vac_hold_begin_init(struct vac_hold *hold)
 {
-	struct nvml_start nvml = {0};
-	const struct vac_cuda *cuda = NULL;
+	if (!hold->init_running && !hold->init_done)
+		hold->init_running = begin(&hold->init_thread, start_driver, hold);
+}
+
+/* Where it failed the next who needs it tries again. */
+static void end_init(struct vac_hold *hold)
+{
 	int64_t since = vac_now_ns();
-	bool beside;
+
+	pthread_join(hold->init_thread, NULL);
+	hold->init_running = false;
+	hold->init_done = hold->init_result == VAC_CU_OK;
+	hold->init_ns += vac_stage("cuda-wait", since) - since;
+}
+
+int vac_hold_wait_init(struct vac_hold *hold, struct vac_error *err)
+{
+	int64_t since = vac_now_ns();
+
+	if (hold->init_done)
+		return 0;
+	if (hold->init_running) {
+		end_init(hold);
+	} else {
+		(void)start_driver(hold);
+		hold->init_done = hold->init_result == VAC_CU_OK;
+		hold->init_ns += vac_stage("cuda-wait", since) - since;
+	}
+	return hold->init_done ? 0
+			       : vac_cuda_fail(hold->cuda, err, hold->init_result,
+					       "starting the NVIDIA driver");
+}
+
+void vac_hold_join(struct vac_hold *hold)
+{
+	vac_hold_wait_nvml(hold);
+	if (hold->init_running)
+		end_init(hold);
+}
+
+int vac_hold_load(struct vac_hold *hold, struct vac_error *err)
+{
+	const struct vac_cuda *cuda;
+	int64_t since = vac_now_ns();
 	int rc;
 
 	if (hold->cuda)
 		return 0;
-	beside = begin_nvml(&nvml);
-	rc = start_driver(hold, &cuda, err);
-	if (beside)
-		pthread_join(nvml.thread, NULL);
-	else if (rc == 0)
-		(void)start_nvml(&nvml);
-	vac_stage("hold-start", since);
-	if (rc < 0) {
-		if (nvml.started)
-			nvml.nvml->shutdown();
+	rc = vac_cuda_load(&cuda, err);
+	if (rc < 0)
 		return rc;
-	}
-	/* Without NVML the state can be told, and nothing is parked. */
-	hold->nvml = nvml.nvml;
-	hold->nvml_started = nvml.started;
-	memcpy(hold->driver_text, nvml.driver_text, sizeof(hold->driver_text));
+	vac_stage("cuda-load", since);
+	rc = cuda->driver_version(&hold->driver_version);
+	if (rc != VAC_CU_OK)
+		return vac_cuda_fail(cuda, err, rc, "asking the driver's version");
 	hold->cuda = cuda;
 	return 0;
+}
+
+/* Without NVML the state can be told, and nothing is parked. Its library comes first, since
+ * two threads cannot load at once and this one has the longer way to go. */
+static void begin_nvml(struct vac_hold *hold)
+{
+	const struct vac_nvml *nvml;
+	int64_t since = vac_now_ns();
+
+	if (hold->nvml || vac_nvml_load(&nvml, NULL) < 0)
+		return;
+	vac_stage("nvml-load", since);
+	hold->nvml = nvml;
+	hold->nvml_starting = begin(&hold->nvml_thread, start_nvml, hold);
+	if (!hold->nvml_starting)
+		(void)start_nvml(hold);
+}
+
+int vac_hold_start(struct vac_hold *hold, struct vac_error *err)
+{
+	int64_t since = vac_now_ns();
+	int rc;
+
+	begin_nvml(hold);
+	rc = vac_hold_load(hold, err);
+	if (rc == 0 && hold->init == VAC_HOLD_INIT_EARLY)
+		vac_hold_begin_init(hold);
+	if (rc == 0 && hold->init == VAC_HOLD_INIT_BEFORE)
+		rc = vac_hold_wait_init(hold, err);
+	vac_stage("hold-start", since);
+	return rc;
 }
 
 int vac_hold_state(struct vac_hold *hold, const struct vac_target *target, enum vac_hold_state *out,
 		   struct vac_error *err)
 {
 	struct vac_record record;
-	int rc = vac_hold_start(hold, err);
+	int rc = vac_hold_load(hold, err);
 
 	if (rc < 0)
 		return rc;
 	*out = VAC_HOLD_UNKNOWN;
 	rc = vac_target_look(target, err);
+	if (rc == 0)
+		rc = vac_driver_state(hold, target, out, err);
 	if (rc < 0)
 		return rc;
-	*out = vac_driver_state(hold, target);
 	/* The driver goes on calling checkpointed what it could not restore. */
 	if (*out == VAC_HOLD_PARKED && vac_record_find(hold, target, &record) &&
 	    record.state == VAC_HOLD_FAILED)

@@ -81,7 +81,8 @@ int vac_target_look(const struct vac_target *target, struct vac_error *err)
 			pid, pid);
 }
 
-enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct vac_target *target)
+int vac_driver_state(struct vac_hold *hold, const struct vac_target *target,
+		     enum vac_hold_state *out, struct vac_error *err)
 {
 	static const enum vac_hold_state states[] = {
 		[VAC_CU_PROCESS_RUNNING] = VAC_HOLD_RUNNING,
@@ -89,13 +90,25 @@ enum vac_hold_state vac_driver_state(const struct vac_hold *hold, const struct v
 		[VAC_CU_PROCESS_CHECKPOINTED] = VAC_HOLD_PARKED,
 		[VAC_CU_PROCESS_FAILED] = VAC_HOLD_FAILED,
 	};
-	int state = -1;
+	int state = -1, result;
 
-	if (!vac_cuda_has_checkpoint(hold->cuda) || vac_target_look(target, NULL) < 0 ||
-	    hold->cuda->process_state(target->pid, &state) != VAC_CU_OK || state < 0 ||
-	    (size_t)state >= sizeof(states) / sizeof(states[0]))
-		return VAC_HOLD_UNKNOWN;
-	return states[state];
+	*out = VAC_HOLD_UNKNOWN;
+	if (!vac_cuda_has_checkpoint(hold->cuda) || vac_target_look(target, NULL) < 0)
+		return 0;
+	result = hold->cuda->process_state(target->pid, &state);
+	/* What it says before it is started may be no word on the process. */
+	if (result != VAC_CU_OK && !hold->init_done) {
+		int rc = vac_hold_wait_init(hold, err);
+
+		if (rc < 0)
+			return rc;
+		if (vac_target_look(target, NULL) < 0)
+			return 0;
+		result = hold->cuda->process_state(target->pid, &state);
+	}
+	if (result == VAC_CU_OK && state >= 0 && (size_t)state < sizeof(states) / sizeof(states[0]))
+		*out = states[state];
+	return 0;
 }
 
 static int call(const struct vac_hold_run *run, const struct vac_target *target,
@@ -161,7 +174,7 @@ static int judge(struct vac_hold_run *run, struct vac_hold_member *member, enum 
 		memcpy(err->detail, detail, sizeof(detail));
 		return rc;
 	}
-	member->state = vac_driver_state(run->hold, member->target);
+	(void)!vac_driver_state(run->hold, member->target, &member->state, NULL);
 	if (member->state == VAC_HOLD_FAILED ||
 	    (step == VAC_STEP_RESTORE && !is_harmless(result, restore) &&
 	     (member->state == VAC_HOLD_PARKED || member->state == VAC_HOLD_UNKNOWN))) {
@@ -225,12 +238,34 @@ void vac_member_note_failure(struct vac_hold_run *run, struct vac_hold_member *m
 	note_result(run, member);
 }
 
+/* Keeps the time, too; *result: the driver's, where it was called. It takes a bare number:
+ * between the look and the moment when it finds the process by that lie some microseconds,
+ * in which the process would have to end, be reaped, and its number come round again; and
+ * then the driver would find a process that uses CUDA, is ours, and is in the right state
+ * for the call. */
+static int look_and_call(struct vac_hold_run *run, struct vac_hold_member *member,
+			 enum vac_hold_step step, struct vac_cu_restore *restore, int *result)
+{
+	int64_t *took_ns = (int64_t *)(void *)((char *)member->receipt + steps[step].time_offset);
+	int64_t since;
+	int rc = look(member);
+
+	if (rc < 0)
+		return rc;
+	member->touched = true;
+	since = vac_now_ns();
+	*result = call(run, member->target, step, restore);
+	since = vac_stage("call", since) - since;
+	*took_ns += since;
+	member->receipt->driver_ns += since;
+	return 0;
+}
+
 int vac_member_step(struct vac_hold_run *run, struct vac_hold_member *member,
 		    enum vac_hold_step step, struct vac_cu_restore *restore)
 {
 	struct vac_error *err = &member->receipt->error;
-	int64_t *took_ns = (int64_t *)(void *)((char *)member->receipt + steps[step].time_offset);
-	int64_t since;
+	bool is_long = step == VAC_STEP_CHECKPOINT || step == VAC_STEP_RESTORE;
 	int rc, result;
 
 	member->record.state = member->state;
@@ -241,21 +276,19 @@ int vac_member_step(struct vac_hold_run *run, struct vac_hold_member *member,
 	if (rc < 0 && (step == VAC_STEP_LOCK || step == VAC_STEP_CHECKPOINT))
 		return rc;
 	vac_run_progress(run, member, steps[step].phase);
-	/* The driver takes a bare number. Between this look and the moment when it finds the
-	 * process by that number lie some microseconds, in which the process would have to
-	 * end, be reaped, and its number come round again; and then the driver would find a
-	 * process that uses CUDA, is ours, and is in the right state for the call. */
-	rc = look(member);
+	if (is_long && run->hold->init == VAC_HOLD_INIT_LATE)
+		vac_hold_begin_init(run->hold);
+	rc = look_and_call(run, member, step, restore, &result);
+	/* This driver does nothing before it is started. */
+	if (rc == 0 && result == VAC_CU_NOT_INITIALIZED && !run->hold->init_done) {
+		rc = vac_hold_wait_init(run->hold, err);
+		if (rc == 0)
+			rc = look_and_call(run, member, step, restore, &result);
+	}
 	if (rc < 0) {
 		note_result(run, member);
 		return rc;
 	}
-	member->touched = true;
-	since = vac_now_ns();
-	result = call(run, member->target, step, restore);
-	since = vac_stage("call", since) - since;
-	*took_ns += since;
-	member->receipt->driver_ns += since;
 	if (result == VAC_CU_OK) {
 		member->state = steps[step].to;
 		memset(err, 0, sizeof(*err));

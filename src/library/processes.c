@@ -1,10 +1,10 @@
 /*
  * processes.c - libvacate: other processes on a GPU, parked and resumed. Thin: src/hold
- * does it; each call opens what it needs and closes it again, but for NVML, which stays
- * open while something is parked that a call of this process parked. Any thread.
+ * does it; each call opens what it needs and closes it again, but for the driver and NVML,
+ * which stay. Any thread.
  */
 #include <limits.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -162,45 +162,14 @@ static int keep_cuda(struct call *call, struct vac_error *err)
 	return 0;
 }
 
-/* Who is parked by this process. The next call for one of them brings it back, and somebody
- * waits for that one, too: it need not wait for NVML's start. */
-static struct {
-	pthread_mutex_t lock;
-	const struct vac_nvml *nvml; /* started, ours to shut down; NULL: not kept */
-	size_t count;
-	struct vac_target parked[VAC_HOLD_MOST_TARGETS]; /* without pidfd; more are not counted */
-} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* Takes out those that have ended, and one more. */
-static void forget(const struct vac_target *target)
+/* NVML stays started from the first call on, as the driver does: its start takes longer than
+ * all else that is done beside the driver's calls. */
+static void keep_nvml(struct vac_hold *hold)
 {
-	size_t left = 0;
+	static atomic_flag kept = ATOMIC_FLAG_INIT;
 
-	for (size_t i = 0; i < kept.count; i++)
-		if (vac_target_alive(&kept.parked[i]) && kept.parked[i].pid != target->pid)
-			kept.parked[left++] = kept.parked[i];
-	kept.count = left;
-}
-
-static void keep_nvml(struct call *call)
-{
-	pthread_mutex_lock(&kept.lock);
-	for (size_t i = 0; i < call->count; i++) {
-		forget(&call->targets[i]);
-		if (call->receipts[i].after != VAC_HOLD_PARKED ||
-		    kept.count == VAC_HOLD_MOST_TARGETS)
-			continue;
-		kept.parked[kept.count] = call->targets[i];
-		kept.parked[kept.count++].pidfd = -1; /* the call closes its own */
-	}
-	if (kept.count > 0 && !kept.nvml && call->hold.nvml_started) {
-		kept.nvml = call->hold.nvml;
-		call->hold.nvml_started = false; /* the start that the call made is ours now */
-	} else if (kept.count == 0 && kept.nvml) {
-		kept.nvml->shutdown();
-		kept.nvml = NULL;
-	}
-	pthread_mutex_unlock(&kept.lock);
+	if (hold->nvml_started && !atomic_flag_test_and_set(&kept))
+		hold->nvml_started = false; /* the start that the call made is nobody's to end */
 }
 
 static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *options,
@@ -224,7 +193,7 @@ static int operate(hold_fn *fn, int64_t pid, const struct vacate_park_options *o
 		if (rc == 0) {
 			rc = fn(&call->hold, call->targets, call->count, &hold_options,
 				call->receipts, err);
-			keep_nvml(call);
+			keep_nvml(&call->hold);
 			if (receipt)
 				sum_up(call, receipt);
 		}

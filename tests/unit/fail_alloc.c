@@ -1,15 +1,17 @@
-/* fail_alloc.c - counting and refusing allocations. For tests with one thread. */
+/* fail_alloc.c - counting and refusing allocations. Refuses one thread; counts for all. */
 #include "fail_alloc.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-static unsigned long refused = ULONG_MAX, count;
+static unsigned long refused = ULONG_MAX;
+static atomic_ulong count;
 static bool all_later; /* what comes after the refused one is refused, too */
-static long live;
+static atomic_long live;
 
 void __real_free(void *memory);
 void *__real_malloc(size_t bytes);

@@ -21,15 +21,12 @@
 #include "hold/target.h"
 
 struct fake_hold fake_hold;
-static pid_t owner; /* who installed it: children of a test have the same devices */
+/* With the number of who installed it: children of a test have the same devices. */
+static char uuids[FAKE_MOST_DEVICES][48];
 
 const char *fake_hold_uuid(uint32_t device)
 {
-	static char text[FAKE_MOST_DEVICES][48];
-
-	snprintf(text[device], sizeof(text[device]), "GPU-%08x-0000-0000-0000-%012x", device + 1,
-		 (unsigned)owner);
-	return text[device];
+	return uuids[device];
 }
 
 struct fake_process *fake_hold_add(pid_t pid, uint64_t bytes)
@@ -156,7 +153,8 @@ static int enter(enum fake_call call, int pid, struct fake_process **out)
 	char path[64];
 	struct stat st;
 
-	assert_true(fake_hold.inits > 0);
+	if (fake_hold.wants_init && fake_hold.started == 0)
+		return VAC_CU_NOT_INITIALIZED;
 	fake_hold.calls[call]++;
 	if (call != FAKE_STATE && fake_hold.log_count < 256) {
 		fake_hold.log[fake_hold.log_count].call = call;
@@ -214,7 +212,9 @@ static int process_lock(int pid, struct vac_cu_lock *args)
 	struct vac_cu_lock zero = {.timeout_ms = args->timeout_ms};
 
 	assert_memory_equal(args, &zero, sizeof(zero));
+	lock();
 	fake_hold.lock_timeout_ms = args->timeout_ms;
+	pthread_mutex_unlock(&mutex);
 	return move(FAKE_LOCK, pid, VAC_CU_PROCESS_RUNNING, VAC_CU_PROCESS_LOCKED);
 }
 
@@ -287,13 +287,22 @@ static int process_unlock(int pid, void *args)
 	return move(FAKE_UNLOCK, pid, VAC_CU_PROCESS_LOCKED, VAC_CU_PROCESS_RUNNING);
 }
 
+/* Others' calls go on meanwhile. */
 static int init(unsigned flags)
 {
-	GUARD();
+	unsigned us;
+	int result;
+
 	assert_int_equal(flags, 0);
+	lock();
 	fake_hold.inits++;
-	usleep(fake_hold.init_us);
-	return fake_hold.init_result;
+	us = fake_hold.init_us;
+	pthread_mutex_unlock(&mutex);
+	usleep(us);
+	GUARD();
+	result = fake_hold.init_result;
+	fake_hold.started += result == VAC_CU_OK;
+	return result;
 }
 
 static int driver_version(int *version)
@@ -433,7 +442,9 @@ void fake_hold_install(void)
 		.processes = nvml_processes,
 	};
 
-	owner = getpid();
+	for (uint32_t i = 0; i < FAKE_MOST_DEVICES; i++)
+		snprintf(uuids[i], sizeof(uuids[i]), "GPU-%08x-0000-0000-0000-%012x", i + 1,
+			 (unsigned)getpid());
 	fake_hold = (struct fake_hold){.driver = 13000,
 				       .driver_text = "580.159.03",
 				       .devices = 1,

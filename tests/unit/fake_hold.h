@@ -39,6 +39,8 @@ struct fake_hold {
 	const char *driver_text; /* "580.159.03" */
 	int init_result;
 	unsigned init_us; /* cuInit takes so long */
+	/* Until cuInit is through, calls to processes answer 3. Driver 580 does without. */
+	bool wants_init;
 	uint32_t devices;
 	uint64_t total_bytes, reserved_bytes; /* of each; the latter nobody's */
 	/* NVML lists so many others on each device, before the processes below. */
@@ -60,7 +62,8 @@ struct fake_hold {
 		pid_t pid;
 	} log[256];
 	int log_count;
-	int inits, nvml_depth; /* nvmlInit less nvmlShutdown */
+	int inits, nvml_depth; /* calls of cuInit; nvmlInit less nvmlShutdown */
+	int started;           /* of cuInit's those that are through, and were well */
 	unsigned lock_timeout_ms;
 	char remapped[2][41]; /* of the last restore with pairs: hexadecimal, from and to */
 };

@@ -51,31 +51,31 @@ static void test_there_and_back(void **state)
 	hold_world_expect_calls("lock 0, checkpoint 0, restore 0, unlock 0");
 }
 
+/* The first of all calls, of a process's life: what it leaves is that NVML is started, and
+ * no more of that comes with others. */
 static void test_nvml_is_kept(void **state)
 {
-	pid_t one, other;
+	enum vacate_process_state of;
+	pid_t pid;
 
 	(void)state;
 	hold_world_add(GIB);
-	hold_world_add(GIB);
-	one = world.targets[0].pid;
-	other = world.targets[1].pid;
-	assert_int_equal(vacate_park(one, NULL, NULL, NULL), 0);
-	assert_int_equal(fake_hold.nvml_depth, 1);
-	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0);
-	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0); /* it is already */
-	assert_int_equal(fake_hold.nvml_depth, 1);
-	assert_int_equal(vacate_resume(one, NULL, NULL, NULL), 0);
-	assert_int_equal(fake_hold.nvml_depth, 1);
-	assert_int_equal(vacate_resume(other, NULL, NULL, NULL), 0);
+	pid = world.targets[0].pid;
+	assert_int_equal(vacate_process_state(pid, &of, NULL), 0);
 	assert_int_equal(fake_hold.nvml_depth, 0);
-	/* one that ends is waited for no more */
-	assert_int_equal(vacate_park(one, NULL, NULL, NULL), 0);
-	fake_hold_kill(one, true);
-	assert_int_equal(vacate_park(other, NULL, NULL, NULL), 0);
+	assert_int_equal(fake_hold.inits, 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(vacate_park(pid, NULL, NULL, NULL), 0);
+		assert_int_equal(fake_hold.nvml_depth, 1);
+		assert_int_equal(vacate_resume(pid, NULL, NULL, NULL), 0);
+		assert_int_equal(fake_hold.nvml_depth, 1);
+	}
+	/* a refusal leaves no more, either */
+	fake_hold.fail_call = FAKE_CHECKPOINT;
+	fake_hold.fail_with = VAC_CU_NOT_SUPPORTED;
+	assert_true(vacate_park(pid, NULL, NULL, NULL) < 0);
 	assert_int_equal(fake_hold.nvml_depth, 1);
-	assert_int_equal(vacate_resume(other, NULL, NULL, NULL), 0);
-	assert_int_equal(fake_hold.nvml_depth, 0);
+	fake_hold.nvml_depth = 0; /* the other tests have other drivers */
 }
 
 static int never(void *ctx)
@@ -307,14 +307,23 @@ static void test_threads(void **state)
 	assert_null(failed[1]);
 }
 
+/* Of a driver that does nothing before it is started, which takes a while: whichever comes
+ * first, nobody is refused. */
+static void test_threads_start_it(void **state)
+{
+	fake_hold.wants_init = true;
+	fake_hold.init_us = 20000;
+	test_threads(state);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, hold_world_begin, hold_world_end)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_there_and_back), TEST(test_nvml_is_kept), TEST(test_options),
-		TEST(test_no_process),     TEST(test_tree),         TEST(test_usage),
-		TEST(test_allocations),    TEST(test_threads),
+		TEST(test_nvml_is_kept), TEST(test_there_and_back), TEST(test_options),
+		TEST(test_no_process),   TEST(test_tree),           TEST(test_usage),
+		TEST(test_allocations),  TEST(test_threads),        TEST(test_threads_start_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
