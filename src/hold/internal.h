@@ -148,6 +148,20 @@ int vac_hold_refused(struct vac_error *err, const struct vac_hold *hold,
 /* The driver is one that parking was tried with. */
 bool vac_hold_driver_tried(const struct vac_hold *hold);
 
+/* move.c */
+
+/* GPUs that a process's own become, the one that is meant first; then all others, too. */
+struct vac_hold_move {
+	uint32_t count; /* 0: it does not move */
+	struct vac_cu_gpu_pair pairs[VAC_HOLD_MOST_READ + 2];
+};
+/* By a fresh reading. needs: the one device that it needs, which becomes the new one. */
+int vac_member_plan_move(struct vac_hold_run *run, struct vac_hold_member *member, const char *uuid,
+			 struct vac_record_device *needs,
+			 struct vac_hold_move *move) VAC_MUST_CHECK;
+/* The driver wanted none of them. */
+int vac_member_fail_move(struct vac_hold_member *member, const char *uuid);
+
 /* room.c */
 
 /* Takes the locks of its devices, looks for room, restores, gives them back. wait_ms:

@@ -101,80 +101,6 @@ static int check_room(const struct vac_hold_run *run, const struct vac_hold_memb
 	return 0;
 }
 
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* The 16 bytes of "GPU-8f7a...": its digits, between which are hyphens. */
-static bool parse_uuid(const char *text, struct vac_cu_uuid *out)
-{
-	size_t digits = 0;
-
-	memset(out, 0, sizeof(*out));
-	if (strncmp(text, "GPU-", 4) != 0)
-		return false;
-	for (const char *c = text + 4; *c; c++) {
-		int value = digit(*c);
-
-		if (*c == '-')
-			continue;
-		if (value < 0 || digits == 2 * sizeof(out->bytes))
-			return false;
-		out->bytes[digits / 2] =
-			(char)((unsigned char)out->bytes[digits / 2] << 4 | (unsigned char)value);
-		digits++;
-	}
-	return digits == 2 * sizeof(out->bytes);
-}
-
-/* What it needs if it moves to another GPU, and the driver's words for that. */
-static int plan_move(struct vac_hold_run *run, struct vac_hold_member *member, const char *uuid,
-		     struct vac_record_device *needs, struct vac_cu_gpu_pair *pair, bool *moves)
-{
-	struct vac_error *err = &member->receipt->error;
-	const struct vac_nvml_device *from, *to;
-	int pid = (int)member->target->pid;
-
-	*moves = false;
-	if (!*uuid || (member->record.device_count == 1 && strcmp(uuid, needs->uuid) == 0))
-		return 0;
-	if (run->hold->driver_version < 13000)
-		return vac_fail(
-			err, VAC_E_UNSUPPORTED,
-			"process %d cannot move to another GPU: that needs driver 580 (CUDA "
-			"13.0), and this one is for CUDA %d.%d",
-			pid, run->hold->driver_version / 1000,
-			run->hold->driver_version % 1000 / 10);
-	if (member->record.device_count != 1)
-		return vac_fail(
-			err, VAC_E_UNSUPPORTED,
-			"process %d cannot move to another GPU: it was on %u of them, and one "
-			"can be moved",
-			pid, member->record.device_count);
-	vac_run_read(run);
-	from = find_device(&run->reading, needs->uuid);
-	to = find_device(&run->reading, uuid);
-	if (!from || !to)
-		return vac_fail(err, VAC_E_NOT_FOUND, "process %d cannot move: there is no GPU %s",
-				pid, to ? needs->uuid : uuid);
-	if (strcmp(from->name, to->name) != 0)
-		return vac_fail(
-			err, VAC_E_UNSUPPORTED,
-			"process %d cannot move from a %s to a %s: both must be of one kind", pid,
-			from->name, to->name);
-	if (!parse_uuid(from->uuid, &pair->from) || !parse_uuid(to->uuid, &pair->to))
-		return vac_fail(err, VAC_E_UNSUPPORTED, "process %d cannot move from %s to %s", pid,
-				from->uuid, to->uuid);
-	snprintf(needs->uuid, sizeof(needs->uuid), "%s", uuid);
-	*moves = true;
-	return 0;
-}
-
 static int compare_devices(const void *a, const void *b)
 {
 	const struct vac_record_device *x = a, *y = b;
@@ -265,23 +191,52 @@ static int try_restore(struct vac_hold_run *run, struct vac_hold_member *member,
 	return rc;
 }
 
+/* The driver refused the pairs, and nothing was done. */
+static bool is_refused(const struct vac_hold_member *member, int rc)
+{
+	return rc < 0 && member->touched && member->state == VAC_HOLD_PARKED &&
+	       member->receipt->error.code == VAC_E_UNSUPPORTED;
+}
+
+/* A move is tried with the one pair that is meant, and where the driver wants every GPU named
+ * that the process had opened, which nobody tells while it is parked, with all. */
+static int restore_somewhere(struct vac_hold_run *run, struct vac_hold_member *member,
+			     const struct vac_record_device *needs, uint32_t count,
+			     struct vac_hold_move *move)
+{
+	struct vac_cu_restore remap = {.pairs = move->pairs, .pair_count = 1};
+	bool touched = member->touched;
+	int rc;
+
+	if (move->count == 0)
+		return try_restore(run, member, needs, count, NULL);
+	member->touched = false;
+	rc = try_restore(run, member, needs, count, &remap);
+	if (is_refused(member, rc) && move->count > 1) {
+		remap.pair_count = move->count;
+		rc = try_restore(run, member, needs, count, &remap);
+	}
+	if (is_refused(member, rc))
+		rc = vac_member_fail_move(member, needs->uuid);
+	member->touched |= touched;
+	return rc;
+}
+
 int vac_member_restore(struct vac_hold_run *run, struct vac_hold_member *member, uint32_t wait_ms,
 		       const char *uuid)
 {
 	int64_t deadline_ns = vac_now_ns() + (int64_t)wait_ms * 1000000;
 	struct vac_record_device needs[VAC_HOLD_MOST_DEVICES];
 	uint32_t count = member->record.device_count;
-	struct vac_cu_gpu_pair pair;
-	struct vac_cu_restore remap = {.pairs = &pair, .pair_count = 1};
-	bool moves;
+	struct vac_hold_move move;
 	int rc;
 
 	memcpy(needs, member->record.devices, sizeof(needs));
-	rc = plan_move(run, member, uuid, needs, &pair, &moves);
+	rc = vac_member_plan_move(run, member, uuid, needs, &move);
 	if (rc < 0)
 		return rc;
 	for (;;) {
-		rc = try_restore(run, member, needs, count, moves ? &remap : NULL);
+		rc = restore_somewhere(run, member, needs, count, &move);
 		/* -ENOMEM of the driver itself is no longer that */
 		if (rc != -ENOMEM || member->state != VAC_HOLD_PARKED ||
 		    vac_now_ns() >= deadline_ns)
@@ -297,7 +252,7 @@ int vac_member_restore(struct vac_hold_run *run, struct vac_hold_member *member,
 			break;
 		}
 	}
-	if (rc == 0 && moves)
+	if (rc == 0 && move.count > 0)
 		memcpy(member->record.devices, needs, sizeof(needs));
 	return rc;
 }

@@ -17,9 +17,9 @@ def locked():
     return file
 
 
-def put(size, busy):
+def put(size, busy, gpus=(0,)):
     with locked():
-        place.write_text(f"running {busy} 0 0 {size}\n")
+        place.write_text(f"running {busy} 0 " + " ".join(f"{gpu} {size}" for gpu in gpus) + "\n")
 
 
 def runs():
@@ -57,9 +57,9 @@ def compute(kind, size, first):
 
 def main():
     kind, size = sys.argv[1], 64 << 20
-    if kind == "plain":
+    if kind in ("plain", "two"):
         size = int(sys.argv[2]) << 20
-    put(size, 0)
+    put(size, 0, (0, 1) if kind == "two" else (0,))
     say("ready")
     first = True
     for line in sys.stdin:

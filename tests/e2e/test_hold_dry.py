@@ -54,14 +54,53 @@ def test_cycles(gpus):
 def test_cost(gpus):
     done = dry(gpus((8 * GIB, 100 * MIB)), "cost")
     assert done.returncode == 0, done.stdout + done.stderr
-    for stage in ("cuInit", "readings", "records", "the driver's calls", "gpud's end"):
+    for stage in ("cuInit,", "readings", "records", "the driver's calls", "gpud's end"):
         assert done.stdout.count(f"\n  {stage} ") == 2, done.stdout
+    for choice in ("before", "early", "late", "never"):    # and by libvacate, if it can be loaded
+        assert done.stdout.count(f"\n  {choice} ") in (1, 2), done.stdout
+    assert "\n  bare driver " in done.stdout and "\n  nvmlInit_v2 " in done.stdout
 
 
 def test_share(gpus):
     done = dry(gpus((1000 * MIB, 0)), "share")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 turns" in done.stdout
+
+
+def test_share20(gpus, tmp_path):
+    """Huge pages for its run, and what there was before in the end."""
+    huge = tmp_path / "enabled"
+    huge.write_text("always [madvise] never\n")
+    done = dry(gpus((1000 * MIB, 0)), "share20", VACATE_GPU_HUGE_PAGES=str(huge))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 turns" in done.stdout and "always for this run, madvise before" in done.stdout
+    assert huge.read_text() == "madvise"    # a file keeps what the kernel would read
+    done = dry(gpus((1000 * MIB, 0)), "share20", VACATE_GPU_HUGE_PAGES="/proc/none",
+               VACATE_GPU_PART_S="-90")
+    assert done.returncode == 1 and "stay as they are" in done.stdout, done.stdout
+    assert "time is up after 0 of 20 turns" in done.stdout
+
+
+@pytest.mark.parametrize("pairs", ["1", "2"])
+def test_two(gpus, pairs):
+    """A driver that wants one GPU named, and one that wants both."""
+    done = dry(gpus((8 * GIB, 100 * MIB), (8 * GIB, 50 * MIB)), "two", FAKE_GPU_PAIRS=pairs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("to the other") == done.stdout.count("and back") == 2
+    assert done.stdout.count("on each of two GPUs") == 3
+
+
+def test_two_that_refuse(gpus):
+    """A driver that moves nothing: in words, and the process is back."""
+    done = dry(gpus((8 * GIB, 100 * MIB), (8 * GIB, 50 * MIB)), "two", FAKE_GPU_PAIRS="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("... resumed where it was") == 2
+    assert done.stdout.count("cannot be moved") == 2
+
+
+def test_one_is_not_two(gpus):
+    done = dry(gpus((8 * GIB, 0)), "two")
+    assert done.returncode == 77 and "one GPU here" in done.stdout
 
 
 def test_faults(gpus):

@@ -7,6 +7,7 @@ far it is; then "done DIGEST". The first run takes $VACATE_GPU_WORK_S (5) second
 a command has the time to start and to park in the middle of it; each later one takes as
 many steps as the first did, however long.
 
+  two MIB     so much on each of two GPUs, as plain
   plain MIB   memory of the driver's own, without torch: starts in less than a second;
               with a second number so many MiB of RAM beside it
   busy        a plain one with a kernel that runs for ARGUMENT seconds (needs torch)
@@ -60,11 +61,14 @@ def sha(*parts):
 class Driver:
     """The few calls that a plain target needs."""
 
-    def __init__(self):
+    def __init__(self, device=0):
         self.library = ctypes.CDLL("libcuda.so.1")
         self.call("cuInit", 0)
         self.context = ctypes.c_void_p()
-        self.call("cuCtxCreate_v2", ctypes.byref(self.context), 0, 0)
+        self.call("cuCtxCreate_v2", ctypes.byref(self.context), 0, device)
+
+    def use(self):
+        self.call("cuCtxSetCurrent", self.context)
 
     def call(self, name, *arguments):
         result = getattr(self.library, name)(*arguments)
@@ -92,8 +96,8 @@ class Plain:
     """Blocks of 256 MiB at most, each with words of its own; a digest reads 4 KiB of
     every 4 MiB."""
 
-    def __init__(self, mib, ram_mib=0, managed=False):
-        self.driver, self.blocks = Driver(), []
+    def __init__(self, mib, ram_mib=0, managed=False, device=0):
+        self.driver, self.blocks = Driver(device), []
         self.ram = bytes(1) * (int(ram_mib) << 20)      # of zeros, which Python writes
         left = int(mib) << 20
         while left > 0:
@@ -108,6 +112,21 @@ class Plain:
     def digest(self):
         return sha(*(self.driver.read(at + part, 4096) for at, size in self.blocks
                      for part in range(0, size - 4095, 4 << 20)))
+
+    def run(self):
+        return self.digest()
+
+
+class Two:
+    def __init__(self, mib):
+        self.parts = [Plain(mib, device=device) for device in (0, 1)]
+
+    def digest(self):
+        whole = []
+        for part in self.parts:
+            part.driver.use()
+            whole.append(part.digest())
+        return sha(*(digest.encode() for digest in whole))
 
     def run(self):
         return self.digest()
@@ -319,7 +338,7 @@ class Threads:
     digest = run
 
 
-KINDS = {"plain": Plain, "busy": Busy, "managed": Managed, "bert": Bert, "generate": Generate,
+KINDS = {"plain": Plain, "two": Two, "busy": Busy, "managed": Managed, "bert": Bert, "generate": Generate,
          "train": Train, "graphs": Graphs, "pinned": Pinned, "threads": Threads}
 
 

@@ -242,6 +242,33 @@ static uint32_t find_device(const char *uuid)
 	return UINT32_MAX;
 }
 
+/* Each GPU's to its pair's, and no two to one. */
+static bool remap(const struct vac_cu_restore *args, const uint64_t *bytes, uint64_t *wanted)
+{
+	uint32_t came_to = 0, goes[FAKE_MOST_DEVICES];
+
+	for (uint32_t i = 0; i < FAKE_MOST_DEVICES; i++)
+		goes[i] = UINT32_MAX;
+	for (unsigned i = 0; i < args->pair_count; i++) {
+		char text[2][41];
+		uint32_t from, to;
+
+		to_text(&args->pairs[i].from, text[0]);
+		to_text(&args->pairs[i].to, text[1]);
+		from = find_device(text[0]);
+		to = find_device(text[1]);
+		if (from == UINT32_MAX || to == UINT32_MAX || goes[from] != UINT32_MAX ||
+		    came_to >> to & 1)
+			return false;
+		goes[from] = to;
+		came_to |= 1u << to;
+	}
+	memset(wanted, 0, FAKE_MOST_DEVICES * sizeof(*wanted));
+	for (uint32_t i = 0; i < FAKE_MOST_DEVICES; i++)
+		wanted[goes[i] == UINT32_MAX ? i : goes[i]] += bytes[i];
+	return true;
+}
+
 static int process_restore(int pid, struct vac_cu_restore *args)
 {
 	GUARD();
@@ -257,18 +284,13 @@ static int process_restore(int pid, struct vac_cu_restore *args)
 		return VAC_CU_ILLEGAL_STATE;
 	memcpy(wanted, process->bytes, sizeof(wanted));
 	if (args && args->pair_count > 0) {
-		uint32_t from, to;
-
 		assert_true(fake_hold.driver >= 13000);
-		assert_int_equal(args->pair_count, 1);
+		if (fake_hold.wants_pairs && args->pair_count != fake_hold.wants_pairs)
+			return VAC_CU_INVALID_VALUE;
+		if (!remap(args, process->bytes, wanted))
+			return VAC_CU_INVALID_VALUE;
 		to_text(&args->pairs[0].from, fake_hold.remapped[0]);
 		to_text(&args->pairs[0].to, fake_hold.remapped[1]);
-		from = find_device(fake_hold.remapped[0]);
-		to = find_device(fake_hold.remapped[1]);
-		if (from == UINT32_MAX || to == UINT32_MAX)
-			return VAC_CU_INVALID_VALUE;
-		wanted[from] = 0;
-		wanted[to] = process->bytes[from];
 	}
 	for (uint32_t i = 0; i < fake_hold.devices; i++) {
 		if (wanted[i] > fake_hold_free(i)) {

@@ -65,7 +65,9 @@ struct fake_hold {
 	int inits, nvml_depth; /* calls of cuInit; nvmlInit less nvmlShutdown */
 	int started;           /* of cuInit's those that are through, and were well */
 	unsigned lock_timeout_ms;
-	char remapped[2][41]; /* of the last restore with pairs: hexadecimal, from and to */
+	/* A restore with pairs wants so many of them (0: any number), else it is refused. */
+	unsigned wants_pairs;
+	char remapped[2][41]; /* of the last restore with pairs: the first's from and to */
 };
 extern struct fake_hold fake_hold;
 

@@ -177,10 +177,12 @@ static void test_moves(void **state)
 	world.hold.driver_version = 13000;
 	assert_int_equal(hold_world_state(0), VAC_HOLD_PARKED);
 	/* a refusal of the move is no loss */
-	fake_hold.fail_call = FAKE_RESTORE;
-	fake_hold.fail_with = VAC_CU_INVALID_VALUE;
-	assert_int_equal(hold_world_resume(), -ENOTSUP);
+	fake_hold.wants_pairs = 9;
+	hold_world_expect(hold_world_resume(), VAC_E_UNSUPPORTED, &world.err, "cannot be moved to",
+			  fake_hold_uuid(1), "stays parked", NULL);
+	assert_string_equal(world.err.detail, "CUDA error 1");
 	assert_int_equal(hold_world_state(0), VAC_HOLD_PARKED);
+	fake_hold.wants_pairs = 0;
 	assert_int_equal(hold_world_resume(), 0);
 	assert_string_equal(fake_hold.remapped[0], fake_hold_uuid(0));
 	assert_string_equal(fake_hold.remapped[1], fake_hold_uuid(1));
@@ -206,6 +208,47 @@ static void test_moves(void **state)
 	hold_world_expect(hold_world_resume(), VAC_E_UNSUPPORTED, &world.err, "on 2 of them", NULL);
 	world.options.device_uuid[0] = '\0';
 	assert_int_equal(hold_world_resume(), 0);
+}
+
+/* The driver wants every GPU named that the process had opened: the two change places. */
+static void test_move_names_all(void **state)
+{
+	struct fake_process *process;
+
+	(void)state;
+	fake_hold.devices = fake_hold.wants_pairs = 3;
+	process = hold_world_add(4 * GIB);
+	assert_int_equal(hold_world_park(), 0);
+	snprintf(world.options.device_uuid, sizeof(world.options.device_uuid), "%s",
+		 fake_hold_uuid(2));
+	fake_hold.log_count = 0;
+	assert_int_equal(hold_world_resume(), 0);
+	hold_world_expect_calls("restore 0, restore 0, unlock 0");
+	assert_int_equal(process->bytes[0], 0);
+	assert_int_equal(process->bytes[2], 4 * GIB);
+	assert_int_equal(world.receipts[0].error.code, VAC_OK);
+	/* and back; what else refuses is asked once */
+	assert_int_equal(hold_world_park(), 0);
+	snprintf(world.options.device_uuid, sizeof(world.options.device_uuid), "%s",
+		 fake_hold_uuid(0));
+	fake_hold.fail_call = FAKE_RESTORE;
+	fake_hold.fail_with = VAC_CU_ILLEGAL_STATE;
+	fake_hold.log_count = 0;
+	hold_world_expect(hold_world_resume(), VAC_E_BUSY, &world.err, "its state changed", NULL);
+	hold_world_expect_calls("restore 0");
+	assert_int_equal(hold_world_resume(), 0);
+	assert_int_equal(process->bytes[0], 4 * GIB);
+	/* without room on the other one nothing is asked */
+	assert_int_equal(hold_world_park(), 0);
+	hold_world_add(79 * GIB)->bytes[1] = 79 * GIB;
+	fake_hold.processes[1].bytes[0] = 0;
+	snprintf(world.options.device_uuid, sizeof(world.options.device_uuid), "%s",
+		 fake_hold_uuid(1));
+	world.count = 1;
+	fake_hold.log_count = 0;
+	hold_world_expect(hold_world_resume(), VAC_E_NO_ROOM, &world.err, fake_hold_uuid(1), NULL);
+	hold_world_expect_calls("");
+	world.count = 2;
 }
 
 /* Both devices of a process must have room, and the refusal names the one that has not. */
@@ -351,9 +394,9 @@ int main(void)
 		TEST(test_host_room),        TEST(test_host_unknown),
 		TEST(test_device_room),      TEST(test_margin),
 		TEST(test_waits_for_room),   TEST(test_moves),
-		TEST(test_two_devices),      TEST(test_many_on_a_device),
-		TEST(test_impossible_bytes), TEST(test_pageout_refused),
-		TEST(test_pageout),
+		TEST(test_move_names_all),   TEST(test_two_devices),
+		TEST(test_many_on_a_device), TEST(test_impossible_bytes),
+		TEST(test_pageout_refused),  TEST(test_pageout),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,6 +306,15 @@ static void relocate(const struct fake_gpus *gpus, struct fake_process *process,
 	memcpy(process->bytes, moved, sizeof(moved));
 }
 
+/* $FAKE_GPU_PAIRS: so many are wanted of who gives any. */
+static bool has_pairs(const struct restore_arguments *arguments)
+{
+	const char *wanted = getenv("FAKE_GPU_PAIRS");
+
+	return !wanted || !arguments || arguments->pair_count == 0 ||
+	       arguments->pair_count == (unsigned)atoi(wanted);
+}
+
 static int restore(int pid, struct restore_arguments *arguments)
 {
 	struct fake_process *process;
@@ -321,6 +330,8 @@ static int restore(int pid, struct restore_arguments *arguments)
 		result = ILLEGAL_STATE;
 	else if (process->broken)
 		result = UNKNOWN;
+	if (result == OK && !has_pairs(arguments))
+		result = INVALID_VALUE;
 	if (result == OK && arguments && arguments->pair_count)
 		relocate(&gpus, process, arguments);
 	for (unsigned i = 0; result == OK && i < gpus.device_count; i++)
