@@ -367,6 +367,26 @@ void vac_meter_host(const char *root, struct vac_host_memory *out)
 	vac_meter_host_of(root, 0, out, NULL, 0);
 }
 
+bool vac_meter_huge_pages(const char *root, char out[16])
+{
+	struct vac_buf text = VAC_BUF_INIT;
+	char path[PATH_MAX];
+	bool found = false;
+
+	snprintf(path, sizeof(path), "%s/sys/kernel/mm/transparent_hugepage/enabled", root);
+	/* "always [madvise] never" */
+	if (read_text(path, &text)) {
+		const char *word = strchr((const char *)text.data, '[');
+		size_t length = word ? strspn(word + 1, "abcdefghijklmnopqrstuvwxyz") : 0;
+
+		found = length > 0 && length < 16 && word[1 + length] == ']';
+		if (found)
+			snprintf(out, 16, "%.*s", (int)length, word + 1);
+	}
+	vac_buf_free(&text);
+	return found;
+}
+
 bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes)
 {
 	uint64_t room = UINT64_MAX;

@@ -84,6 +84,9 @@ void vac_meter_host(const char *root, struct vac_host_memory *out);
  * none was found. */
 void vac_meter_host_of(const char *root, pid_t pid, struct vac_host_memory *out, char *name,
 		       size_t name_bytes);
+/* How transparent huge pages are set ("always", "madvise", "never"); root as above. false:
+ * the kernel has none, or does not say. */
+bool vac_meter_huge_pages(const char *root, char out[16]);
 /* What can still be allocated: the lesser of MemAvailable and
  * cgroup_room_bytes. false when both are unknown. */
 bool vac_host_room(const struct vac_host_memory *host, uint64_t *room_bytes);

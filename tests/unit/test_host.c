@@ -345,6 +345,33 @@ static void test_nothing_there(void **state)
 	assert_true(room == 77);
 }
 
+static void test_huge_pages(void **state)
+{
+	static const struct {
+		const char *text, *word; /* NULL: none */
+	} cases[] = {
+		{"always [madvise] never\n", "madvise"},
+		{"[always] madvise never\n", "always"},
+		{"always madvise [never]\n", "never"},
+		{"always madvise never\n", NULL},
+		{"always [madvise\n", NULL},
+		{"[]\n", NULL},
+		{"[abcdefghijklmno]", "abcdefghijklmno"},
+		{"[abcdefghijklmnop]", NULL},
+		{"", NULL},
+	};
+	char word[16];
+
+	(void)state;
+	assert_false(vac_meter_huge_pages(root, word));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		put("sys/kernel/mm/transparent_hugepage/enabled", cases[i].text);
+		assert_int_equal(vac_meter_huge_pages(root, word), cases[i].word != NULL);
+		if (cases[i].word)
+			assert_string_equal(word, cases[i].word);
+	}
+}
+
 static void test_old_meminfo(void **state)
 {
 	struct vac_host_memory host;
@@ -427,14 +454,14 @@ static void test_this_machine(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		with_root(test_v2_nested),           with_root(test_v2_tight_parent),
-		with_root(test_v2_no_limit),         with_root(test_machine_is_tighter),
-		with_root(test_v2_hidden),           with_root(test_v2_mounted_part),
-		with_root(test_v1_nested),           with_root(test_v1_no_limit),
-		with_root(test_v1_hidden_parent),    with_root(test_hybrid),
-		with_root(test_nothing_there),       with_root(test_old_meminfo),
-		with_root(test_missing_files),       with_root(test_broken_files),
-		cmocka_unit_test(test_this_machine),
+		with_root(test_v2_nested),        with_root(test_v2_tight_parent),
+		with_root(test_v2_no_limit),      with_root(test_machine_is_tighter),
+		with_root(test_v2_hidden),        with_root(test_v2_mounted_part),
+		with_root(test_v1_nested),        with_root(test_v1_no_limit),
+		with_root(test_v1_hidden_parent), with_root(test_hybrid),
+		with_root(test_nothing_there),    with_root(test_old_meminfo),
+		with_root(test_missing_files),    with_root(test_broken_files),
+		with_root(test_huge_pages),       cmocka_unit_test(test_this_machine),
 	};
 
 	return cmocka_run_group_tests_name("host", tests, NULL, NULL);
