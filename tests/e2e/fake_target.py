@@ -9,6 +9,10 @@ import time
 
 folder = pathlib.Path(os.environ["FAKE_GPU_DIR"])
 place = folder / "processes" / str(os.getpid())
+# the one that is shown
+uuids = [line.split()[0] for line in (folder / "devices").read_text().splitlines()]
+shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+device = uuids.index(shown) if shown in uuids else 0
 
 
 def locked():
@@ -19,7 +23,7 @@ def locked():
 
 def put(size, busy):
     with locked():
-        place.write_text(f"running {busy} 0 0 {size}\n")
+        place.write_text(f"running {busy} 0 {device} {size}\n")
 
 
 def runs():

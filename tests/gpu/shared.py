@@ -6,8 +6,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
+
+from stream import DRY, ONLY, UUID, WORK
 
 HERE = pathlib.Path(__file__).resolve().parent
 failures = []
@@ -58,6 +59,7 @@ class Skip(Exception):
 
 
 def devices():
+    """Those that are meant (stream.py)."""
     if DRY:
         return [{"name": "none", "uuid": "", "driver": "", "total": 0, "used": 0, "processes": []}]
     done = run([find("gpu_probe"), "devices"], text=True)
@@ -105,10 +107,8 @@ def apart(module, function, *arguments, timeout):
 
 # --- models ------------------------------------------------------------------
 
-WORK = pathlib.Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / "vacate-gpu"
 DEVICE = os.environ.get("VACATE_GPU_DEVICE", "cuda:0")
 # Without a GPU the parts run on the CPU, so that their scripts can be tried.
-DRY = os.environ.get("VACATE_GPU_DRY") == "1"
 if DRY:
     DEVICE = "cpu"
 CYCLES = int(os.environ.get("VACATE_GPU_CYCLES", "100"))
@@ -259,8 +259,8 @@ def middle(values):
 def listed_by_smi():
     """What nvidia-smi lists as compute processes; None: it is not there."""
     try:
-        done = run(["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"],
-                   text=True)
+        done = run(["nvidia-smi", *ONLY, "--query-compute-apps=pid,used_memory",
+                    "--format=csv,noheader"], text=True)
     except OSError:
         return None
     return done.stdout.strip() or "none" if done.returncode == 0 else None
@@ -322,6 +322,9 @@ def serving(name, *options, env=None, device=DEVICE):
     server = harness.Server(WORK, log, "--device", device, *options, env=env)
     try:
         yield server
+        if UUID and device != "cpu" and "CUDA_VISIBLE_DEVICES" not in (env or {}):
+            listed = [gpu["uuid"] for gpu in server.ok("GET", "/models/ps")["gpus"]]
+            expect(listed == [UUID], f"{name}: the server lists {listed}, shown was {UUID}")
         expect(server.stop() == 0, f"{name}: the server did not end in order")
     except Exception:
         print(server.stderr()[-3000:])
