@@ -61,8 +61,12 @@ def compute(kind, size, first):
 
 def main():
     kind, size = sys.argv[1], 64 << 20
-    if kind == "plain":
+    if kind in ("plain", "use"):
         size = int(sys.argv[2]) << 20
+    if kind == "use":       # all the time, for a day to come
+        now = int(time.time() * 1e6)
+        (folder / "samples" / str(os.getpid())).write_text(
+            f"{now - 3600 * 10**6} 0\n{now + 86400 * 10**6} 50\n")
     put(size, 0)
     say("ready")
     first = True

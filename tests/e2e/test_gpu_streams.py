@@ -32,12 +32,18 @@ def two(gpus):
     return made
 
 
-def in_shared(gpus, **more):
+def build_probe():
+    """On demand, as scripts/carry.sh does."""
     build = harness.build_dir()
     done = subprocess.run(["ninja", "-C", str(build), "tests/gpu/gpu_probe"], capture_output=True,
                           text=True)
     if done.returncode != 0:
         pytest.skip(f"cannot be built here: {done.stdout[-300:]}")
+    return build
+
+
+def in_shared(gpus, **more):
+    build = build_probe()
     return subprocess.run([sys.executable, "-c", IN_SHARED, str(SCRIPTS)], capture_output=True,
                           text=True, timeout=PATIENCE_S,
                           env=gpus.environment(VACATE_BUILD=str(build), TMPDIR="/tmp", **more))

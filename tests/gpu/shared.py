@@ -30,6 +30,7 @@ def expect(good, what):
     if not good:
         failures.append(what)
         print(f"FAILED: {what}", flush=True)
+    return good
 
 
 def run(command, timeout=120, **options):
@@ -151,12 +152,12 @@ def make_tokenizer(path, longest):
 def random_bert(name, unit=False, **sizes):
     """A BERT of that shape with random weights, as a float32 checkpoint; unit: its
     vectors are normalized, as sentence-transformers writes it down."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import BertConfig, BertModel
     path = WORK / name
     if (path / "complete").exists():
         return path
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
     path.mkdir(parents=True, exist_ok=True)
     config = BertConfig(vocab_size=VOCABULARY, **sizes)
     torch.manual_seed(len(name))
@@ -322,7 +323,8 @@ def serving(name, *options, env=None, device=DEVICE):
     server = harness.Server(WORK, log, "--device", device, *options, env=env)
     try:
         yield server
-        if UUID and device != "cpu" and "CUDA_VISIBLE_DEVICES" not in (env or {}):
+        if UUID and device != "cpu" and "CUDA_VISIBLE_DEVICES" not in (env or {}) and \
+                server.process.poll() is None:
             listed = [gpu["uuid"] for gpu in server.ok("GET", "/models/ps")["gpus"]]
             expect(listed == [UUID], f"{name}: the server lists {listed}, shown was {UUID}")
         expect(server.stop() == 0, f"{name}: the server did not end in order")
