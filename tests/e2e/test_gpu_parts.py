@@ -6,14 +6,14 @@ import sys
 import harness
 import pytest
 from fake_gpus import GIB, MIB
-from test_gpu_streams import SCRIPTS, build_probe
-from test_hold_dry import FAKE_TARGET
+from test_gpu_streams import SCRIPTS
+from test_hold_dry import FAKE_TARGET, build
 from test_supervisor import FAKE
 
 
 def part(gpus, tmp_path, name, **more):
     """On the second of two GPUs; somebody is on the first, and idle on both."""
-    build_probe()
+    build("tests/gpu/gpu_probe")
     model = tmp_path / "vacate-gpu-1" / "bert-base"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
@@ -39,7 +39,7 @@ def two(gpus):
 
 
 def test_hold_guard(two, tmp_path):
-    text = part(two, tmp_path, "hold-guard", VACATE_GPU_IDLE_S="3")
+    text = part(two, tmp_path, "hold-guard", VACATE_GPU_IDLE_S="2")
     assert "journal: parked Gidle, resumed Gidle, parked Gidle\n" in text
     assert "parked 2.0 GiB by guard\n" in text and "2 samples, the oldest" in text
 

@@ -9,7 +9,7 @@ import sys
 import harness
 import pytest
 from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS
-from test_hold_dry import dry
+from test_hold_dry import build, dry
 from test_supervisor import Fake
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "gpu"
@@ -32,21 +32,11 @@ def two(gpus):
     return made
 
 
-def build_probe():
-    """On demand, as scripts/carry.sh does."""
-    build = harness.build_dir()
-    done = subprocess.run(["ninja", "-C", str(build), "tests/gpu/gpu_probe"], capture_output=True,
-                          text=True)
-    if done.returncode != 0:
-        pytest.skip(f"cannot be built here: {done.stdout[-300:]}")
-    return build
-
-
 def in_shared(gpus, **more):
-    build = build_probe()
+    build("tests/gpu/gpu_probe")
     return subprocess.run([sys.executable, "-c", IN_SHARED, str(SCRIPTS)], capture_output=True,
                           text=True, timeout=PATIENCE_S,
-                          env=gpus.environment(VACATE_BUILD=str(build), TMPDIR="/tmp", **more))
+                          env=gpus.environment(VACATE_BUILD=str(harness.build_dir()), TMPDIR="/tmp", **more))
 
 
 def test_readings(two):

@@ -146,13 +146,13 @@ def session(name):
 class Guard:
     """`vacate guard` that leaves OTHERS alone; its journal and its log."""
 
-    def __init__(self, held, *options, exclude=OTHERS):
+    def __init__(self, held, *options, exclude=OTHERS, wrapper=()):
         held.started.append(self)
         self.path = held.folder / f"journal-{len(held.started)}"
         self.log = open(held.folder / f"guard-{len(held.started)}.log", "w+")
         self.since = time.monotonic()
         self.process = subprocess.Popen(
-            [find("vacate"), "guard", "--journal", self.path, "--exclude", exclude,
+            [*wrapper, find("vacate"), "guard", "--journal", self.path, "--exclude", exclude,
              *map(str, options)], env={**os.environ, **held.env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self.log)
         self.pid = self.process.pid

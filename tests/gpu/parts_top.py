@@ -109,6 +109,8 @@ def part_top():
         screen = terminal([find("vacate"), "top", "-d", "500ms", "--server", server.url],
                           environment(held), patience_s=PATIENCE_S)
         try:
+            screen.wait(r"^\?help")
+            screen.keys("n")        # by name: it stays in sight, however many others there are
             screen.wait(rf"^ *{target.pid} .* running")
             park_and_resume(screen, watch, target)
             screen.wait(f"^{server.url}: ")
