@@ -377,6 +377,7 @@ static int fake_event_record(struct CUevent_st *event, struct CUstream_st *strea
 	assert_false(fake_capturing());
 	e->number = fake_stream_number();
 	e->queries = 0;
+	fake_cuda.marks++;
 	return VAC_CU_OK;
 }
 
