@@ -193,8 +193,11 @@ static int grow(struct vac_engine *engine, void **memory, uint64_t *have, uint64
 	int rc = device->host_map(engine->compute, bytes, &larger, err);
 	if (rc < 0)
 		return rc;
-	if (*memory)
+	if (*memory) {
+		/* results that are not delivered yet */
+		memcpy(larger, *memory, *have);
 		device->host_unmap(engine->compute, *memory, *have);
+	}
 	*memory = larger;
 	*have = bytes;
 	return 0;
@@ -217,6 +220,7 @@ int vac_batch_reserve(struct vac_model *model, struct vac_error *err)
 			rc = grow(engine, &results, &batch->results_bytes,
 				  (uint64_t)l->sequences * model->head.width * sizeof(float), err);
 		batch->results = results;
+		batch->vectors = results;
 	}
 	return rc;
 }

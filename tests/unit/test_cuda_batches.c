@@ -279,10 +279,12 @@ static void test_freed_under_way(void **state)
 static void test_closed_and_loaded(void **state)
 {
 	(void)state;
+	/* one with larger results, and the one that the truth is of */
+	const char *wide = tiny_write("wide", &(struct tiny_options){.seed = 2, .dense_out = 200});
 	const char *dir = write_model();
 	struct text texts[4], other;
 	struct vac_error err = {0};
-	struct vac_model *model, *second;
+	struct vac_model *model, *second, *third;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(false);
 	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
@@ -291,6 +293,7 @@ static void test_closed_and_loaded(void **state)
 	assert_int_equal(vac_engine_step(engine, &err), 1);
 	assert_int_equal(fake_cuda.marks - seen.first_mark, 2);
 	assert_int_equal(load(engine, 2, dir, &second, &err), 0);
+	assert_int_equal(load(engine, 3, wide, &third, &err), 0);
 	assert_int_equal(seen.done, 1); /* no callback from within a load */
 	make(&other, second, 20, 5);
 	vac_job_submit(other.job, mark_done, &other);
@@ -312,6 +315,7 @@ static void test_closed_and_loaded(void **state)
 	}
 	check(&other);
 	vac_job_free(other.job);
+	vac_model_close(third, NULL);
 	close_all(engine, second);
 }
 
