@@ -34,6 +34,19 @@ cp tests/gpu/run tests/gpu/hold tests/gpu/see tests/gpu/*.py "$to/tests/gpu/" 2>
 cp -r src/engine/cuda/kernels "$to/tests/gpu/"
 cp tests/gpu/kernels_check.cu "$to/tests/gpu/"
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
+# The terminal of the part top: it is of Python alone, and does without its modules in C.
+setup_venv tests/e2e/requirements.txt
+mkdir -p "$to/tests/e2e" "$to/tests/gpu/site"
+cp tests/e2e/terminal.py "$to/tests/e2e/"
+for module in pyte wcwidth; do
+	cp -r "$("$venv/bin/python" -c "import os, $module; print(os.path.dirname($module.__file__))")" \
+		"$to/tests/gpu/site/" || die "$module, which shows what is on a terminal, is not there"
+done
+for terminfo in /etc/terminfo /lib/terminfo /usr/share/terminfo; do
+	[ ! -f "$terminfo/x/xterm-256color" ] || install -D -m 644 "$terminfo/x/xterm-256color" \
+		"$to/tests/gpu/site/terminfo/x/xterm-256color"
+done
+find "$to/tests/gpu/site" \( -name '*.so' -o -name __pycache__ \) -prune -exec rm -r {} +
 # What they need beside the C library, which every system has.
 for file in "$to"/{vacate,vacate-worker,vacate-gpud,engine_bench,gpu_probe} "$to"/*.so "$to"/lib/*; do
 	ldd "$file" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }'

@@ -7,6 +7,7 @@ import os
 import time
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+PATIENCE_S = 120    # of waits that only guard against hanging
 
 
 class Gone(Exception):

@@ -188,10 +188,22 @@ int vac_idle_look(struct vac_idle *idle, const struct vac_survey *survey,
 	return 0;
 }
 
+void vac_idle_begin_anew(const struct vac_idle *idle, pid_t pid, uint64_t start_ticks,
+			 int64_t now_ns)
+{
+	struct vac_idle_process *process = vac_idle_find(idle, pid, start_ticks);
+
+	if (process)
+		process->since_ns = now_ns;
+}
+
 int64_t vac_idle_ms(const struct vac_idle *idle, const struct vac_idle_process *process)
 {
 	if (process->doubt != VAC_IDLE_SURE || process->state != VAC_HOLD_RUNNING)
 		return -1;
+	/* begun anew since the last look */
+	if (idle->look_ns < process->since_ns)
+		return 0;
 	return (idle->look_ns - process->since_ns) / NS_PER_MS;
 }
 

@@ -51,6 +51,9 @@ void vac_idle_blind(struct vac_idle *idle);
 /* NULL: it was in no list at the last look. */
 struct vac_idle_process *vac_idle_find(const struct vac_idle *idle, pid_t pid,
 				       uint64_t start_ticks);
+/* It was resumed: it has the whole time again, whether a look has seen it parked or not. */
+void vac_idle_begin_anew(const struct vac_idle *idle, pid_t pid, uint64_t start_ticks,
+			 int64_t now_ns);
 /* For how long it was idle, milliseconds; -1: not known, or it is not running. */
 int64_t vac_idle_ms(const struct vac_idle *idle, const struct vac_idle_process *process);
 /* When to look next so that the samples meet, milliseconds: interval_ms, or less. */

@@ -316,6 +316,7 @@ void vac_parking_resumed(struct vac_server *server, struct vac_parked *parked,
 		vac_log(VAC_LOG_INFO, "process %d (%s) was resumed", (int)parked->pid,
 			parked->name);
 		tell(server, parked, VAC_EVENT_RESUMED, NULL);
+		vac_idle_begin_anew(&parking->idle, parked->pid, parked->start_ticks, vac_now_ns());
 		drop(parking, parked);
 		return;
 	}

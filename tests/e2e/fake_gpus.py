@@ -12,10 +12,10 @@ import time
 import harness
 import measure
 import pytest
+from measure import PATIENCE_S
 
 GIB, MIB = 1 << 30, 1 << 20
 UUIDS = [f"GPU-{i:08}-0000-0000-0000-{i:012}" for i in range(20)]
-PATIENCE_S = 120    # of waits that only guard against hanging
 
 
 def library_dir():

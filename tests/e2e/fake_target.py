@@ -9,6 +9,10 @@ import time
 
 folder = pathlib.Path(os.environ["FAKE_GPU_DIR"])
 place = folder / "processes" / str(os.getpid())
+# the one that is shown
+uuids = [line.split()[0] for line in (folder / "devices").read_text().splitlines()]
+shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+device = uuids.index(shown) if shown in uuids else 0
 
 
 def locked():
@@ -17,7 +21,7 @@ def locked():
     return file
 
 
-def put(size, busy, gpus=(0,)):
+def put(size, busy, gpus=(device,)):
     with locked():
         place.write_text(f"running {busy} 0 " + " ".join(f"{gpu} {size}" for gpu in gpus) + "\n")
 
@@ -57,9 +61,13 @@ def compute(kind, size, first):
 
 def main():
     kind, size = sys.argv[1], 64 << 20
-    if kind in ("plain", "two"):
+    if kind in ("plain", "two", "use"):
         size = int(sys.argv[2]) << 20
-    put(size, 0, (0, 1) if kind == "two" else (0,))
+    if kind == "use":       # all the time, for a day to come
+        now = int(time.time() * 1e6)
+        (folder / "samples" / str(os.getpid())).write_text(
+            f"{now - 3600 * 10**6} 0\n{now + 86400 * 10**6} 50\n")
+    put(size, 0, (0, 1) if kind == "two" else (device,))
     say("ready")
     first = True
     for line in sys.stdin:

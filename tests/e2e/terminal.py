@@ -10,7 +10,7 @@ import threading
 import time
 
 import pyte
-from fake_gpus import PATIENCE_S
+from measure import PATIENCE_S
 
 
 class Screen(pyte.Screen):
@@ -44,7 +44,9 @@ class Stream(pyte.ByteStream):
 class Terminal:
     """size: lines, columns."""
 
-    def __init__(self, command, environment, size=(24, 80), term="xterm-256color", **keywords):
+    def __init__(self, command, environment, size=(24, 80), term="xterm-256color",
+                 patience_s=PATIENCE_S, **keywords):
+        self.patience_s = patience_s
         self.ours, self.theirs = os.openpty()
         self.screen = Screen(size[1], size[0])
         self.stream = Stream(self.screen)
@@ -90,9 +92,9 @@ class Terminal:
         """The line that matches, else None."""
         return next((line for line in self.lines() if re.search(pattern, line)), None)
 
-    def wait(self, what, timeout_s=PATIENCE_S):
+    def wait(self, what, timeout_s=None):
         """what: a pattern on the screen, or a function that is true in the end."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + (timeout_s or self.patience_s)
         while True:
             found = what() if callable(what) else re.search(what, self.text(), re.M)
             if found:
@@ -121,7 +123,7 @@ class Terminal:
 
     def end(self):
         """Its status when it has ended."""
-        status = self.process.wait(PATIENCE_S)
+        status = self.process.wait(self.patience_s)
         self.wait(lambda: not self.pending(), 5)
         return status
 

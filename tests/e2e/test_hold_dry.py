@@ -1,5 +1,6 @@
 """A dry run of tests/gpu/hold: its parts, on GPUs that are files and processes that
 compute nothing. What it prints are no figures of anything."""
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -13,11 +14,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FAKE_TARGET = pathlib.Path(__file__).resolve().parent / "fake_target.py"
 
 
-def pause_library():
-    """Built on demand, as scripts/carry.sh does."""
-    build = harness.build_dir()
-    done = subprocess.run(["ninja", "-C", str(build), "tests/gpu/libpause_cuda.so"],
-                          capture_output=True, text=True)
+def build(target):
+    """On demand, as scripts/carry.sh does; one at a time, which ninja does not see to."""
+    folder = harness.build_dir()
+    with open(folder / "on-demand.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["ninja", "-C", str(folder), target], capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"cannot be built here: {done.stdout[-300:]}")
 
@@ -104,7 +106,7 @@ def test_one_is_not_two(gpus):
 
 
 def test_faults(gpus):
-    pause_library()
+    build("tests/gpu/libpause_cuda.so")
     done = dry(gpus((7 * GIB, 0)), "faults")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed in") == 12 and done.stdout.count("Ctrl-C in") == 4

@@ -298,7 +298,10 @@ def test_a_load_waits_for_a_resume(world):
     time.sleep(0.5)
     assert server.states() == {"a": "waiting"}
     gpus.touch("go")
+    eventually(lambda: gpus.state(target.pid) == "running")
+    start = time.monotonic()
     assert reply().status == 200                      # after it was idle again
+    assert time.monotonic() - start > 1.5             # of the two seconds, from outside
     assert gpus.state(target.pid) == "parked" and not gpus.broken(target.pid)
     assert server.metric("vacate_parks_total") == 2
 

@@ -17,6 +17,9 @@
  *       after each length and the least time; last, after the unload.
  *   gpu_probe contexts COUNT [LIST]
  *       contexts made and destroyed without the library (gpu_contexts.h).
+ *
+ * With $VACATE_GPU_UUID there is that device alone (stream.py). CUDA's number 0 is it, too,
+ * if CUDA_VISIBLE_DEVICES says so.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -47,14 +50,34 @@ static int fail(const char *what, const struct vac_error *err)
 
 static struct vac_nvml_device devices[MOST_DEVICES];
 
+/* At most MOST_DEVICES of them; the one that is meant, if one is. */
+static int read_devices(uint32_t *count, char driver[80], struct vac_error *err)
+{
+	const char *uuid = getenv("VACATE_GPU_UUID");
+	uint32_t i = 0;
+	int rc = vac_nvml_read(devices, MOST_DEVICES, count, driver, err);
+	if (rc == 0 && *count > MOST_DEVICES)
+		*count = MOST_DEVICES;
+	if (rc < 0 || !uuid)
+		return rc;
+	while (i < *count && strcmp(devices[i].uuid, uuid) != 0)
+		i++;
+	if (i == *count)
+		return vac_fail(err, VAC_E_NOT_FOUND, "NVML has no device %s", uuid);
+	if (i > 0)
+		devices[0] = devices[i];
+	*count = 1;
+	return 0;
+}
+
 static int print_devices(const char *between, const char *end)
 {
 	struct vac_error err = {0};
 	char driver[80];
 	uint32_t count;
-	if (vac_nvml_read(devices, MOST_DEVICES, &count, driver, &err) < 0)
+	if (read_devices(&count, driver, &err) < 0)
 		return fail("NVML", &err);
-	for (uint32_t i = 0; i < count && i < MOST_DEVICES; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		const struct vac_nvml_device *d = &devices[i];
 		printf("%s{\"name\": \"%s\", \"uuid\": \"%s\", \"driver\": \"%s\", \"total\": "
 		       "%llu, "
@@ -116,8 +139,8 @@ static void print_cycle(int cycle, const struct vacate_receipt *r, const int64_t
 	bool listed = false;
 	if (vac_meter_process(0, &usage, NULL) < 0)
 		usage.valid = false;
-	if (vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) == 0)
-		for (uint32_t i = 0; i < count && i < MOST_DEVICES; i++)
+	if (read_devices(&count, NULL, &err) == 0)
+		for (uint32_t i = 0; i < count; i++)
 			listed |= vac_nvml_find(&devices[i], (uint32_t)getpid()) != NULL;
 	printf("{\"cycle\": %d, \"listed\": %s, \"used\": %llu, \"planned\": %" PRIu64
 	       ", \"ledger\": %" PRIu64 ", \"before\": %" PRIu64 ", \"after\": %" PRIu64
@@ -186,8 +209,7 @@ static int print_idle(void)
 	const struct vac_cuda *cuda;
 	struct vac_error err = {0};
 	uint32_t count;
-	if (vac_cuda_load(&cuda, &err) < 0 ||
-	    vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0)
+	if (vac_cuda_load(&cuda, &err) < 0 || read_devices(&count, NULL, &err) < 0)
 		return fail("start", &err);
 	unsigned long long before = devices[0].memory.used;
 	int result = cuda->init(0);
@@ -195,7 +217,7 @@ static int print_idle(void)
 		vac_cuda_fail(cuda, &err, result, "starting CUDA");
 		return fail("start", &err);
 	}
-	if (vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0)
+	if (read_devices(&count, NULL, &err) < 0)
 		return fail("start", &err);
 	printf("{\"cycle\": -2, \"closed\": %llu, \"used\": %llu}\n", before,
 	       devices[0].memory.used);
@@ -241,9 +263,7 @@ static unsigned long long used_now(void)
 {
 	struct vac_error err;
 	uint32_t count;
-	return vac_nvml_read(devices, MOST_DEVICES, &count, NULL, &err) < 0
-		       ? 0
-		       : devices[0].memory.used;
+	return read_devices(&count, NULL, &err) < 0 ? 0 : devices[0].memory.used;
 }
 
 static int run_classes(const struct arguments *a)

@@ -173,9 +173,9 @@ def faults_two(folder, env):
 
 def faults_ram():
     """A limit of the control group, where one can be set."""
-    for path, limit in (("/sys/fs/cgroup/vacate-test", "memory.max"),
-                        ("/sys/fs/cgroup/memory/vacate-test", "memory.limit_in_bytes")):
-        group, target = pathlib.Path(path), None
+    for path, limit in (("/sys/fs/cgroup", "memory.max"),
+                        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
+        group, target = pathlib.Path(path) / f"vacate-test-{os.getpid()}", None
         try:
             group.mkdir()
             if not (group / limit).exists():

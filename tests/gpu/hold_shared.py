@@ -12,6 +12,8 @@ import tempfile
 import threading
 import time
 
+from stream import UUID
+
 HERE = pathlib.Path(__file__).resolve().parent
 GIB, MIB = 1 << 30, 1 << 20
 CYCLES = int(os.environ.get("VACATE_GPU_CYCLES", "50"))
@@ -62,7 +64,8 @@ class Process(ctypes.Structure):
 class Nvml:
     """One GPU, asked by ourselves: what vacate prints is compared with it."""
 
-    def __init__(self, index=0):
+    def __init__(self, index=None):
+        """By its number; None: the one that is meant (stream.py)."""
         try:
             self.library = ctypes.CDLL("libnvidia-ml.so.1")
             if self.library.nvmlInit_v2() != 0:
@@ -70,8 +73,10 @@ class Nvml:
         except OSError as problem:
             skip(f"no NVML here ({problem})")
         self.device = ctypes.c_void_p()
-        if self.library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(self.device)) != 0:
-            skip("no GPU here" if index == 0 else f"no GPU {index} here")
+        if (self.library.nvmlDeviceGetHandleByUUID(UUID.encode(), ctypes.byref(self.device))
+                if UUID and index is None else
+                self.library.nvmlDeviceGetHandleByIndex_v2(index or 0, ctypes.byref(self.device))):
+            skip(f"no GPU {index or ''} here".replace("  ", " "))
 
     def count(self):
         count = ctypes.c_uint()

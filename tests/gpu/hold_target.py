@@ -11,6 +11,8 @@ many steps as the first did, however long.
   plain MIB   memory of the driver's own, without torch: starts in less than a second;
               with a second number so many MiB of RAM beside it
   busy        a plain one with a kernel that runs for ARGUMENT seconds (needs torch)
+  use MIB BUSY_S REST_S
+              a plain one that computes for so long and rests for so long, all the time
   managed     a plain one with managed memory
   bert GIB    BERT-base and so many GiB of tensors
   generate    GPT-2 with random weights, 200 tokens at a time
@@ -135,6 +137,59 @@ class Two:
 class Managed(Plain):
     def __init__(self, mib=16):
         super().__init__(mib, managed=True)
+
+
+SPIN = b""".version 7.0
+.target sm_80
+.address_size 64
+.visible .entry spin(.param .u64 spin_out, .param .u32 spin_count)
+{
+	.reg .pred %p<2>;
+	.reg .b32 %r<4>;
+	.reg .b64 %d<3>;
+	ld.param.u64 %d1, [spin_out];
+	ld.param.u32 %r1, [spin_count];
+	mov.u32 %r2, 1;
+	mov.u32 %r3, 0;
+AGAIN:
+	mad.lo.u32 %r2, %r2, 1664525, 1013904223;
+	add.u32 %r3, %r3, 1;
+	setp.lt.u32 %p1, %r3, %r1;
+	@%p1 bra AGAIN;
+	cvta.to.global.u64 %d2, %d1;
+	st.global.u32 [%d2], %r2;
+	ret;
+}
+"""
+
+
+class Use(Plain):
+    """Kernels of some milliseconds, one after the other, on a block of their own."""
+
+    def __init__(self, mib, busy_s=1, rest_s=0):
+        super().__init__(mib)
+        self.busy_s, self.rest_s = float(busy_s), float(rest_s)
+        self.own, self.function = self.driver.allocate(1 << 20), ctypes.c_void_p()
+        module = ctypes.c_void_p()
+        self.driver.call("cuModuleLoadData", ctypes.byref(module), SPIN)
+        self.driver.call("cuModuleGetFunction", ctypes.byref(self.function), module, b"spin")
+        threading.Thread(target=self.compute, daemon=True).start()
+
+    def compute(self):
+        self.driver.call("cuCtxSetCurrent", self.driver.context)
+        out, count = ctypes.c_uint64(self.own), ctypes.c_uint32(1 << 19)
+        parameters = (ctypes.c_void_p * 2)(ctypes.addressof(out), ctypes.addressof(count))
+        try:
+            while True:
+                end = time.monotonic() + self.busy_s
+                while time.monotonic() < end:
+                    self.driver.call("cuLaunchKernel", self.function, 132, 1, 1, 128, 1, 1, 0,
+                                     None, parameters, None)
+                    self.driver.call("cuCtxSynchronize")
+                time.sleep(self.rest_s)
+        except SystemExit as problem:       # which ends no more than this thread
+            say(problem)
+            os._exit(1)
 
 
 # --- torch ---------------------------------------------------------------------
@@ -338,7 +393,8 @@ class Threads:
     digest = run
 
 
-KINDS = {"plain": Plain, "two": Two, "busy": Busy, "managed": Managed, "bert": Bert, "generate": Generate,
+KINDS = {"plain": Plain, "two": Two, "busy": Busy, "managed": Managed, "use": Use, "bert": Bert,
+         "generate": Generate,
          "train": Train, "graphs": Graphs, "pinned": Pinned, "threads": Threads}
 
 

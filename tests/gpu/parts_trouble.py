@@ -9,6 +9,7 @@ import time
 
 from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, cosine,
                     devices, expect, mib, minilm, run, said, serving)
+from stream import ONLY
 
 TEXT = "a lighthouse by the sea"
 
@@ -288,7 +289,7 @@ def part_racecheck():
     source = HERE / "kernels_check.cu"
     kernels = next(p for p in (HERE / "kernels", HERE.parent.parent / "src/engine/cuda/kernels")
                    if p.is_dir())
-    capability = run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+    capability = run(["nvidia-smi", *ONLY, "--query-gpu=compute_cap", "--format=csv,noheader"],
                      text=True).stdout.split()[0]
     ours = ["-gencode", "arch=compute_90a,code=sm_90a", "-DVAC_WGMMA"] if capability == "9.0" \
         else ["-arch=native"]

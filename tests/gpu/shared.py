@@ -6,8 +6,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
+
+from stream import DRY, ONLY, UUID, WORK
 
 HERE = pathlib.Path(__file__).resolve().parent
 failures = []
@@ -29,6 +30,7 @@ def expect(good, what):
     if not good:
         failures.append(what)
         print(f"FAILED: {what}", flush=True)
+    return good
 
 
 def run(command, timeout=120, **options):
@@ -58,6 +60,7 @@ class Skip(Exception):
 
 
 def devices():
+    """Those that are meant (stream.py)."""
     if DRY:
         return [{"name": "none", "uuid": "", "driver": "", "total": 0, "used": 0, "processes": []}]
     done = run([find("gpu_probe"), "devices"], text=True)
@@ -105,10 +108,8 @@ def apart(module, function, *arguments, timeout):
 
 # --- models ------------------------------------------------------------------
 
-WORK = pathlib.Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / "vacate-gpu"
 DEVICE = os.environ.get("VACATE_GPU_DEVICE", "cuda:0")
 # Without a GPU the parts run on the CPU, so that their scripts can be tried.
-DRY = os.environ.get("VACATE_GPU_DRY") == "1"
 if DRY:
     DEVICE = "cpu"
 CYCLES = int(os.environ.get("VACATE_GPU_CYCLES", "100"))
@@ -151,12 +152,12 @@ def make_tokenizer(path, longest):
 def random_bert(name, unit=False, **sizes):
     """A BERT of that shape with random weights, as a float32 checkpoint; unit: its
     vectors are normalized, as sentence-transformers writes it down."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import BertConfig, BertModel
     path = WORK / name
     if (path / "complete").exists():
         return path
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
     path.mkdir(parents=True, exist_ok=True)
     config = BertConfig(vocab_size=VOCABULARY, **sizes)
     torch.manual_seed(len(name))
@@ -259,8 +260,8 @@ def middle(values):
 def listed_by_smi():
     """What nvidia-smi lists as compute processes; None: it is not there."""
     try:
-        done = run(["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"],
-                   text=True)
+        done = run(["nvidia-smi", *ONLY, "--query-compute-apps=pid,used_memory",
+                    "--format=csv,noheader"], text=True)
     except OSError:
         return None
     return done.stdout.strip() or "none" if done.returncode == 0 else None
@@ -322,6 +323,10 @@ def serving(name, *options, env=None, device=DEVICE):
     server = harness.Server(WORK, log, "--device", device, *options, env=env)
     try:
         yield server
+        if UUID and device != "cpu" and "CUDA_VISIBLE_DEVICES" not in (env or {}) and \
+                server.process.poll() is None:
+            listed = [gpu["uuid"] for gpu in server.ok("GET", "/models/ps")["gpus"]]
+            expect(listed == [UUID], f"{name}: the server lists {listed}, shown was {UUID}")
         expect(server.stop() == 0, f"{name}: the server did not end in order")
     except Exception:
         print(server.stderr()[-3000:])

@@ -81,19 +81,47 @@ static int driver_version(int *version)
 	return OK;
 }
 
+/* The ordinal-th device that CUDA_VISIBLE_DEVICES shows, which has UUIDs here, or begins
+ * of them; -1: there is none. */
+static int visible(const struct fake_gpus *gpus, int ordinal)
+{
+	const char *at = getenv("CUDA_VISIBLE_DEVICES");
+
+	if (!at || strncmp(at, "GPU-", 4) != 0)
+		return ordinal < (int)gpus->device_count ? ordinal : -1;
+	for (int seen = 0; *at; seen++) {
+		size_t length = strcspn(at, ",");
+		unsigned i = 0;
+
+		while (i < gpus->device_count && strncmp(gpus->devices[i].uuid, at, length) != 0)
+			i++;
+		if (i == gpus->device_count) /* it ends the list, as with the driver */
+			return -1;
+		if (seen == ordinal)
+			return (int)i;
+		at += length + (at[length] == ',');
+	}
+	return -1;
+}
+
 static int device_count(int *count)
 {
 	struct fake_gpus gpus;
 
 	now_are(&gpus);
-	*count = (int)gpus.device_count;
-	return gpus.device_count ? OK : NO_DEVICE;
+	*count = 0;
+	while (*count < FAKE_MOST_DEVICES && visible(&gpus, *count) >= 0)
+		++*count;
+	return *count ? OK : NO_DEVICE;
 }
 
 static int device_get(int *device, int ordinal)
 {
-	*device = ordinal;
-	return OK;
+	struct fake_gpus gpus;
+
+	now_are(&gpus);
+	*device = visible(&gpus, ordinal);
+	return *device >= 0 ? OK : INVALID_DEVICE;
 }
 
 /* "GPU-00000000-0000-...": the digits in their order. */
