@@ -61,10 +61,12 @@ static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
 
 	if (client->exited)
 		return vac_fail(err, VAC_E_GONE, "the worker is gone");
-	if (!has_ended(client, END_MS, &info))
+	if (!has_ended(client, END_MS, &info)) {
+		client->exited = client->is_gpud; /* it was waited for */
 		return vac_fail(err, VAC_E_GONE,
 				"the worker (pid %d) closed its connection, and has not ended",
 				(int)client->process.pid);
+	}
 	vac_worker_describe_end(client->process.pid, info.si_code == CLD_EXITED, info.si_status,
 				how, sizeof(how));
 	reap(client);

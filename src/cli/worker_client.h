@@ -17,7 +17,7 @@ struct vac_worker_client {
 	int64_t until_ns; /* vac_now_ns(): nothing is received later; 0: at any time */
 	bool is_gpud;     /* it may hang in a driver: nothing waits for it without a limit */
 	bool released;    /* SHUTDOWN was sent */
-	bool exited;      /* reaped */
+	bool exited;      /* reaped, or left behind */
 	int exit_status;  /* as waitpid gives it */
 };
 
