@@ -169,6 +169,7 @@ typedef unsigned long long vac_cu_memory;  /* CUmemGenericAllocationHandle */
 	X(event_record, "cuEventRecord", 2000,                                                     \
 	  (struct CUevent_st * event, struct CUstream_st * stream))                                \
 	X(event_synchronize, "cuEventSynchronize", 2000, (struct CUevent_st * event))              \
+	X(event_query, "cuEventQuery", 2000, (struct CUevent_st * event))                          \
 	X(module_load, "cuModuleLoadData", 2000, (struct CUmod_st * *module, const void *image))   \
 	X(module_unload, "cuModuleUnload", 2000, (struct CUmod_st * module))                       \
 	X(module_function, "cuModuleGetFunction", 2000,                                            \

@@ -122,6 +122,9 @@ struct vac_fetch {
 /* "float32" for F32, as people say it; NULL for what nothing computes in. */
 const char *vac_compute_dtype_name(enum vac_dtype dtype);
 
+/* Numbers of mark and reached: 0 to this. */
+#define VAC_MARKS 2
+
 /* What a backend has whose regions are not host memory. */
 struct vac_backend_device {
 	/* Everything that costs memory on the device beside regions exists from
@@ -145,10 +148,19 @@ struct vac_backend_device {
 	 * long. */
 	int (*map)(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err);
 	void (*unmap)(struct vac_compute *c, void *base, uint64_t bytes);
-	/* On return of upload the source may be reused; what download brings is
-	 * there after synchronize. */
+	/* Host memory, whole pages, that upload and download reach by themselves: upload
+	 * returns at once and reads it until what was asked for then is done. */
+	int (*host_map)(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err);
+	void (*host_unmap)(struct vac_compute *c, void *base, uint64_t bytes);
+	/* Between memory of host_map and of map, in the order of all other calls. */
 	void (*upload)(struct vac_compute *c, void *to, const void *from, size_t bytes);
 	void (*download)(struct vac_compute *c, void *to, const void *from, size_t bytes);
+
+	/* Tells the first failure since the last mark or synchronize, and else marks what has
+	 * been asked for so far as VAC_MARKS of number. reached: 0 when all of that is
+	 * done, 1 when not and !wait; negative: the device is lost (VAC_E_GONE). */
+	int (*mark)(struct vac_compute *c, uint32_t number, struct vac_error *err);
+	int (*reached)(struct vac_compute *c, uint32_t number, bool wait, struct vac_error *err);
 
 	/* Between fetch_begin and fetch_end (counted) lies host memory for what is
 	 * on its way: so many bytes for all loads together. fetch has read

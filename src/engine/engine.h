@@ -148,8 +148,11 @@ void vac_job_times(const struct vac_job *job, struct vac_job_times *out);
 void vac_job_free(struct vac_job *job);
 
 /* Takes queued sequences (models take turns by tokens), packs one batch, runs
- * it. 1: ran one, 0: nothing queued, negative: the device is lost. */
+ * it, and ends with its results delivered. On a device the next one may be under way
+ * then: it goes on beside what the caller does. 1: ran one, 0: nothing queued and nothing
+ * under way, negative: the device is lost. */
 int vac_engine_step(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
+/* Queued or under way. */
 bool vac_engine_has_work(const struct vac_engine *engine);
 
 /* What stays in the process between models, by name, for receipts and

@@ -1,6 +1,6 @@
 /*
- * internal.h - the engine's structs, shared by engine.c, model.c, job.c and
- * batch.c. All of it belongs to the engine's one thread.
+ * internal.h - the engine's structs, shared by engine.c, model.c, job.c, queue.c,
+ * batch.c and step.c. All of it belongs to the engine's one thread.
  */
 #ifndef VAC_ENGINE_INTERNAL_H
 #define VAC_ENGINE_INTERNAL_H
@@ -96,15 +96,25 @@ struct vac_job {
 	void *ctx;
 };
 
-/* The batch that is being computed. Its token ids, types and starts lie one
+/* Batches under way at once on a device: one is computed, another waits behind it or
+ * is delivered. */
+#define VAC_BATCHES 2
+
+/* A batch that is being computed. Its token ids, types and starts lie one
  * after the other, each at a multiple of 64 bytes, in the scratch; where that is
  * not host memory, they are put together in input first. */
 struct vac_batch {
 	uint64_t number;
-	uint32_t count, rows, longest;
-	uint8_t *input; /* of input_bytes; NULL without a device */
+	struct vac_model *model;
+	uint32_t count, rows, longest, width;
+	bool ended; /* with rc and error; vectors are there */
+	int rc;
+	struct vac_error error;
+	int64_t start_ns, end_ns; /* of being computed */
+	const float *vectors;     /* [entries x width] */
+	uint8_t *input;           /* of input_bytes, the device's; NULL without one */
 	uint64_t input_bytes;
-	float *results; /* [entries x width] of a device; NULL without one */
+	float *results; /* [entries x width], the device's; NULL without one */
 	uint64_t results_bytes;
 	uint32_t starts[VAC_BATCH_MAX_SEQUENCES + 1];
 	struct vac_batch_entry {
@@ -128,7 +138,12 @@ struct vac_engine {
 	struct vac_region *scratch; /* NULL: no model */
 	struct vac_encode_scratch *encode;
 	struct vac_job *orphans; /* submitted after their model had gone: next_in_queue */
-	struct vac_batch batch;
+	bool news;               /* something was queued since this was cleared */
+	/* under way, in their order: from first on, round about */
+	struct vac_batch batches[VAC_BATCHES];
+	uint32_t first, under_way;
+	uint64_t batches_made;
+	int64_t ended_ns; /* when the last batch was done */
 };
 
 /* engine.c: what a region of that payload measures. */
@@ -163,12 +178,36 @@ int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err) VAC
 uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences);
 /* Host memory for a batch of that model on its way to and from a device. */
 int vac_batch_reserve(struct vac_model *model, struct vac_error *err) VAC_MUST_CHECK;
-void vac_batch_free(struct vac_batch *batch);
+/* That of all batches. Entered. */
+void vac_batch_free(struct vac_engine *engine);
+/* Computes what vac_queue_fill put into it, or asks the device for it. A failure
+ * ends it. */
+void vac_batch_begin(struct vac_engine *engine, struct vac_model *model, struct vac_batch *batch);
+/* Whether it has ended, in order or not; true if wait. */
+bool vac_batch_ended(struct vac_engine *engine, struct vac_batch *batch, bool wait);
+/* The job is freed: what batches compute of it is dropped. */
+void vac_batches_forget(const struct vac_job *job);
+
+/* step.c: waits for what the device computes; the next step delivers it. Before
+ * anything else than a batch uses the device or the scratch. */
+void vac_engine_settle(struct vac_engine *engine);
+/* The same, and delivers. */
+void vac_engine_finish_all(struct vac_engine *engine);
+
+/* queue.c */
 void vac_queue_put(struct vac_job *job);
 void vac_queue_remove(struct vac_job *job);
+/* The model whose turn it is; NULL: nothing is queued. */
+struct vac_model *vac_queue_next(const struct vac_engine *engine);
+/* Whether what the model has in its queue is a batch that would take no more. */
+bool vac_queue_full(const struct vac_engine *engine, const struct vac_model *model);
+/* Moves sequences from the model's queue into the batch, and counts its turn. */
+void vac_queue_fill(struct vac_engine *engine, struct vac_model *model, struct vac_batch *batch);
+
+/* job.c */
 /* Ends a job: takes it from the queue, sets its status, calls done. */
 void vac_job_finish(struct vac_job *job, int rc, const struct vac_error *err);
-/* job.c: the model goes: its jobs are cancelled and forget it. */
+/* The model goes: its jobs are cancelled and forget it. */
 void vac_jobs_orphan(struct vac_model *model);
 
 #endif

@@ -254,10 +254,7 @@ void vac_job_free(struct vac_job *job)
 	if (job->in_queue)
 		vac_queue_remove(job);
 	if (job->engine) {
-		struct vac_batch *batch = &job->engine->batch;
-		for (uint32_t i = 0; i < batch->count; i++)
-			if (batch->entries[i].job == job)
-				batch->entries[i].job = NULL;
+		vac_batches_forget(job);
 		for (struct vac_job **at = &job->engine->orphans; *at; at = &(*at)->next_in_queue) {
 			if (*at == job) {
 				*at = job->next_in_queue;

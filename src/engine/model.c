@@ -437,9 +437,11 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 	while (model->stage != VAC_LOAD_RESIDENT) {
 		/* before it is ready there is nothing to enter */
 		bool entered = model->stage > VAC_LOAD_DEVICE;
-		vac_engine_use(engine, model->dtype);
-		if (entered)
+		if (entered) {
+			vac_engine_settle(engine);
 			vac_engine_enter(engine);
+		}
+		vac_engine_use(engine, model->dtype);
 		int rc = run_stage(model, err);
 		if (entered)
 			vac_engine_leave(engine);
@@ -499,6 +501,7 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	struct vac_ledger *ledger = &engine->ledger;
 	uint64_t before = ledger->host_bytes + ledger->device_bytes;
 	struct vac_model **at = &engine->models;
+	vac_engine_finish_all(engine);
 	while (*at != model)
 		at = &(*at)->next;
 	*at = model->next;

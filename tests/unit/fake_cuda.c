@@ -1,6 +1,7 @@
 /* fake_cuda.c - see fake_cuda.h. */
 #include "fake_cuda.h"
 #include "fake_launches.h"
+#include "fake_stream.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -21,6 +22,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void fake_cuda_reset(void)
 {
+	fake_stream_reset();
 	fake_cuda = (struct fake_cuda){
 		.driver = 13000,
 		.devices = 1,
@@ -62,10 +64,16 @@ static int call(const char *name)
 			return result_;                                                            \
 	} while (0)
 
+/* An event; all that make gives have this size. */
+struct event {
+	long number; /* of the last copy before it */
+	long queries;
+};
+
 /* One object of a kind, and back. */
 static void *make(int *count)
 {
-	void *object = malloc(16);
+	void *object = malloc(sizeof(struct event));
 	assert_non_null(object);
 	pthread_mutex_lock(&lock);
 	++*count;
@@ -274,14 +282,17 @@ static int fake_register(void *at, size_t bytes, unsigned flags)
 	(void)at, (void)bytes;
 	CALL("host_register");
 	in_context();
-	assert_int_equal(flags, VAC_CU_HOST_REGISTER_DEVICEMAP);
+	assert_true(flags == 0 || flags == VAC_CU_HOST_REGISTER_DEVICEMAP);
 	fake_cuda.registered++;
+	fake_stream_pin(at, bytes);
 	return VAC_CU_OK;
 }
 
 static int fake_unregister(void *at)
 {
-	(void)at;
+	if (fake_cuda.failed && fake_cuda.fail_lasts)
+		fake_stream_drop();
+	fake_stream_unpin(at);
 	fake_cuda.registered--;
 	return VAC_CU_OK;
 }
@@ -302,6 +313,8 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 	assert_false(fake_capturing());
 	in_context();
 	memcpy((void *)(uintptr_t)to, from, bytes);
+	if (fake_stream_pinned(from, bytes))
+		fake_stream_copy(NULL, from, bytes);
 	return VAC_CU_OK;
 }
 
@@ -311,7 +324,8 @@ static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUs
 	CALL("download");
 	assert_false(fake_capturing());
 	in_context();
-	memcpy(to, (const void *)(uintptr_t)from, bytes);
+	assert_true(fake_stream_pinned(to, bytes));
+	fake_stream_copy(to, (const void *)(uintptr_t)from, bytes);
 	return VAC_CU_OK;
 }
 
@@ -331,8 +345,13 @@ static int fake_stream_destroy(struct CUstream_st *stream)
 static int fake_stream_synchronize(struct CUstream_st *stream)
 {
 	(void)stream;
-	CALL("stream_synchronize");
+	int result = call("stream_synchronize");
+	if (result != VAC_CU_OK) {
+		fake_stream_drop(); /* as of a lost device: nobody waits again */
+		return result;
+	}
 	assert_false(fake_capturing());
+	fake_stream_complete(fake_stream_number());
 	return fake_cuda.sticky;
 }
 
@@ -341,6 +360,7 @@ static int fake_event_create(struct CUevent_st **event, unsigned flags)
 	(void)flags;
 	CALL("event_create");
 	*event = make(&fake_cuda.events);
+	memset(*event, 0, sizeof(struct event));
 	return VAC_CU_OK;
 }
 
@@ -351,17 +371,34 @@ static int fake_event_destroy(struct CUevent_st *event)
 
 static int fake_event_record(struct CUevent_st *event, struct CUstream_st *stream)
 {
-	(void)event, (void)stream;
+	struct event *e = (struct event *)event;
+	(void)stream;
 	CALL("event_record");
 	assert_false(fake_capturing());
+	e->number = fake_stream_number();
+	e->queries = 0;
+	fake_cuda.marks++;
 	return VAC_CU_OK;
 }
 
 static int fake_event_synchronize(struct CUevent_st *event)
 {
-	(void)event;
+	const struct event *e = (const struct event *)event;
 	CALL("event_synchronize");
 	assert_false(fake_capturing());
+	fake_stream_complete(e->number);
+	return fake_cuda.sticky;
+}
+
+static int fake_event_query(struct CUevent_st *event)
+{
+	struct event *e = (struct event *)event;
+	CALL("event_query");
+	assert_false(fake_capturing());
+	in_context();
+	if (e->queries++ < fake_cuda.slow)
+		return VAC_CU_NOT_READY;
+	fake_stream_complete(e->number);
 	return fake_cuda.sticky;
 }
 
@@ -712,6 +749,7 @@ const struct vac_cuda fake_cuda_table = {
 	.event_destroy = fake_event_destroy,
 	.event_record = fake_event_record,
 	.event_synchronize = fake_event_synchronize,
+	.event_query = fake_event_query,
 	.module_load = fake_module_load,
 	.module_unload = fake_module_unload,
 	.module_function = fake_module_function,

@@ -37,6 +37,8 @@ struct fake_cuda {
 	long blas_used[4];      /* how often each was */
 	uint64_t blas_refuses;  /* rows that all but the first refuse; 0: none */
 	bool blas_idle;         /* products are asked for and not computed */
+	long slow;              /* looks at an event before it is done */
+	long marks;             /* events recorded */
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;
 	long launches;

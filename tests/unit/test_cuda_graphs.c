@@ -203,8 +203,8 @@ static void test_launches(void **state)
 		assert_int_equal(fake_cuda.plays, s == 2 ? 3 : 0);
 		if (s == 2) {
 			assert_int_equal(fake_cuda.launches, launches);
-			/* push, upload, launch, download, wait, pop does not fail */
-			assert_int_equal(fake_cuda.calls - calls, 5);
+			/* push, upload, launch, download, mark; push, wait; pop does not fail */
+			assert_int_equal(fake_cuda.calls - calls, 7);
 		} else {
 			assert_true(fake_cuda.launches > launches + 10);
 		}

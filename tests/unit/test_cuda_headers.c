@@ -166,6 +166,7 @@ struct as_nvidia_has_it {
 	PFN_cuEventDestroy_v4000 event_destroy;
 	PFN_cuEventRecord_v2000 event_record;
 	PFN_cuEventSynchronize_v2000 event_synchronize;
+	PFN_cuEventQuery_v2000 event_query;
 	PFN_cuModuleLoadData_v2000 module_load;
 	PFN_cuModuleUnload_v2000 module_unload;
 	PFN_cuModuleGetFunction_v2000 module_function;

@@ -49,36 +49,11 @@ static void cuda_workspace(struct vac_compute *c, void *base, uint64_t bytes)
 	c->workspace_bytes = bytes;
 }
 
-static void cuda_upload(struct vac_compute *c, void *to, const void *from, size_t bytes)
-{
-	/* pageable memory: the driver has copied it aside when it returns */
-	vac_cuda_note(c, c->cuda->upload((uintptr_t)to, from, bytes, c->stream),
-		      "copying to the GPU");
-}
-
-static void cuda_download(struct vac_compute *c, void *to, const void *from, size_t bytes)
-{
-	vac_cuda_note(c, c->cuda->download(to, (uintptr_t)from, bytes, c->stream),
-		      "copying from the GPU");
-}
-
 static uint64_t cuda_attention_workspace(const struct vac_compute *c,
 					 const struct vac_attention *attention, uint32_t longest)
 {
 	(void)c, (void)attention, (void)longest;
 	return 0;
-}
-
-static int cuda_synchronize(struct vac_compute *c, struct vac_error *err)
-{
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "computing a batch");
-	int rc = c->failure;
-	if (rc < 0 && err)
-		*err = c->error;
-	/* what ended the context stays: everything after it fails as well */
-	if (rc < 0 && c->error.code != VAC_E_GONE)
-		c->failure = 0;
-	return rc;
 }
 
 static size_t cuda_residue(const struct vac_compute *c, struct vac_residue *out, size_t capacity)
@@ -103,8 +78,12 @@ static const struct vac_backend_device device = {
 	.region_bytes = vac_cuda_region_bytes,
 	.map = vac_cuda_map,
 	.unmap = vac_cuda_unmap,
-	.upload = cuda_upload,
-	.download = cuda_download,
+	.host_map = vac_cuda_host_map,
+	.host_unmap = vac_cuda_host_unmap,
+	.upload = vac_cuda_upload,
+	.download = vac_cuda_download,
+	.mark = vac_cuda_mark,
+	.reached = vac_cuda_reached,
 	.fetch_bytes = vac_cuda_fetch_bytes,
 	.fetch_begin = vac_cuda_fetch_begin,
 	.fetch = vac_cuda_fetch,
@@ -140,7 +119,7 @@ __attribute__((visibility("default"))) const struct vac_backend vac_backend_cuda
 	.attention = vac_cuda_attention,
 	.pool = vac_cuda_pool,
 	.to_floats = vac_cuda_to_floats,
-	.synchronize = cuda_synchronize,
+	.synchronize = vac_cuda_synchronize,
 	.residue = cuda_residue,
 	.diagnose = vac_cuda_diagnose,
 	.places = vac_cuda_places,

@@ -150,6 +150,7 @@ struct vac_compute {
 	struct vac_cuda_claim claim;
 	struct CUctx_st *ctx;
 	struct CUstream_st *stream;
+	struct CUevent_st *marks[VAC_MARKS]; /* NULL: not needed so far */
 	struct vac_cuda_module modules[VAC_MOST_DTYPES];
 	struct cublasLtContext *handle;
 	struct vac_cuda_ring ring;
@@ -157,7 +158,7 @@ struct vac_compute {
 	struct vac_cuda_trials trials;
 	void *workspace;
 	uint64_t workspace_bytes;
-	/* the first failure since the last synchronize */
+	/* the first failure since the last synchronize or mark */
 	int failure;
 	struct vac_error error;
 	/* not bound to the device */
@@ -239,6 +240,18 @@ uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
 extern int64_t vac_cuda_trials_ns;
 /* The upper end of the bucket that so many rows belong to. */
 uint32_t vac_cuda_bucket_rows(uint32_t rows);
+
+/* transfer.c: as compute.h has them. */
+int vac_cuda_host_map(struct vac_compute *c, uint64_t bytes, void **out,
+		      struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_host_unmap(struct vac_compute *c, void *base, uint64_t bytes);
+void vac_cuda_upload(struct vac_compute *c, void *to, const void *from, size_t bytes);
+void vac_cuda_download(struct vac_compute *c, void *to, const void *from, size_t bytes);
+int vac_cuda_mark(struct vac_compute *c, uint32_t number, struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_reached(struct vac_compute *c, uint32_t number, bool wait,
+		     struct vac_error *err) VAC_MUST_CHECK;
+int vac_cuda_synchronize(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
+void vac_cuda_marks_close(struct vac_compute *c);
 
 /* graphs.c: small batches, as compute.h has them. */
 bool vac_cuda_graphs_wanted(void); /* by the environment */

@@ -325,6 +325,7 @@ void vac_cuda_stop(struct vac_compute *c)
 		for (size_t i = 0; i < VAC_MOST_DTYPES; i++)
 			if (c->modules[i].module)
 				cuda->module_unload(c->modules[i].module);
+		vac_cuda_marks_close(c);
 		if (c->stream)
 			cuda->stream_destroy(c->stream);
 		vac_cuda_leave(c);
