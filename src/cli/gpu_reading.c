@@ -1,8 +1,11 @@
 /* gpu_reading.c - see gpu_reading.h. */
 #include "cli/gpu_reading.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/clock.h"
 
 #define QUESTION 1 /* one at a time */
 
@@ -47,9 +50,18 @@ int vac_gpu_read(struct vac_worker_client *gpud, const char *device, pid_t pid,
 		return rc;
 	vac_wire_put_empty(&gpud->out, VAC_WIRE_GPUS, QUESTION);
 	rc = vac_client_send(gpud, err);
+	gpud->until_ns = vac_now_ns() + VAC_CLIENT_GPUD_MS * INT64_C(1000000);
 	if (rc == 0)
 		rc = vac_client_wait(gpud, VAC_WIRE_GPUS_READ, QUESTION, NULL, NULL, &header,
 				     &payload, err);
+	gpud->until_ns = 0;
+	if (rc == -ETIMEDOUT) {
+		vac_client_abandon(gpud);
+		return vac_fail(
+			err, VAC_E_TIMEOUT,
+			"NVML did not answer in %d s; dmesg may say what is wrong with a GPU",
+			VAC_CLIENT_GPUD_MS / 1000);
+	}
 	if (rc < 0)
 		return rc;
 	gpus = malloc(sizeof(*gpus));

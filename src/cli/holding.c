@@ -91,6 +91,7 @@ struct watch {
 	struct vac_progress progress;
 	int64_t since_ns; /* of the phase */
 	struct vac_wire_hold_phase phase;
+	bool moving;    /* something was begun with a process: that takes what it takes */
 	bool cancelled; /* CANCEL was sent */
 	bool told;      /* that it is stopped */
 };
@@ -131,6 +132,22 @@ static void draw(struct watch *w)
 	vac_progress_text(&w->progress, text);
 }
 
+/* It looks and has moved nothing, and hangs: the kernel, NVML or the start of the driver. One
+ * that waits for a stopped process is said to do so. */
+static int check_patience(struct vac_worker_client *gpud, const struct watch *w,
+			  struct vac_error *err)
+{
+	if (w->moving || w->told || w->phase.phase == VAC_HOLD_WAITING ||
+	    vac_now_ns() - w->since_ns < VAC_CLIENT_GPUD_MS * INT64_C(1000000))
+		return 0;
+	vac_client_abandon(gpud);
+	return vac_fail(
+		err, VAC_E_TIMEOUT,
+		"the driver or NVML did not answer in %d s, before anything was moved; dmesg "
+		"may say what is wrong with a GPU",
+		VAC_CLIENT_GPUD_MS / 1000);
+}
+
 /* Waits until a frame is there, draws meanwhile, and passes an interruption on. */
 static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct vac_error *err)
 {
@@ -154,6 +171,9 @@ static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct va
 		draw(w);
 		if (poll(&fd, 1, TICK_MS) > 0)
 			return 0;
+		rc = check_patience(gpud, w, err);
+		if (rc < 0)
+			return rc;
 	}
 }
 
@@ -179,6 +199,7 @@ static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wir
 			if (rc < 0)
 				return rc;
 			w->since_ns = vac_now_ns();
+			w->moving |= w->phase.phase > VAC_HOLD_WAITING;
 			break;
 		case VAC_WIRE_HELD:
 			return vac_wire_get_held(payload, header.payload_bytes, out, err);
@@ -387,6 +408,20 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 	for (uint32_t i = 0; i < held->count; i++)
 		print_state(command, &held->targets[i]);
 	return exit_code(hold, &held->error);
+}
+
+int vac_holding_refused(const struct vac_command *command, enum vac_wire_hold_operation operation,
+			bool json, const struct vac_error *err)
+{
+	struct vac_wire_held *held = json ? calloc(1, sizeof(*held)) : NULL;
+
+	if (held)
+		held->error = *err;
+	if (json && (!held || print_receipts(operation, held, true, NULL) != 0))
+		vac_complain(command, "out of memory for the receipt");
+	free(held);
+	vac_complain(command, "%s", err->message);
+	return err->code == VAC_E_NOT_FOUND ? VAC_EXIT_NOT_FOUND : VAC_EXIT_FAILED;
 }
 
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,

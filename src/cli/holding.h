@@ -27,7 +27,7 @@ int vac_holding_interrupted(void);
 
 /* Asks gpud, which it starts if it is not running, and waits; on a terminal a line
  * says what is at hand. 0: *out is what it said, whose own error may be set. A gpud that
- * died is VAC_E_GONE. */
+ * died is VAC_E_GONE; one that hung for 30 s before it moved anything is VAC_E_TIMEOUT. */
 int vac_holding_ask(struct vac_worker_client *gpud, const struct vac_wire_hold *hold,
 		    struct vac_wire_held *out, struct vac_error *err) VAC_MUST_CHECK;
 
@@ -40,6 +40,10 @@ int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *
  * --json shows before its own; NULL: none. */
 int vac_holding_run(const struct vac_command *command, struct vac_wire_hold *hold, bool tree,
 		    bool json, const json_t *others);
+/* The end of a command whose processes could not even be named: what it says, in the JSON of
+ * a receipt too if asked for. Returns the exit code. */
+int vac_holding_refused(const struct vac_command *command, enum vac_wire_hold_operation operation,
+			bool json, const struct vac_error *err);
 /* A name that is none of a process. */
 bool vac_holding_is_model(const char *name);
 

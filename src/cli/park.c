@@ -55,8 +55,7 @@ static int add_all(struct move *move, const struct vac_arguments *arguments)
 			continue;
 		if (err.code == VAC_E_INVALID)
 			return vac_usage_error(command, "%s", err.message);
-		vac_complain(command, "%s", err.message);
-		return err.code == VAC_E_NOT_FOUND ? VAC_EXIT_NOT_FOUND : VAC_EXIT_FAILED;
+		return vac_holding_refused(command, move->hold.operation, move->json, &err);
 	}
 	return VAC_CONTINUE;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "base/survey.h"
 
 #define AT(member) offsetof(struct vac_server_options, member)
 #define OF(member) offsetof(struct vac_model_settings, member)
@@ -272,7 +273,7 @@ static const char *fill_device(void *to, const char *text)
 	*(const char **)to = text;
 	if (strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0 ||
 	    (strncmp(text, "cuda:", 5) == 0 && (text[5] != '0' || !text[6]) &&
-	     parse_number(text + 5, 63, &number)))
+	     parse_number(text + 5, VAC_SURVEY_MOST_DEVICES - 1, &number)))
 		return NULL;
 	return "takes auto, cpu, or a GPU such as cuda:0";
 }

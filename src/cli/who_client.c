@@ -45,8 +45,13 @@ int vac_who_answer(struct vac_who_client *who, int timeout_ms, struct vac_survey
 			"NVML did not answer in %d s; dmesg may say what is wrong with a GPU",
 			timeout_ms / 1000);
 	}
+	/* What has begun to come is soon all there. */
+	who->gpud.until_ns = vac_now_ns() + (int64_t)timeout_ms * NS_PER_MS;
 	rc = vac_client_wait(&who->gpud, VAC_WIRE_WHO_READ, who->question, NULL, NULL, &header,
 			     &payload, err);
+	who->gpud.until_ns = 0;
+	if (rc == -ETIMEDOUT)
+		vac_client_abandon(&who->gpud);
 	if (rc == 0)
 		return vac_wire_get_who(payload, header.payload_bytes, out, err);
 	/* It died: say whose number that was. What it refused, it may answer later. */

@@ -20,6 +20,9 @@
 #define HELLO_MS 10000
 /* For one that was killed to end. */
 #define KILLED_MS 1000
+/* For one that closed its end, and for a vacate-gpud that was told to end. */
+#define END_MS    10000
+#define LOOK_MS   10   /* where the system has no descriptors of processes */
 #define CLOSED_MS 1000 /* after so long it is waited for in the other way */
 
 static void reap(struct vac_worker_client *client)
@@ -31,6 +34,25 @@ static void reap(struct vac_worker_client *client)
 	client->exited = true;
 }
 
+/* False: it did not end in that time. It is not reaped: a zombie still has its name. */
+static bool has_ended(const struct vac_worker_client *client, int timeout_ms, siginfo_t *info)
+{
+	const struct vac_worker_process *process = &client->process;
+	int64_t until_ns = vac_now_ns() + (int64_t)timeout_ms * NS_PER_MS;
+	int rc;
+
+	if (process->pidfd >= 0 && vac_client_poll(process->pidfd, until_ns) < 0)
+		return false;
+	do {
+		info->si_pid = 0;
+		rc = waitid(P_PID, (id_t)process->pid, info, WEXITED | WNOWAIT | WNOHANG);
+		if (info->si_pid != 0 || (rc < 0 && errno != EINTR))
+			return true;
+		(void)poll(NULL, 0, LOOK_MS);
+	} while (vac_now_ns() < until_ns);
+	return false;
+}
+
 /* The socket broke: says how the worker ended. */
 static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
 {
@@ -39,10 +61,12 @@ static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
 
 	if (client->exited)
 		return vac_fail(err, VAC_E_GONE, "the worker is gone");
-	while (waitid(P_PID, (id_t)client->process.pid, &info, WEXITED | WNOWAIT) < 0 &&
-	       errno == EINTR)
-		;
-	/* Before it is reaped: a zombie still has its name. */
+	if (!has_ended(client, END_MS, &info)) {
+		client->exited = client->is_gpud; /* it was waited for */
+		return vac_fail(err, VAC_E_GONE,
+				"the worker (pid %d) closed its connection, and has not ended",
+				(int)client->process.pid);
+	}
 	vac_worker_describe_end(client->process.pid, info.si_code == CLD_EXITED, info.si_status,
 				how, sizeof(how));
 	reap(client);
@@ -205,6 +229,7 @@ int vac_client_start(struct vac_worker_client *client, const struct vac_spawn_op
 	int rc;
 
 	memset(client, 0, sizeof(*client));
+	client->is_gpud = gpud;
 	rc = vac_worker_spawn(options, &client->process, err);
 	if (rc < 0) {
 		client->process.pid = 0;
@@ -258,12 +283,15 @@ void vac_client_release(struct vac_worker_client *client)
 
 void vac_client_stop(struct vac_worker_client *client)
 {
+	siginfo_t info = {0};
+
 	if (client->process.pid == 0)
 		return;
 	if (!client->exited) {
 		vac_client_release(client);
 		close(client->process.fd);
-		reap(client);
+		if (!client->is_gpud || has_ended(client, END_MS, &info))
+			reap(client);
 	} else {
 		close(client->process.fd);
 	}

@@ -15,8 +15,9 @@ struct vac_worker_client {
 	struct vac_buf in, out;
 	size_t used;      /* bytes of in that the last frame took */
 	int64_t until_ns; /* vac_now_ns(): nothing is received later; 0: at any time */
+	bool is_gpud;     /* it may hang in a driver: nothing waits for it without a limit */
 	bool released;    /* SHUTDOWN was sent */
-	bool exited;      /* reaped */
+	bool exited;      /* reaped, or left behind */
 	int exit_status;  /* as waitpid gives it */
 };
 
@@ -43,12 +44,16 @@ int vac_client_wait(struct vac_worker_client *client, enum vac_wire_type type, u
 		    struct vac_error *err) VAC_MUST_CHECK;
 /* SHUTDOWN: it may end while its answer is looked at. vac_client_stop waits for it. */
 void vac_client_release(struct vac_worker_client *client);
-/* The same, then waits until it is reaped; closes everything. Fine on a
- * client that never started. */
+/* The same, then waits until it is reaped; closes everything. A vacate-gpud that has not
+ * ended after 10 s is left behind, and ends with this process at the latest, unless it moves
+ * another one: then when that is done. Fine on a client that never started. */
 void vac_client_stop(struct vac_worker_client *client);
 /* Kills it and waits but a moment: one that hangs in a driver may not even be killed. It
  * ends with this process at the latest. Closes everything. */
 void vac_client_abandon(struct vac_worker_client *client);
+/* How long vacate-gpud has for what the kernel and NVML may hang in, a start of the driver
+ * included, before it moves anything. */
+#define VAC_CLIENT_GPUD_MS 30000
 /* Until fd is readable; -ETIMEDOUT: it was not until then (vac_now_ns()). */
 int vac_client_poll(int fd, int64_t until_ns);
 /* vac_client_stop for a command that ends with it: a vacate-gpud that has said all that

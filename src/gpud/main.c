@@ -32,7 +32,7 @@
 #include "wire/wire.h"
 
 #define READ_BYTES   4096
-#define MOST_DEVICES 64 /* of the machine */
+#define MOST_DEVICES VAC_SURVEY_MOST_DEVICES /* of the machine */
 #define DEVICE_BYTES 16
 #define UNKNOWN      (~0ull) /* NVML's word for "not known" */
 

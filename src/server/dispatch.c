@@ -571,7 +571,6 @@ void vac_dispatch_abandon(struct vac_request *request, const struct vac_error *w
 	}
 	vac_registry_unwatch_park(registry, &request->park_watch);
 	vac_views_list_left(request);
-	vac_plans_unwait(&request->server->plans, &request->plan_wait);
 	vac_gpus_unwait(&request->server->gpus, &request->gpus_wait);
 	vac_dispatch_fail(request, why, 0);
 }

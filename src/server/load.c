@@ -58,8 +58,6 @@ static void refused(struct vac_job *job, const struct vac_error *refusal)
 			model->device->name, why.message);
 		return;
 	}
-	if (why.code == VAC_E_BUSY) /* as a request would have it, that is a full queue */
-		why.code = VAC_E_NO_ROOM;
 	if (model->load_tries >= VAC_MAX_TRIES)
 		vac_error_prefix(&why, "tried %u times", VAC_MAX_TRIES);
 	failed(job, &why);

@@ -409,6 +409,14 @@ void vac_plans_unwait(struct vac_plans *plans, struct vac_plan_wait *wait)
 	wait->done = NULL;
 }
 
+void vac_plans_drop(struct vac_plans *plans)
+{
+	if (plans->waits)
+		return;
+	for (struct vac_plan_entry *entry = plans->entries; entry; entry = entry->next)
+		entry->queued &= entry == plans->asked;
+}
+
 void vac_plans_sweep(struct vac_plans *plans)
 {
 	struct vac_plan_entry **at = &plans->entries;

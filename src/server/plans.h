@@ -73,6 +73,9 @@ const struct vac_plan_entry *vac_plans_peek(const struct vac_plans *plans,
 void vac_plans_wait(struct vac_plans *plans, struct vac_plan_wait *wait,
 		    void (*done)(struct vac_plan_wait *wait));
 void vac_plans_unwait(struct vac_plans *plans, struct vac_plan_wait *wait);
+/* What is queued is not asked after all, except for what is being asked now; nothing is
+ * dropped while somebody waits. */
+void vac_plans_drop(struct vac_plans *plans);
 /* Forgets what vac_plans_get() was not called for since the last sweep;
  * none while somebody waits. */
 void vac_plans_sweep(struct vac_plans *plans);

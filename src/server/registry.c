@@ -491,10 +491,20 @@ bool vac_registry_load_lacked(struct vac_registry *registry, struct vac_model *m
 	return true;
 }
 
+/* why may live in something that ends with its model: this is a copy. */
+struct vac_error vac_registry_as_told(const struct vac_error *why)
+{
+	struct vac_error told = *why;
+
+	if (told.code == VAC_E_BUSY)
+		told.code = VAC_E_NO_ROOM;
+	return told;
+}
+
 void vac_registry_load_failed(struct vac_registry *registry, struct vac_model *model,
 			      const struct vac_error *why)
 {
-	struct vac_error copy = *why; /* why may live in something that ends below */
+	struct vac_error copy = vac_registry_as_told(why);
 
 	if (plan_is_stale(registry, model))
 		return;

@@ -208,7 +208,7 @@ static void settle(struct vac_registry *registry, struct vac_model *model)
 void vac_registry_not_parked(struct vac_registry *registry, struct vac_model *model,
 			     const struct vac_error *why)
 {
-	const struct vac_error copy = *why;
+	const struct vac_error copy = vac_registry_as_told(why);
 	struct vac_model *other;
 
 	assert(model->state == VAC_REGISTRY_PARKING && model->device->moving == model);
@@ -362,7 +362,7 @@ void vac_registry_restored(struct vac_registry *registry, struct vac_model *mode
 void vac_registry_restore_refused(struct vac_registry *registry, struct vac_model *model,
 				  const struct vac_error *why)
 {
-	const struct vac_error copy = *why;
+	const struct vac_error copy = vac_registry_as_told(why);
 	uint32_t tries = model->load_tries + 1;
 
 	assert(model->restoring && model->load_asked);

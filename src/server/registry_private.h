@@ -44,6 +44,9 @@ void vac_registry_deactivate(struct vac_registry *registry, struct vac_model *mo
 			     enum vac_registry_state state);
 void vac_registry_fail_waiting(struct vac_registry *registry, struct vac_model *model,
 			       const struct vac_error *why);
+/* As requests are told why a worker or vacate-gpud refused. What those call busy is room that
+ * is not there for a while: of a request, VAC_E_BUSY says that its queue is full. */
+struct vac_error vac_registry_as_told(const struct vac_error *why);
 
 /* Nothing runs on it: its idle clock starts. Then who waits is run. */
 void vac_registry_serve(struct vac_registry *registry, struct vac_model *model);

@@ -70,6 +70,17 @@ void vac_registry_unwatch(struct vac_registry *registry, struct vac_watch *watch
 	}
 }
 
+/* Who asked for a parked model to come back, and for no more. */
+static void refuse_resumes(struct vac_registry *registry, struct vac_model *model,
+			   const struct vac_error *why)
+{
+	for (struct vac_waiter *waiter = model->waiting.first, *next; waiter; waiter = next) {
+		next = waiter->next;
+		if (waiter->resume_only)
+			vac_registry_finish(registry, waiter, why);
+	}
+}
+
 /* The model's bytes are gone. Who waited meanwhile loads it again. */
 static void left(struct vac_registry *registry, struct vac_model *model,
 		 const struct vac_receipt *receipt)
@@ -90,6 +101,9 @@ static void left(struct vac_registry *registry, struct vac_model *model,
 	vac_registry_clear_unload(model);
 	vac_registry_tell_watches(model, receipt);
 	vac_registry_wake_now(registry);
+	vac_fail(&why, VAC_E_CANCELLED, "model %.200s was unloaded before it was back on its GPU",
+		 model->name);
+	refuse_resumes(registry, model, &why);
 	if (model->set_aside)
 		vac_registry_fail_waiting(registry, model, &model->failure);
 	else if (homeless && vac_registry_find_home(registry, model, &why) < 0)
@@ -144,17 +158,6 @@ static void strike(struct vac_registry *registry, struct vac_model *model,
 		 "`vacate load` asks for it; the last time: %s",
 		 model->name, model->strikes, why->message);
 	vac_registry_note_why(registry, model, VAC_EVENT_SET_ASIDE, &model->failure);
-}
-
-/* Who asked for a parked model to come back, and for no more. */
-static void refuse_resumes(struct vac_registry *registry, struct vac_model *model,
-			   const struct vac_error *why)
-{
-	for (struct vac_waiter *waiter = model->waiting.first, *next; waiter; waiter = next) {
-		next = waiter->next;
-		if (waiter->resume_only)
-			vac_registry_finish(registry, waiter, why);
-	}
 }
 
 static void died(struct vac_registry *registry, struct vac_model *model,

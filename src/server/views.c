@@ -320,6 +320,10 @@ void vac_views_list_left(struct vac_request *request)
 	if (listing->begun && listing->waiting.first == &request->listed)
 		list_reset(listing);
 	vac_list_drop(&request->listed);
+	vac_plans_unwait(&request->server->plans, &request->plan_wait);
+	/* Plans that it alone wanted; what a list that goes on has queued it still wants. */
+	if (!listing->begun)
+		vac_plans_drop(&request->server->plans);
 }
 
 int vac_views_init(struct vac_server *server)

@@ -341,7 +341,7 @@ int vac_wire_get_gpus(const void *payload, size_t bytes, struct vac_wire_gpus *o
 {
 	struct reader r = {.data = payload, .bytes = bytes};
 
-	memset(out, 0, sizeof(*out));
+	/* What is beyond the counts is left as it is: room for many that are seldom there. */
 	out->count = get_u32(&r, "count");
 	if (!r.bad && out->count > VAC_WIRE_MAX_GPUS)
 		r.bad = "count";

@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/handed.h"
+#include "base/survey.h"
 #include "base/task.h"
 #include "memory/plan.h"
 
@@ -167,7 +168,7 @@ struct vac_wire_measured {
 };
 
 /* What NVML says of the GPUs that the driver shows. */
-#define VAC_WIRE_MAX_GPUS          16u
+#define VAC_WIRE_MAX_GPUS          VAC_SURVEY_MOST_DEVICES
 #define VAC_WIRE_MAX_GPU_PROCESSES 64u
 struct vac_wire_gpu_process {
 	uint32_t pid;

@@ -218,7 +218,7 @@ const struct vac_sandbox_profile *vac_sandbox_profile(const char *backend)
 		{.backend = "cpu"},
 		{.backend = "reference"},
 	};
-	static struct vac_sandbox_profile cuda = {.backend = "cuda", .on_request = true};
+	static struct vac_sandbox_profile cuda = {.backend = "cuda"};
 
 	if (strcmp(backend, cuda.backend) == 0) {
 		cuda.calls = vac_cuda_calls(&cuda.call_count);

@@ -3,11 +3,16 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define MOST_ERROR 4095 /* of the kernel's */
 
 static const char *take_item(struct vac_sandbox_request *request, char *item)
 {
 	struct vac_call_rule *rule;
+	char *error, *end;
+	long value = 0;
 	int number;
 
 	if (strcmp(item, "calls") == 0) {
@@ -24,6 +29,13 @@ static const char *take_item(struct vac_sandbox_request *request, char *item)
 		request->paths[request->path_count++] = item;
 		return NULL;
 	}
+	error = strchr(item, '=');
+	if (error) {
+		*error++ = '\0';
+		value = strtol(error, &end, 10);
+		if (*error < '0' || *error > '9' || *end || value > MOST_ERROR)
+			return "VACATE_GPU_SANDBOX takes CALL=N with an error's number";
+	}
 	number = vac_filter_number(item);
 	if (number < 0)
 		return "VACATE_GPU_SANDBOX names a call that no rule is about";
@@ -31,7 +43,8 @@ static const char *take_item(struct vac_sandbox_request *request, char *item)
 		return "VACATE_GPU_SANDBOX names too many calls";
 	rule = &request->calls[request->call_count++];
 	rule->number = number;
-	rule->action = VAC_CALL_ALLOW;
+	rule->action = error ? VAC_CALL_ERRNO : VAC_CALL_ALLOW;
+	rule->error = (int)value;
 	snprintf(rule->name, sizeof(rule->name), "%s", item);
 	return NULL;
 }
@@ -42,8 +55,12 @@ int vac_sandbox_request(const char *text, struct vac_sandbox_request *out, const
 	char *rest, *item;
 
 	memset(out, 0, sizeof(*out));
-	if (!text || !*text || strcmp(text, "off") == 0)
+	if (!text || !*text)
 		return 0;
+	if (strcmp(text, "off") == 0) {
+		out->kind = VAC_REQUEST_OFF;
+		return 0;
+	}
 	if (strcmp(text, "trial") == 0) {
 		out->kind = VAC_REQUEST_TRIAL;
 		return 0;

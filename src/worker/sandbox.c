@@ -290,7 +290,7 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *back
 		      char *got, size_t room, struct vac_error *err)
 {
 	const struct vac_sandbox_profile *profile = vac_sandbox_profile(backend->name);
-	struct vac_sandbox_request request = {.kind = VAC_REQUEST_NONE};
+	struct vac_sandbox_request request = {.kind = VAC_REQUEST_ON};
 	struct places *places;
 	const char *wrong = NULL;
 	char why[96];
@@ -306,13 +306,13 @@ int vac_sandbox_enter(enum vac_sandbox_mode mode, const struct vac_backend *back
 		snprintf(why, sizeof(why), "there is no profile for backend %.32s", backend->name);
 		return refuse(mode, got, room, why, err);
 	}
-	/* By the environment, before that is reduced. */
-	if (profile->on_request && mode == VAC_SANDBOX_AUTO &&
+	/* By the environment, before that is reduced. What cannot be read does not switch the
+	 * sandbox off. */
+	if (profile->calls && mode == VAC_SANDBOX_AUTO &&
 	    vac_sandbox_request(getenv("VACATE_GPU_SANDBOX"), &request, &wrong) < 0)
-		return refuse(mode, got, room, wrong, err);
-	if (profile->on_request && mode == VAC_SANDBOX_AUTO && request.kind == VAC_REQUEST_NONE)
-		return refuse(mode, got, room,
-			      "the profile for GPUs is on request: VACATE_GPU_SANDBOX=on", err);
+		return vac_fail(err, VAC_E_UNSUPPORTED, "%s", wrong);
+	if (request.kind == VAC_REQUEST_OFF)
+		return refuse(mode, got, room, "switched off by VACATE_GPU_SANDBOX", err);
 	places = calloc(1, sizeof(*places));
 	if (!places)
 		return vac_fail_nomem(err, "the sandbox's places", sizeof(*places));

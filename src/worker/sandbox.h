@@ -22,14 +22,12 @@
 /* What a backend needs beyond what every worker does. Its calls are looked at
  * before the common ones. A backend whose libraries open files (devices, drivers)
  * tells the places itself (places of struct vac_backend); without Landlock the calls
- * would reach every file, so that such a profile needs both walls. */
+ * would reach every file, so that such a profile needs both walls. Under auto
+ * VACATE_GPU_SANDBOX may change a profile that has calls (request.h). */
 struct vac_sandbox_profile {
 	const char *backend; /* "cpu" */
 	const struct vac_call_rule *calls;
 	size_t call_count;
-	/* Under auto only if VACATE_GPU_SANDBOX is on, or trial (trial.h): it has not been
-	 * seen to suffice yet. */
-	bool on_request;
 };
 
 /* NULL: nobody wrote down what that backend needs, so it cannot be confined. */

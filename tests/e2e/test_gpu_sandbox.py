@@ -5,8 +5,10 @@ The GPU is tests/e2e/fake_gpu, which computes on the processor; what NVIDIA's ow
 libraries need is shown by tests/gpu/run sandbox.
 """
 import errno
+import os
 import pathlib
 import re
+import socket
 
 import harness
 import pytest
@@ -73,15 +75,24 @@ def live(server, start, what=None):
     return words
 
 
-def test_off_unless_asked_for(gpu, start):
-    server = gpu()
-    assert live(server, start) == \
-        "none (the profile for GPUs is on request: VACATE_GPU_SANDBOX=on)"
+@pytest.mark.parametrize("options, sandbox, words", [
+    ((), "off", "none (switched off by VACATE_GPU_SANDBOX)"),
+    (("--sandbox", "off"), None, "none (switched off)")])
+def test_switched_off(gpu, start, options, sandbox, words):
+    server = gpu(*options, sandbox=sandbox)
+    assert live(server, start) == words
+    assert f"runs without a sandbox: {words}" in server.stderr()
 
 
-@pytest.mark.parametrize("how", ["on", "require"])
+def test_required_all_the_same(gpu):
+    server = gpu("--sandbox", "require", sandbox="off")
+    embed(server, "tiny/a")
+    assert sandbox_of(server).startswith("seccomp, landlock ")
+
+
+@pytest.mark.parametrize("how", [None, "on", "require"])
 def test_within(gpu, start, tmp_path, how):
-    server = gpu("--sandbox", "require") if how == "require" else gpu(sandbox="on")
+    server = gpu("--sandbox", "require") if how == "require" else gpu(sandbox=how)
     words = live(server, start)
     assert re.fullmatch(r"seccomp, landlock [1-9]\d*", words), words
     # what it keeps it could write, and the lock it could take
@@ -93,7 +104,7 @@ def test_within(gpu, start, tmp_path, how):
 
 def test_a_lock_that_is_not_there(gpu, tmp_path):
     """Whose file nobody could make before: a line, and no harm."""
-    server = gpu(sandbox="on")
+    server = gpu()
     (tmp_path / "locks" / LOCK).unlink()
     embed(server, "tiny/a")
     assert "is used without the lock" in server.stderr()
@@ -124,8 +135,55 @@ def test_let_through(gpu, start):
     assert re.fullmatch(r"no seccomp \(let through\), landlock [1-9]\d*",
                         live(gpu(sandbox="on,calls"), start))
     assert live(gpu(sandbox="on,files"), start) == "seccomp, no landlock (let through)"
-    assert live(gpu(sandbox="on,frobnicate"), start) == \
-        "none (VACATE_GPU_SANDBOX names a call that no rule is about)"
+
+
+def driver_socket(server):
+    """A connection to what the driver listens on in the one worker."""
+    (worker,) = server.ok("GET", "/models/ps")["workers"]
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.connect(f"\0cuda-uvmfd-0-{worker['pid']}")
+    return client
+
+
+def test_who_connects_to_the_driver(gpu):
+    """Is served by the driver's thread, as in any process that uses CUDA: an accept that
+    failed would leave that thread no rest."""
+    server = gpu()
+    embed(server, "tiny/a")
+    for _ in range(2):
+        with driver_socket(server) as client:
+            client.settimeout(60)
+            client.send(b"who am I?")
+            text, handed, _, _ = socket.recv_fds(client, 64, 1)
+            assert text.decode() == f"{os.getpid()} {os.getuid()}"
+            (descriptor,) = handed
+            os.close(descriptor)
+    embed(server, "tiny/a")
+
+
+def test_another_error(gpu):
+    """CALL=N: what a driver's thread does with it."""
+    server = gpu(sandbox=f"on,accept={errno.EBADF},accept4={errno.EBADF}")
+    embed(server, "tiny/a")
+    with driver_socket(server) as client:
+        client.send(b"who am I?")
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(64)
+    embed(server, "tiny/a")
+
+
+@pytest.mark.parametrize("sandbox, message", [
+    ("on,frobnicate", "VACATE_GPU_SANDBOX names a call that no rule is about"),
+    ("on,accept=", "VACATE_GPU_SANDBOX takes CALL=N with an error's number"),
+    ("on,accept=4096", "VACATE_GPU_SANDBOX takes CALL=N with an error's number"),
+    ("yes", "VACATE_GPU_SANDBOX takes on, off or trial")])
+def test_not_understood(gpu, sandbox, message):
+    """No worker starts, rather than one that nothing confines."""
+    server = gpu(sandbox=sandbox)
+    reply = server.post("/v1/embeddings", {"model": "tiny/a", "input": TEXTS})
+    assert reply.status == 503, reply
+    assert message in server.stderr()
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +197,7 @@ def attacked(zoo, tmp_path_factory):
                            "--backend cuda\n")
         wrapper.chmod(0o755)
         return harness.Server(models, place / "log", *options,
-                              env=env | {"VACATE_GPU_SANDBOX": "on",
-                                         "VACATE_WORKER": str(wrapper),
+                              env=env | {"VACATE_WORKER": str(wrapper),
                                          "XDG_CACHE_HOME": str(place / "cache"),
                                          "VACATE_HOLD_DIR": str(place)})
 
@@ -161,7 +218,9 @@ def attacked(zoo, tmp_path_factory):
     ("write_its_memory", errno.EACCES), ("connect_tcp", errno.EACCES),
     ("connect_unix", errno.EACCES), ("connect_abstract", errno.EACCES),
     ("connect_of_the_driver_s_kind", errno.EACCES), ("bind_a_path", errno.EACCES),
-    ("take_a_connection", errno.EACCES),
+    ("take_a_connection", errno.EAGAIN),     # it may, and nobody has come
+    ("send_the_server_a_descriptor", errno.EPERM),
+    ("send_standard_error_a_descriptor", errno.EPERM),
     ("connect_the_worker_s_socket", errno.EACCES), ("send_to_an_address", errno.ENOSYS),
     ("run_a_program", errno.EACCES), ("fork_a_process", errno.EPERM),
     ("signal_the_server", errno.EPERM), ("read_the_server_s_memory", errno.EPERM),

@@ -102,6 +102,17 @@ def test_life_on_a_gpu(fake):
     assert not ps["workers"] and ps["gpus"][0]["used_bytes"] == 100 * MIB
 
 
+def test_as_many_as_ps_shows(fake):
+    server = fake("--device", "cuda:127", gpus=[(8000, number) for number in range(128)])
+    assert server.ask().status == 200
+    ps = server.ok("GET", "/models/ps")
+    assert [gpu["device"] for gpu in ps["gpus"]] == [f"cuda:{n}" for n in range(128)]
+    assert [gpu["used_bytes"] for gpu in ps["gpus"]] == \
+        [(n + 600 * (n == 127)) * MIB for n in range(128)]
+    assert ps["models"][0]["device"] == "cuda:127"
+    assert server.unload("a")["vram"]["returned_bytes"] == 600 * MIB
+
+
 def test_one_of_two_leaves(fake):
     server = fake()
     server.ask("a"), server.ask("b")
@@ -154,7 +165,7 @@ def test_no_driver(tmp_path, fake):
 
 
 def test_wrong_names():
-    for name in ("gpu", "cuda", "cuda:", "cuda:01", "cuda:64", "cuda:-1", "CPU", ""):
+    for name in ("gpu", "cuda", "cuda:", "cuda:01", "cuda:128", "cuda:-1", "CPU", ""):
         done = subprocess.run([harness.find_vacate(), "serve", "--device", name],
                               capture_output=True, text=True,
                               env=dict(os.environ, VACATE_CONFIG="none"))

@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import harness
@@ -206,6 +207,12 @@ def test_no_such_process(gpus):
     process.wait()
     for command in ("park", "resume"):
         assert str(process.pid) in refused(gpus, 4, command, process.pid)
+        done = vacate(gpus, command, "--json", process.pid)
+        assert done.returncode == 4 and str(process.pid) in done.err
+        said = json.loads(done.out)
+        assert said.pop("error") == {"code": "not_found", "detail": "",
+                                      "message": done.err.strip().partition(": ")[2]}
+        assert said == {"operation": command, "driver": "", "receipts": []}
 
 
 def test_no_cuda_process(gpus):
@@ -389,6 +396,72 @@ def test_calls_that_do_not_end(gpus):
     assert gpus.state(target.pid) == "running"
     gpus.put(target.pid, 500 * MIB)
     ok(gpus, "park", target.pid)
+
+
+HANGS = """#!%s
+import os, socket, struct, sys, time
+with open(os.environ["GPUD_PID"], "w") as file:
+    file.write(str(os.getpid()))
+sock = socket.socket(fileno=3)
+text = lambda value: struct.pack("<I", len(value)) + value
+hello = struct.pack("<II", 1, os.getpid()) + text(b"fake") + text(b"gpus") + text(b"") + text(b"none")
+hello += bytes(-len(hello) %% 8)
+sock.sendall(struct.pack("<IHHQ", len(hello), 1, 0, 0) + hello)
+sock.recv(16, socket.MSG_WAITALL)
+if %r == "ends":
+    sock.close()
+elif %r == "stays":
+    body = struct.pack("<I", 2) + text(b"not today") + text(b"")
+    body += bytes(-len(body) %% 8)
+    sock.sendall(struct.pack("<IHHQ", len(body), 0xff, 0, 1) + body)
+time.sleep(600)
+"""
+
+
+def hangs(gpus, where, *words, **environment):
+    """A command whose vacate-gpud hangs there, and the file with that one's number."""
+    program, number = gpus.folder / f"gpud-{where}", gpus.folder / f"gpud-{where}.pid"
+    program.write_text(HANGS % (sys.executable, where, where))
+    program.chmod(0o755)
+    return start(gpus, *(words or ("park", gpus.target().pid)),
+                 environment={"VACATE_GPUD": str(program), "GPUD_PID": str(number),
+                              **environment}), number
+
+
+def runs(gpus):
+    """`vacate run` on a GPU, whose VRAM is then not measured."""
+    model = gpus.folder / "models" / "a"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"\0" * 8192)
+    return hangs(gpus, "answers not", "run", "--models", model.parent, "--device", "cuda:0", "a",
+                 "text", FAKE_WORKER_LOG=str(gpus.folder / "worker-log"),
+                 VACATE_WORKER=str(pathlib.Path(__file__).parent / "fake_worker.py"))
+
+
+def test_a_gpud_that_hangs(gpus):
+    """In the driver's start, in NVML's, before it answers, when it should end, and after it
+    closed its socket, as in the kernel: no command waits for ever, and nothing was moved."""
+    gpus = gpus()
+    targets = [gpus.target() for _ in range(3)]
+    gpus.on("cuInit", "always", "sleep 170000")
+    waiting = [start(gpus, "park", targets[0].pid), start(gpus, "resume", targets[1].pid),
+               start(gpus, "park", "--tree", "--json", targets[2].pid)]
+    scripts = {where: hangs(gpus, where) for where in ("looks", "stays", "ends")}
+    run, _ = scripts["run"] = runs(gpus)
+    for command in waiting + [scripts["looks"][0]]:
+        assert finish(command).returncode == 1
+        assert "did not answer in 30 s, before anything was moved" in command.err
+    said = json.loads(waiting[2].out)
+    assert said["error"]["code"] == "timeout" and said["receipts"] == []
+    assert finish(scripts["stays"][0]).returncode == 1 and "not today" in scripts["stays"][0].err
+    assert finish(scripts["ends"][0]).returncode == 1
+    assert "closed its connection, and has not ended" in scripts["ends"][0].err
+    assert finish(run).returncode == 0 and "NVML did not answer in 30 s" in run.err
+    for _, number in scripts.values():
+        wait_end(int(number.read_text()))
+    assert all(gpus.state(target.pid) == "running" for target in targets)
+    assert gpus.called(PARK_CALLS[0]) == 0
 
 
 # --- room for the way back -------------------------------------------------------------

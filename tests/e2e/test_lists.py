@@ -101,3 +101,29 @@ def test_what_was_changed_is_looked_at_again(many):
     (place / "README.md").write_text("no part of the model")
     names(many)
     assert len(many.events("plan")) == before
+
+
+def wait_for(what):
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_plans_that_nobody_waits_for(fake):  # noqa: F811
+    """Who gives a list up takes along the plans that he alone wanted."""
+    server = fake(words="slow-plan-200")
+    add_models(server, 40)
+    left = ask_for_list(server)
+    wait_for(lambda: len(server.events("plan")) >= 2)
+    left.close()
+    wait_for(lambda: not server.workers())      # it was let go
+    asked = len(server.events("plan"))
+    assert asked < 20
+    assert server.ask("a").status == 200
+    # Somebody else waits: all of them are planned for him, also after the first has left.
+    first, other = ask_for_list(server), ask_for_list(server)
+    wait_for(lambda: len(server.events("plan")) > asked + 2)
+    first.close()
+    status, body = read_list(other)
+    assert status == 200 and body.count(b'"plan":{') == 43

@@ -484,12 +484,13 @@ def test_a_stopped_worker(gpus, begin):
     before = vector(server)
     pid = pid_of(server)
     os.kill(pid, signal.SIGSTOP)
-    assert "is stopped" in refused(park(server), 429)
+    assert "is stopped" in refused(park(server), 503)
     os.kill(pid, signal.SIGCONT)
     assert vector(server) == before
     parked(server)
     os.kill(pid, signal.SIGSTOP)
-    assert "is stopped" in refused(resume(server), 429)
+    assert "is stopped" in refused(resume(server), 503)
+    assert "is stopped" in refused(server.ask(), 503)      # a task: its queue is not full
     assert server.states() == {"a": "parked"}
     os.kill(pid, signal.SIGCONT)
     assert vector(server) == before and pid_of(server) == pid

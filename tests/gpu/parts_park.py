@@ -70,6 +70,8 @@ def park_model(sandbox):
         loaded, _ = ours(worker["pid"])
         print(f"sandbox {sandbox} ({worker['sandbox']}): loaded and answered in {load_ms:.0f} ms, "
               f"VRAM {mib(loaded - before):.1f} MiB")
+        expect(DRY or sandbox == "off" or worker["sandbox"].startswith("seccomp, landlock"),
+               f"{sandbox}: the worker is not confined: {worker['sandbox']}")
         if DRY:
             reply = server.post("/models/park", {"model": name})
             expect(reply.status == 409 and b"holds no VRAM" in reply.body, f"on the CPU: {reply}")
@@ -91,7 +93,8 @@ def park_model(sandbox):
 
 
 def part_park_model():
-    """BERT-base on the GPU, parked by its name, back with the next request."""
+    """BERT-base on the GPU, in a worker that is confined, parked by its name, back with the
+    next request."""
     print(f"device {DEVICE}")
     if not park_model("auto"):
         park_model("off")       # is it the sandbox?

@@ -255,7 +255,78 @@ static void test_somebody_is_quicker(void **state)
 	assert_int_equal(w->devices[0].loading, 0);
 }
 
+/* Busy is what has it in its hands, and no queue of ours. */
+static void test_what_is_busy(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a", "20,5,0");
+	struct call call = {0};
+	struct told told = {0};
+	struct vac_error why;
+
+	vac_fail(&why, VAC_E_BUSY, "another has it");
+	begin(w, a, &told);
+	asked(w);
+	vac_registry_not_parked(&w->registry, a, &why);
+	assert_int_equal(told.why.code, VAC_E_NO_ROOM);
+	assert_string_equal(told.why.message, "another has it");
+	parked(w, a);
+	submit(w, a, &call, 1);
+	for (unsigned i = 0; i < VAC_MAX_TRIES; i++) { /* it may be free soon */
+		pass(w, 0);
+		assert_string_equal(asked(w), "restore a;");
+		vac_registry_restore_refused(&w->registry, a, &why);
+	}
+	assert_string_equal(asked(w), "fail 1;");
+	assert_int_equal(w->last_error.code, VAC_E_NO_ROOM);
+	assert_string_equal(w->last_error.message, "another has it");
+}
+
 /* ---- away ---- */
+
+/* Who wants it back and no more is told; who has a task has it loaded again. */
+static void test_unloaded_in_line(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a", "20,5,0");
+	struct call resume = {.waiter = {.load_only = true, .resume_only = true}}, task = {0};
+
+	parked(w, a);
+	w->others_mib = 9990;
+	submit(w, a, &resume, 1);
+	submit(w, a, &task, 2);
+	pass(w, 500);
+	assert_string_equal(asked(w), "");
+	unload(w, a);
+	assert_string_equal(asked(w), "end a request;");
+	w->others_mib = 0;
+	unloaded(w, a);
+	assert_true(resume.failed);
+	assert_int_equal(w->last_error.code, VAC_E_CANCELLED);
+	assert_non_null(strstr(w->last_error.message, "model a was unloaded before it was back"));
+	pass(w, 500);
+	assert_false(task.finished);
+	assert_string_equal(asked(w), "fail 1;load a;");
+}
+
+static void test_unloaded_alone_in_line(void **state)
+{
+	struct world *w = *state;
+	struct vac_model *a = resident(w, "a", "20,5,0");
+	struct call resume = {.waiter = {.load_only = true, .resume_only = true}};
+
+	parked(w, a);
+	w->others_mib = 9990;
+	submit(w, a, &resume, 1);
+	pass(w, 500);
+	unload(w, a);
+	w->others_mib = 0;
+	unloaded(w, a);
+	pass(w, 500);
+	assert_string_equal(asked(w), "end a request;fail 1;");
+	assert_int_equal(a->state, VAC_REGISTRY_ABSENT);
+	assert_true(vac_registry_empty(&w->registry));
+}
 
 static void test_unloaded_with_its_worker(void **state)
 {
@@ -401,6 +472,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nobody_waits_any_more, world_of_a_gpu,
 						world_end),
 		cmocka_unit_test_setup_teardown(test_somebody_is_quicker, world_of_a_gpu,
+						world_end),
+		cmocka_unit_test_setup_teardown(test_what_is_busy, world_of_a_gpu, world_end),
+		cmocka_unit_test_setup_teardown(test_unloaded_in_line, world_of_a_gpu, world_end),
+		cmocka_unit_test_setup_teardown(test_unloaded_alone_in_line, world_of_a_gpu,
 						world_end),
 		cmocka_unit_test_setup_teardown(test_unloaded_with_its_worker, world_of_a_gpu,
 						world_end),

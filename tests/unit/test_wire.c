@@ -514,6 +514,18 @@ static void gpus_are_what_the_document_says(void **state)
 	buf.data[16] = 2; /* one more than there are */
 	assert_int_equal(vac_wire_get_gpus(buf.data + 16, buf.bytes - 16, back, &err), -EINVAL);
 	assert_non_null(strstr(err.message, "GPUS_READ"));
+	/* as many as `vacate ps` shows */
+	vac_buf_reset(&buf);
+	gpus->count = 128;
+	for (uint32_t i = 0; i < gpus->count; i++)
+		gpus->gpus[i] = (struct vac_wire_gpu){.used_bytes = i};
+	vac_wire_put_gpus(&buf, 5, gpus);
+	assert_int_equal(vac_wire_get_gpus(buf.data + 16, buf.bytes - 16, back, &err), 0);
+	assert_int_equal(back->count, 128);
+	for (uint32_t i = 0; i < back->count; i++) {
+		assert_int_equal(back->gpus[i].used_bytes, i);
+		assert_int_equal(back->gpus[i].process_count, 0);
+	}
 	vac_buf_free(&buf);
 	free(gpus);
 	free(back);

@@ -6,12 +6,13 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/survey.h"
 #include "driver/nvml.h"
 #include "engine/cuda/backend.h"
 #include "engine/cuda/kernels.h"
 #include "memory/meter.h"
 
-#define MOST_DEVICES 16
+#define MOST_DEVICES VAC_SURVEY_MOST_DEVICES
 #define LINE         "  %-10s"
 
 static void put_error(struct vac_buf *out, const char *what, const struct vac_error *err)

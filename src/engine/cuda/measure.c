@@ -7,10 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/survey.h"
 #include "driver/nvml.h"
 #include "engine/cuda/backend.h"
 
-#define MOST_DEVICES 64
+#define MOST_DEVICES VAC_SURVEY_MOST_DEVICES
 /* NVML's word for "not known" */
 #define UNKNOWN (~0ull)
 

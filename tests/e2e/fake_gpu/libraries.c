@@ -5,14 +5,18 @@
  *
  * When it is loaded it tries what NVIDIA's libraries try and can do without, so that a
  * sandbox around it is met: it looks for a daemon and reads a file of the system's. It
- * reads one that it needs and listens on a socket, and does not start without both.
+ * reads one that it needs and listens on a socket, and does not start without both. Who
+ * connects is told who he is, and handed a descriptor.
  */
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -82,13 +86,60 @@ static int open_socket(void)
 	return -1;
 }
 
+/* One message of the peer's, and an answer. */
+static void answer(int peer)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	char text[64];
+	struct iovec part = {.iov_base = text, .iov_len = sizeof(text)};
+	struct msghdr message = {.msg_iov = &part,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+	struct ucred who = {0};
+	socklen_t bytes = sizeof(who);
+	int event;
+	if (recvmsg(peer, &message, MSG_CMSG_CLOEXEC) < 0 ||
+	    getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &bytes) != 0)
+		return;
+	event = eventfd(0, EFD_CLOEXEC);
+	part.iov_len = (size_t)snprintf(text, sizeof(text), "%d %d", (int)who.pid, (int)who.uid);
+	message.msg_controllen = CMSG_SPACE(sizeof(event));
+	control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(event)),
+					  .cmsg_level = SOL_SOCKET,
+					  .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(&control.header), &event, sizeof(event));
+	(void)!sendmsg(peer, &message, MSG_NOSIGNAL);
+	close(event);
+}
+
+/* As NVIDIA's does, an error of accept is not looked at. */
+static void *serve(void *socket)
+{
+	struct pollfd listener = {.fd = (int)(intptr_t)socket, .events = POLLIN};
+	for (;;) {
+		int peer = poll(&listener, 1, -1) > 0
+				   ? accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC)
+				   : -1;
+		if (peer < 0)
+			continue;
+		answer(peer);
+		close(peer);
+	}
+	return NULL;
+}
+
 /* As NVIDIA's does: a daemon is asked in vain, and a socket of its own must be had. */
-static int listen_to_nobody(void)
+static int listen_to_others(void)
 {
 	const struct sockaddr_un daemon = {.sun_family = AF_UNIX,
 					   .sun_path = "/tmp/nvidia-mps/control"};
 	struct sockaddr_un own = {.sun_family = AF_UNIX};
 	int fd = open_socket(), length;
+	pthread_t thread;
 	if (fd < 0)
 		return -1;
 	(void)!connect(fd, (const struct sockaddr *)&daemon, sizeof(daemon));
@@ -100,7 +151,9 @@ static int listen_to_nobody(void)
 	if (bind(fd, (const struct sockaddr *)&own,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) != 0)
 		return -1;
-	return listen(fd, 128);
+	if (listen(fd, 128) != 0)
+		return -1;
+	return pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd);
 }
 
 __attribute__((constructor)) static void load(void)
@@ -112,7 +165,7 @@ __attribute__((constructor)) static void load(void)
 	fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
-	if (listen_to_nobody() != 0)
+	if (listen_to_others() != 0)
 		fake_cuda.devices = 0;
 	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)

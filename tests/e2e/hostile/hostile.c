@@ -174,10 +174,38 @@ static long take_a_connection(void)
 	if (fd >= 0 &&
 	    bind(fd, (struct sockaddr *)&to,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0 &&
-	    listen(fd, 1) == 0)
-		rc = result(accept4(fd, NULL, NULL, SOCK_NONBLOCK));
+	    listen(fd, 1) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+		rc = result(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
 	close(fd);
 	return rc;
+}
+
+/* A descriptor of the worker's to the server, or to where standard error goes. */
+static long send_a_descriptor(int socket)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS}};
+	struct iovec nothing = {.iov_base = NULL, .iov_len = 0};
+	struct msghdr message = {.msg_iov = &nothing,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof(control)};
+
+	return result(sendmsg(socket, &message, MSG_DONTWAIT));
+}
+
+static long send_the_server_a_descriptor(void)
+{
+	return send_a_descriptor(3);
+}
+
+static long send_standard_error_a_descriptor(void)
+{
+	return send_a_descriptor(2);
 }
 
 static long connect_the_worker_s_socket(void)
@@ -418,6 +446,8 @@ static const struct attempt {
 	ATTEMPT(connect_of_the_driver_s_kind),
 	ATTEMPT(bind_a_path),
 	ATTEMPT(take_a_connection),
+	ATTEMPT(send_the_server_a_descriptor),
+	ATTEMPT(send_standard_error_a_descriptor),
 	ATTEMPT(connect_the_worker_s_socket),
 	ATTEMPT(send_to_an_address),
 	ATTEMPT(run_a_program),
