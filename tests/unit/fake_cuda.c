@@ -271,6 +271,8 @@ static int fake_set_access(vac_cu_address at, size_t bytes, const struct vac_cu_
 
 static int fake_unmap(vac_cu_address at, size_t bytes)
 {
+	/* a batch under way may use it */
+	assert_true(fake_stream_idle() || fake_cuda.failed);
 	mprotect((void *)(uintptr_t)at, bytes, PROT_NONE);
 	fake_cuda.mapped--;
 	fake_cuda.used_bytes -= bytes;
@@ -502,6 +504,7 @@ static int fake_graph_launch(struct CUgraphExec_st *exec, struct CUstream_st *st
 static int fake_exec_destroy(struct CUgraphExec_st *exec)
 {
 	in_context();
+	assert_true(fake_stream_idle() || fake_cuda.failed);
 	fake_graph_drop((struct CUgraph_st *)exec, true);
 	return VAC_CU_OK;
 }
