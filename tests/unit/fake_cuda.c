@@ -320,6 +320,8 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 	return VAC_CU_OK;
 }
 
+static long downloads;
+
 static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUstream_st *stream)
 {
 	(void)stream;
@@ -327,6 +329,7 @@ static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUs
 	assert_false(fake_capturing());
 	in_context();
 	assert_true(fake_stream_pinned(to, bytes));
+	downloads++;
 	fake_stream_copy(to, (const void *)(uintptr_t)from, bytes);
 	return VAC_CU_OK;
 }
@@ -387,6 +390,8 @@ static int fake_event_synchronize(struct CUevent_st *event)
 {
 	const struct event *e = (const struct event *)event;
 	CALL("event_synchronize");
+	while (fake_cuda.hangs && downloads)
+		pause();
 	assert_false(fake_capturing());
 	fake_stream_complete(e->number);
 	return fake_cuda.sticky;
@@ -398,7 +403,7 @@ static int fake_event_query(struct CUevent_st *event)
 	CALL("event_query");
 	assert_false(fake_capturing());
 	in_context();
-	if (e->queries++ < fake_cuda.slow)
+	if (e->queries++ < fake_cuda.slow || (fake_cuda.hangs && downloads))
 		return VAC_CU_NOT_READY;
 	fake_stream_complete(e->number);
 	return fake_cuda.sticky;
