@@ -43,7 +43,8 @@ struct vac_survey_device {
 	struct vac_gauge celsius, fan_percent, milliwatts, limit_milliwatts;
 	bool listed;      /* NVML tells which processes are there */
 	bool sampled;     /* and how much each uses the device */
-	int64_t since_us; /* the oldest of those samples; 0: there was none */
+	int64_t since_us; /* how far back they reach: the device's oldest sample, else the oldest
+			   * of a process; 0: there is none */
 	uint32_t process_count;
 	struct vac_survey_process *processes; /* owned */
 };

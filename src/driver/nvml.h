@@ -42,6 +42,15 @@ struct vac_nvml_sample { /* nvmlProcessUtilizationSample_t */
 	unsigned sm, memory, encoder, decoder; /* per cent */
 };
 
+struct vac_nvml_value {           /* nvmlSample_t of a kind whose values are unsigned */
+	unsigned long long at_us; /* since 1970 */
+	union {
+		unsigned value;
+		unsigned long long all;
+	};
+};
+enum { VAC_NVML_GPU_UTILIZATION_SAMPLES = 1 }; /* nvmlSamplingType_t */
+
 enum {
 	VAC_NVML_OK = 0,
 	VAC_NVML_NOT_SUPPORTED = 3,
@@ -77,6 +86,9 @@ enum { VAC_NVML_TEMPERATURE_GPU = 0 };
 	X(samples, "nvmlDeviceGetProcessUtilization",                                              \
 	  (struct nvmlDevice_st * device, struct vac_nvml_sample * out, unsigned *count,           \
 	   unsigned long long since_us))                                                           \
+	X(device_samples, "nvmlDeviceGetSamples",                                                  \
+	  (struct nvmlDevice_st * device, int type, unsigned long long since_us, int *value_type,  \
+	   unsigned *count, struct vac_nvml_value *out))                                           \
 	X(mig_mode, "nvmlDeviceGetMigMode",                                                        \
 	  (struct nvmlDevice_st * device, unsigned *current, unsigned *pending))                   \
 	X(temperature, "nvmlDeviceGetTemperature",                                                 \

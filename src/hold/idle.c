@@ -3,13 +3,19 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NS_PER_US 1000
 #define NS_PER_MS INT64_C(1000000)
+#define NS_PER_S  INT64_C(1000000000)
 /* Two clocks that ran on together differ by less between two looks. */
 #define JUMP_NS (2 * INT64_C(1000000000))
 /* Looks are not made more often for want of samples. */
 #define SHORTEST_MS 1000
+/* CPU time between two looks from which on a process computes: so much, and one part of so
+ * many of the time. */
+#define CPU_LEAST_NS (50 * NS_PER_MS)
+#define CPU_SHARE    50
 
 const char *vac_idle_doubt_text(enum vac_idle_doubt doubt)
 {
@@ -64,6 +70,7 @@ static struct vac_idle_process *add(struct vac_idle *idle, const struct vac_hold
 	process = &idle->list[idle->count++];
 	*process = (struct vac_idle_process){.pid = holder->pid,
 					     .start_ticks = holder->start_ticks,
+					     .cpu_ticks = holder->cpu_ticks,
 					     .state = holder->state,
 					     .since_ns = now_ns};
 	return process;
@@ -112,11 +119,37 @@ static void doubts(struct vac_idle *idle, const struct vac_survey *survey,
 	}
 }
 
-/* What its devices say of one process. */
-static void update(struct vac_idle_process *process, const struct vac_holder *holder,
-		   const struct vac_survey *survey, const enum vac_idle_doubt *doubt,
-		   bool first_look, int64_t now_ns)
+/* Another process used the device since then. */
+static bool used_by_others(const struct vac_survey_device *device, uint32_t nvml_pid,
+			   int64_t since_us)
 {
+	for (uint32_t i = 0; i < device->process_count; i++)
+		if (device->processes[i].pid != nvml_pid &&
+		    device->processes[i].used_at_us > since_us)
+			return true;
+	return false;
+}
+
+/* Whether it took as much CPU time since the last look as one who launches kernels now and
+ * then, and waits for them; an interpreter that waits for input takes less. */
+static bool computes(const struct vac_idle *idle, const struct vac_idle_process *process,
+		     const struct vac_holder *holder, int64_t now_ns)
+{
+	uint64_t ticks = holder->cpu_ticks - process->cpu_ticks;
+	int64_t took_ns = (int64_t)ticks * (NS_PER_S / sysconf(_SC_CLK_TCK));
+
+	return holder->cpu_ticks > process->cpu_ticks && took_ns >= CPU_LEAST_NS &&
+	       took_ns >= (now_ns - idle->look_ns) / CPU_SHARE;
+}
+
+/* What its devices say of one process. */
+static void update(const struct vac_idle *idle, struct vac_idle_process *process,
+		   const struct vac_holder *holder, const struct vac_survey *survey,
+		   const enum vac_idle_doubt *doubt, bool first_look, int64_t now_ns)
+{
+	bool active = computes(idle, process, holder, now_ns);
+
+	process->cpu_ticks = holder->cpu_ticks;
 	process->before = process->state;
 	process->state = holder->state;
 	process->doubt = VAC_IDLE_SURE;
@@ -129,6 +162,9 @@ static void update(struct vac_idle_process *process, const struct vac_holder *ho
 		/* What came before the first look counts for nothing. */
 		if (doubt[device] == VAC_IDLE_UNTOLD || (doubt[device] && !first_look))
 			process->doubt = doubt[device];
+		if (active &&
+		    used_by_others(&survey->devices[device], holder->nvml_pid, idle->look_us))
+			process->since_ns = now_ns;
 		if (!found || found->used_at_us == 0)
 			continue;
 		used_ns = now_ns;
@@ -180,7 +216,7 @@ int vac_idle_look(struct vac_idle *idle, const struct vac_survey *survey,
 			return vac_fail_nomem(err, "the processes on the GPUs", 0);
 		}
 		process->seen = true;
-		update(process, holder, survey, doubt, first_look, now_ns);
+		update(idle, process, holder, survey, doubt, first_look, now_ns);
 	}
 	forget_unseen(idle);
 	idle->look_ns = now_ns;

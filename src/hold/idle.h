@@ -3,7 +3,8 @@
  * use of some seconds back; a longer time is put together here from one look after the
  * other, and counts only where it was wholly observed: where the samples of two looks do
  * not meet, where NVML does not tell who uses a device, and where the clock was set or the
- * machine slept, it begins anew. Nothing is asked of a driver here. One owner; any thread.
+ * machine slept, it begins anew. A sample names one process: short use beside somebody who
+ * computes may be nobody's, so there who took CPU time counts as having used it. Nothing is asked of a driver here. One owner; any thread.
  */
 #ifndef VAC_HOLD_IDLE_H
 #define VAC_HOLD_IDLE_H
@@ -24,6 +25,7 @@ struct vac_idle_process {
 	pid_t pid;
 	uint64_t start_ticks;
 	enum vac_hold_state state, before; /* at the last look, and at the one before that */
+	uint64_t cpu_ticks;                /* at the last look */
 	int64_t since_ns;                  /* vac_now_ns(): observed and not used since then */
 	enum vac_idle_doubt doubt;         /* of the last look: then since_ns is that look's */
 	uint32_t doubtful;                 /* looks in a row */

@@ -221,6 +221,7 @@ static void describe(const char *root, struct vac_holder *holder)
 		return;
 	}
 	holder->start_ticks = proc.stat.start_ticks;
+	holder->cpu_ticks = proc.stat.cpu_ticks;
 	holder->uid_valid = proc.status.uid_valid;
 	holder->uid = proc.status.uid;
 	snprintf(holder->name, sizeof(holder->name), "%s", proc.name);

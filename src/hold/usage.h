@@ -36,6 +36,7 @@ struct vac_holder {
 	pid_t pid;         /* here; 0: it cannot be seen from here */
 	pid_t inner_pid;   /* in the innermost namespace that it is in; 0: the same */
 	uint64_t start_ticks;
+	uint64_t cpu_ticks; /* of CPU time so far, as /proc counts them */
 	bool uid_valid;
 	uid_t uid;
 	char name[VAC_PROC_NAME_BYTES]; /* "train.py"; "" where it cannot be seen */

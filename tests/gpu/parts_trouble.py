@@ -8,7 +8,8 @@ import sys
 import time
 
 from shared import (DEVICE, DRY, HERE, WORK, WORDS, Budget, Skip, Watch, bert_base, cosine,
-                    devices, expect, mib, minilm, run, said, serving)
+                    devices, expect, mib, minilm, run, said, serving,
+                    server_tools)
 from stream import ONLY
 
 TEXT = "a lighthouse by the sea"
@@ -304,10 +305,13 @@ def part_devices():
             if "-" in visible:
                 expect(where == [expected], f"visible {visible}: on device {where}")
             server.unload("minilm")
-    with serving("none", device="cuda:0", env={"CUDA_VISIBLE_DEVICES": "7"}) as server:
-        reply = server.post("/v1/embeddings", {"model": "minilm", "input": TEXT})
-        print(f"CUDA_VISIBLE_DEVICES=7: {reply.status} {reply.body[:200]!r}")
-        expect(reply.status in (503, 422, 404), "none visible: no error")
+    try:
+        with serving("none", device="cuda:0", env={"CUDA_VISIBLE_DEVICES": "7"}):
+            expect(False, "none visible: the server for cuda:0 started")
+    except server_tools()[0].StartError as problem:
+        last = str(problem).strip().splitlines()[-1]
+        print(f"CUDA_VISIBLE_DEVICES=7: {last}")
+        expect("sees no GPU; look at CUDA_VISIBLE_DEVICES" in last, f"none visible: {last}")
     watch.close()
 
 

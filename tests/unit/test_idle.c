@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <unistd.h>
 
 #include "hold/idle.h"
 
@@ -118,6 +119,41 @@ static void test_use_begins_it_anew(void **state)
 	used_ago(&s, 0, -100);
 	look(&s, 10);
 	assert_int_equal(idle_ms(&s, 100), 0);
+	vac_idle_free(&s.idle);
+}
+
+/* A sample names one process: short use beside another's may be nobody's. CPU time tells,
+ * there and nowhere else. */
+static void test_cpu_time_beside_others(void **state)
+{
+	const uint64_t second = (uint64_t)sysconf(_SC_CLK_TCK);
+	struct scene s;
+
+	(void)state;
+	begin(&s);
+	s.survey.devices[0].since_us = WALL_US - SECOND_US;
+	s.list[0].cpu_ticks = 1000 * second; /* before the first look: nothing */
+	look(&s, 0);
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 10000);
+	/* nobody uses the device: how busy it is elsewhere does not matter */
+	s.list[0].cpu_ticks += 10 * second;
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 20000);
+	/* the other one does: a little is an interpreter's */
+	used_ago(&s, 1, -10);
+	s.list[0].cpu_ticks += second / 10;
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 30000);
+	assert_int_equal(idle_ms(&s, 101), 0);
+	used_ago(&s, 1, -10);
+	s.list[0].cpu_ticks += second / 4;
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 0);
+	/* that was since the look before, and is not counted again */
+	used_ago(&s, 1, -10);
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 10000);
 	vac_idle_free(&s.idle);
 }
 
@@ -312,6 +348,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counts_from_the_first_look),
 		cmocka_unit_test(test_use_begins_it_anew),
+		cmocka_unit_test(test_cpu_time_beside_others),
 		cmocka_unit_test(test_samples_must_meet),
 		cmocka_unit_test(test_looks_oftener),
 		cmocka_unit_test(test_nothing_told),

@@ -27,6 +27,9 @@ static struct {
 	unsigned list_count, graphics_count, sample_count;
 	struct vac_nvml_process list[300], graphics[4];
 	struct vac_nvml_sample samples[8];
+	int value_result;
+	unsigned value_count;
+	struct vac_nvml_value values[4];
 	struct vac_nvml_memory memory;
 	struct vac_nvml_memory_v2 v2;
 	unsigned calls;
@@ -122,6 +125,20 @@ static int fake_samples(struct nvmlDevice_st *device, struct vac_nvml_sample *ou
 	assert_int_equal(*count, nvml.sample_count);
 	memcpy(out, nvml.samples, nvml.sample_count * sizeof(*out));
 	return VAC_NVML_OK;
+}
+
+static int fake_device_samples(struct nvmlDevice_st *device, int type, unsigned long long since_us,
+			       int *value_type, unsigned *count, struct vac_nvml_value *out)
+{
+	(void)device;
+	assert_int_equal(type, 1); /* NVML_GPU_UTILIZATION_SAMPLES */
+	assert_int_equal(since_us, 0);
+	assert_non_null(out);
+	assert_true(*count >= 120); /* as many as NVML keeps */
+	*value_type = 1;
+	*count = nvml.value_count;
+	memcpy(out, nvml.values, sizeof(nvml.values));
+	return nvml.value_result;
 }
 
 static int fake_utilization(struct nvmlDevice_st *device, struct vac_nvml_utilization *out)
@@ -294,6 +311,31 @@ static void test_a_new_one(void **state)
 }
 
 /* NVIDIA's text has the reserved in used, the driver has not: neither is relied on. */
+/* How far back NVML sees does not depend on who used the device. */
+static void test_reach(void **state)
+{
+	struct vac_nvml table = full();
+	struct vac_survey survey;
+	struct vac_error err;
+
+	(void)state;
+	table.device_samples = fake_device_samples;
+	nvml.value_count = 4;
+	nvml.values[0].at_us = 0; /* never written */
+	nvml.values[1].at_us = 900;
+	nvml.values[2].at_us = 700;
+	nvml.values[3].at_us = 1100;
+	for (int i = 0; i < 3; i++) {
+		/* of a process; of none; and where the device's own cannot be had */
+		nvml.sample_count = i == 1 ? 0 : 1;
+		nvml.samples[0] = (struct vac_nvml_sample){.pid = 11, .at_us = 1000, .sm = 90};
+		nvml.value_result = i == 2 ? VAC_NVML_NOT_SUPPORTED : VAC_NVML_OK;
+		assert_int_equal(vac_survey_read(&table, &survey, &err), 0);
+		assert_int_equal(survey.devices[0].since_us, i == 2 ? 1000 : 700);
+		vac_survey_free(&survey);
+	}
+}
+
 static void test_used_is_what_is_not_free(void **state)
 {
 	const struct vac_nvml table = full();
@@ -505,6 +547,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_an_old_one, reset),
 		cmocka_unit_test_setup(test_a_new_one, reset),
+		cmocka_unit_test_setup(test_reach, reset),
 		cmocka_unit_test_setup(test_used_is_what_is_not_free, reset),
 		cmocka_unit_test_setup(test_many_processes, reset),
 		cmocka_unit_test_setup(test_instances, reset),
