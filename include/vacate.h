@@ -199,9 +199,12 @@ struct vacate_park_receipt {
 	int measured; /* 0: /proc could not be read; the next two are 0 */
 	uint64_t rss_before_bytes;
 	uint64_t rss_after_bytes;
-	uint64_t pageout_bytes; /* RSS that went to swap */
+	uint64_t pageout_bytes; /* by which RSS fell when its memory was paged out */
 	int64_t driver_ns;      /* in calls of the driver, its start included */
 	int64_t total_ns;
+	/* Added last: what was built before it is to be built anew. By how much VmSwap of
+	 * /proc rose meanwhile: what is shared leaves RAM, too, and is not in it. */
+	uint64_t swapped_bytes;
 };
 
 /* options, receipt and err may be NULL; the receipt is filled on error, too. A process

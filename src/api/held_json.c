@@ -93,6 +93,7 @@ void vac_put_held(struct vac_buf *buf, bool park, const struct vac_outcome *outc
 	put_bytes(buf, ",\"rss_before_bytes\":", held->rss_valid, held->rss_before_bytes);
 	put_bytes(buf, ",\"rss_after_bytes\":", held->rss_valid, held->rss_after_bytes);
 	put_bytes(buf, ",\"pageout_bytes\":", held->pageout_valid, held->pageout_bytes);
+	put_bytes(buf, ",\"swapped_bytes\":", held->pageout_valid, held->swapped_bytes);
 	put_times(buf, held);
 	vac_buf_puts(buf, "}]}");
 }

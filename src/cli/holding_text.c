@@ -96,7 +96,7 @@ int vac_print_held(const struct vac_terminal *terminal, enum vac_wire_hold_opera
 		   const struct vac_wire_held_target *target, const char *driver)
 {
 	const char *did = operation == VAC_WIRE_HOLD_PARK ? "Parked" : "Resumed";
-	char swapped[VAC_TEXT_BYTES];
+	char left[VAC_TEXT_BYTES], swapped[VAC_TEXT_BYTES];
 	int rc;
 
 	if (target->before == target->after)
@@ -111,8 +111,9 @@ int vac_print_held(const struct vac_terminal *terminal, enum vac_wire_hold_opera
 		rc = print_change(terminal, "RAM (RSS)", target->rss_before_bytes,
 				  target->rss_after_bytes, "");
 	if (rc == 0 && target->pageout_valid)
-		rc = vac_print_line(terminal, "  %-14s  %9s", "to swap",
-				    vac_format_bytes(swapped, target->pageout_bytes));
+		rc = vac_print_line(terminal, "  %-14s  %9s of RAM, %s more in swap", "paged out",
+				    vac_format_bytes(left, target->pageout_bytes),
+				    vac_format_bytes(swapped, target->swapped_bytes));
 	if (rc == 0)
 		rc = print_times(terminal, target);
 	if (rc == 0 && *driver)
@@ -175,10 +176,11 @@ static json_t *target_json(const struct vac_wire_held_target *target)
 			  state_name(target->after), "error", error_json(&target->error), "devices",
 			  devices_json(target));
 	json_t *more = json_pack(
-		"{s:o,s:o,s:o,s:f,s:f,s:f,s:f,s:f,s:f}", "rss_before_bytes",
+		"{s:o,s:o,s:o,s:o,s:f,s:f,s:f,s:f,s:f,s:f}", "rss_before_bytes",
 		bytes_or_null(target->rss_valid, target->rss_before_bytes), "rss_after_bytes",
 		bytes_or_null(target->rss_valid, target->rss_after_bytes), "pageout_bytes",
-		bytes_or_null(target->pageout_valid, target->pageout_bytes), "lock_ms",
+		bytes_or_null(target->pageout_valid, target->pageout_bytes), "swapped_bytes",
+		bytes_or_null(target->pageout_valid, target->swapped_bytes), "lock_ms",
 		ms_of(target->lock_ns), "checkpoint_ms", ms_of(target->checkpoint_ns), "restore_ms",
 		ms_of(target->restore_ns), "unlock_ms", ms_of(target->unlock_ns), "driver_ms",
 		ms_of(target->driver_ns), "total_ms", ms_of(target->total_ns));

@@ -85,6 +85,7 @@ static void copy_receipt(struct vac_wire_held_target *to, const struct vac_hold_
 		.rss_before_bytes = from->rss_before_bytes,
 		.rss_after_bytes = from->rss_after_bytes,
 		.pageout_bytes = from->pageout_bytes,
+		.swapped_bytes = from->swapped_bytes,
 		.lock_ns = from->lock_ns,
 		.checkpoint_ns = from->checkpoint_ns,
 		.restore_ns = from->restore_ns,

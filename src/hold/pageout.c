@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hold/internal.h"
+#include "hold/proc.h"
 #include "memory/meter.h"
 
 /* Linux 5.10; the same numbers on every architecture. */
@@ -90,13 +91,27 @@ static bool is_anonymous(const char *line, uint64_t *start, uint64_t *end)
 			       strncmp(line + path_at, "[anon", 5) == 0);
 }
 
-int vac_pageout(const struct vac_target *target, uint64_t *bytes, struct vac_error *err)
+/* VmSwap of /proc/PID/status: private memory alone; 0 where it is not told. */
+static uint64_t swapped_bytes(pid_t pid)
 {
-	uint64_t before, after, start, end;
+	char text[4096];
+	ssize_t n = vac_proc_text("", pid, "status", text, sizeof(text) - 1);
+	const char *at;
+	uint64_t kib;
+
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, "\nVmSwap:");
+	return at && sscanf(at, "\nVmSwap: %" SCNu64, &kib) == 1 ? kib << 10 : 0;
+}
+
+int vac_pageout(const struct vac_target *target, uint64_t *bytes, uint64_t *swapped,
+		struct vac_error *err)
+{
+	uint64_t before, after, start, end, swapped_before = swapped_bytes(target->pid);
 	char path[64], line[512];
 	FILE *maps;
 
-	*bytes = 0;
+	*bytes = *swapped = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)target->pid);
 	maps = fopen(path, "re");
 	if (!maps || vac_meter_rss(target->pid, &before) < 0) {
@@ -119,5 +134,7 @@ int vac_pageout(const struct vac_target *target, uint64_t *bytes, struct vac_err
 		return vac_fail(err, VAC_E_GONE, "process %d ended while it was paged out",
 				(int)target->pid);
 	*bytes = before > after ? before - after : 0;
+	after = swapped_bytes(target->pid);
+	*swapped = after > swapped_before ? after - swapped_before : 0;
 	return 0;
 }

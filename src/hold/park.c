@@ -123,8 +123,8 @@ static void page_out(struct vac_hold_run *run)
 		struct vac_hold_member *member = &run->members[i];
 		struct vac_hold_receipt *receipt = member->receipt;
 
-		receipt->pageout_valid =
-			vac_pageout(member->target, &receipt->pageout_bytes, &receipt->error) == 0;
+		receipt->pageout_valid = vac_pageout(member->target, &receipt->pageout_bytes,
+						     &receipt->swapped_bytes, &receipt->error) == 0;
 	}
 }
 

@@ -102,6 +102,7 @@ static void sum_up(const struct call *call, struct vacate_park_receipt *out)
 		out->rss_before_bytes += receipt->rss_before_bytes;
 		out->rss_after_bytes += receipt->rss_after_bytes;
 		out->pageout_bytes += receipt->pageout_valid ? receipt->pageout_bytes : 0;
+		out->swapped_bytes += receipt->pageout_valid ? receipt->swapped_bytes : 0;
 		out->driver_ns += receipt->driver_ns;
 		if (receipt->total_ns > out->total_ns)
 			out->total_ns = receipt->total_ns;

@@ -340,8 +340,8 @@ void vac_parking_resumed(struct vac_server *server, struct vac_parked *parked,
 
 /* ---- off the GPU ---- */
 
-static const struct vac_parking_refusal *find_refusal(const struct vac_parking *parking,
-						      const struct vac_holder *holder)
+const struct vac_parking_refusal *vac_parking_find_refusal(const struct vac_parking *parking,
+							   const struct vac_holder *holder)
 {
 	for (uint32_t i = 0; i < VAC_PARKING_REFUSALS; i++) {
 		const struct vac_parking_refusal *refusal = &parking->refusals[i];
@@ -408,29 +408,6 @@ struct candidate {
 	bool taken;
 };
 
-static bool is_named(const struct vac_parking *parking, const struct vac_holder *holder)
-{
-	char command[VAC_CHOOSE_COMMAND_BYTES];
-	bool user = false;
-
-	for (uint32_t i = 0; i < parking->user_count; i++)
-		user |= holder->uid_valid && holder->uid == parking->users[i];
-	if (!user || !vac_choose_may_park(holder))
-		return false;
-	vac_choose_command(holder->pid, command);
-	return vac_choose_matches(parking->patterns, parking->pattern_count, holder, command);
-}
-
-static uint64_t bytes_on(const struct vac_holder *holder, const struct vac_survey *survey,
-			 const char *uuid)
-{
-	for (uint32_t i = 0; i < holder->part_count; i++)
-		if (holder->parts[i].bytes_valid &&
-		    strcmp(survey->devices[holder->parts[i].device].uuid, uuid) == 0)
-			return holder->parts[i].bytes;
-	return 0;
-}
-
 /* In the order in which they make way. */
 static uint32_t list_candidates(const struct vac_server *server, const struct vac_survey *survey,
 				const struct vac_holders *holders, const char *uuid,
@@ -443,15 +420,16 @@ static uint32_t list_candidates(const struct vac_server *server, const struct va
 		const struct vac_holder *holder = &holders->list[i];
 		const struct vac_idle_process *process =
 			vac_idle_find(&parking->idle, holder->pid, holder->start_ticks);
-		struct candidate found = {.holder = holder,
-					  .bytes = bytes_on(holder, survey, uuid)};
+		struct candidate found = {.holder = holder};
 		uint32_t at = count;
+		bool there;
 
-		if (found.bytes == 0 || !process || !is_named(parking, holder))
+		found.bytes = vac_parking_bytes_on(holder, survey, uuid, &there);
+		if (found.bytes == 0 || !process || vac_parking_unnamed(parking, holder))
 			continue;
 		found.idle_ms = vac_idle_ms(&parking->idle, process);
 		found.since_ns = process->since_ns;
-		found.refused = find_refusal(parking, holder);
+		found.refused = vac_parking_find_refusal(parking, holder);
 		/* Not known is not idle, unless that is not asked for. */
 		if (found.idle_ms < server->options.guard_idle_ms &&
 		    server->options.guard_idle_ms > 0)
@@ -554,6 +532,8 @@ static void decide(struct vac_server *server, const struct vac_survey *survey,
 		begin_parking(server, model, chosen);
 	else if (choose(list, count, parking->missing_bytes, true))
 		refuse_load(server, model, list, count);
+	else
+		vac_parking_explain(server, model, survey, holders, gpu->uuid);
 	free(list);
 }
 

@@ -1,5 +1,5 @@
 /*
- * parking_private.h - what parking.c and parking_ask.c share. Nobody else includes it.
+ * parking_private.h - what the files of parking share. Nobody else includes it.
  * The loop's thread only.
  */
 #ifndef VAC_SERVER_PARKING_PRIVATE_H
@@ -24,6 +24,22 @@ void vac_parking_parked(struct vac_server *server, struct vac_parked *parked,
 			const struct vac_error *why);
 void vac_parking_resumed(struct vac_server *server, struct vac_parked *parked,
 			 const struct vac_error *why);
+
+/* NULL: it was not refused lately. */
+const struct vac_parking_refusal *vac_parking_find_refusal(const struct vac_parking *parking,
+							   const struct vac_holder *holder);
+
+/* parking_why.c */
+
+/* NULL: the settings name it; else why it stays, "is not of ...". */
+const char *vac_parking_unnamed(const struct vac_parking *parking, const struct vac_holder *holder);
+/* What it has on that device; 0: nothing, or not known. */
+uint64_t vac_parking_bytes_on(const struct vac_holder *holder, const struct vac_survey *survey,
+			      const char *uuid, bool *there);
+/* Nobody could be chosen: once a load, when it has waited for a while, the log says why. */
+void vac_parking_explain(const struct vac_server *server, struct vac_model *model,
+			 const struct vac_survey *survey, const struct vac_holders *holders,
+			 const char *uuid);
 
 /* parking_model.c */
 

@@ -27,6 +27,7 @@ struct vac_job {
 	struct vac_exchange exchange;
 	int64_t told_ns; /* tell.c's: when progress was told last, and what */
 	uint64_t told_bytes;
+	int64_t explained_ns; /* parking_why.c's: when the load was asked of which it told */
 	struct vac_gpus_wait gpus_wait; /* a reading of its device, before a plan or an unload
 					 * or after one */
 	enum vac_job_step step;

@@ -100,6 +100,7 @@ static void put_target(struct vac_buf *buf, const struct vac_wire_held_target *t
 	put_u64(buf, target->rss_after_bytes);
 	put_u8(buf, target->pageout_valid);
 	put_u64(buf, target->pageout_bytes);
+	put_u64(buf, target->swapped_bytes);
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		put_u64(buf, (uint64_t)times[i]);
 	put_error(buf, &target->error);
@@ -166,6 +167,7 @@ static void get_target(struct reader *r, struct vac_wire_held_target *out)
 	out->rss_after_bytes = get_u64(r, "rss_after_bytes");
 	out->pageout_valid = get_bool(r, "pageout_valid");
 	out->pageout_bytes = get_u64(r, "pageout_bytes");
+	out->swapped_bytes = get_u64(r, "swapped_bytes");
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		*times[i] = get_ns(r, "times");
 	get_error(r, &out->error);

@@ -69,7 +69,7 @@ struct vac_wire_held_target {
 	char command[VAC_WIRE_COMMAND_BYTES];
 	enum vac_wire_held_state before, after;
 	bool rss_valid, pageout_valid;
-	uint64_t rss_before_bytes, rss_after_bytes, pageout_bytes;
+	uint64_t rss_before_bytes, rss_after_bytes, pageout_bytes, swapped_bytes;
 	int64_t lock_ns, checkpoint_ns, restore_ns, unlock_ns, driver_ns, total_ns;
 	struct vac_error error; /* code VAC_OK: done */
 	uint32_t device_count;

@@ -142,6 +142,39 @@ def test_who_is_busy_stays(world):
     assert gpus.state(target.pid) == "parked"
 
 
+def test_who_used_it_last(world):
+    """An H200 has one sample of a process, always of just now of who used the GPU last: how far
+    back is seen the device's own say."""
+    gpus, begin = world
+    gpus.write("reach", "14")
+    target = gpus.target(3800 * MIB)
+    gpus.write(f"samples/{target.pid}", "0 0\n")
+    server = begin()
+    assert server.ask().status == 200
+    assert gpus.state(target.pid) == "parked"
+
+
+def test_why_nobody_makes_way(world):
+    """Once a load, of each who holds the room."""
+    gpus, begin = world
+    named, other = gpus.target(2000 * MIB), gpus.target(1800 * MIB, command=("tail", "-f",
+                                                                             "/dev/null"))
+    gpus.write(f"samples/{named.pid}", "0 0\n")      # and no other sample says how far they reach
+    server = begin()
+    reply = server.waits()
+    eventually(lambda: "nobody can be parked" in server.stderr())
+    looks = gpus.called(SAMPLES)
+    eventually(lambda: gpus.called(SAMPLES) > looks + 3)
+    (line,) = [line for line in server.stderr().splitlines() if "nobody can be parked" in line]
+    assert "model a lacks 101.0 MiB on cuda:0" in line      # 300 and the headroom, of 200
+    assert f"; process {named.pid} (sleep): in doubt for " in line
+    assert "(NVML's samples do not reach back to the look before)" in line
+    assert f"; process {other.pid} (tail) is not named by guard_park" in line
+    gpus.write("reach", "14")
+    assert reply().status == 200
+    assert gpus.state(named.pid) == "parked"
+
+
 @pytest.mark.parametrize("options", [{"park": "train.py, python*"}, {"park": None}])
 def test_who_is_not_named_stays(world, options):
     gpus, begin = world

@@ -20,7 +20,7 @@ class Receipt(ctypes.Structure):
                 ("device_after_bytes", ctypes.c_uint64), ("measured", ctypes.c_int),
                 ("rss_before_bytes", ctypes.c_uint64), ("rss_after_bytes", ctypes.c_uint64),
                 ("pageout_bytes", ctypes.c_uint64), ("driver_ns", ctypes.c_int64),
-                ("total_ns", ctypes.c_int64)]
+                ("total_ns", ctypes.c_int64), ("swapped_bytes", ctypes.c_uint64)]
 
 
 class Error(ctypes.Structure):

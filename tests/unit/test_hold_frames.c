@@ -160,6 +160,7 @@ static const char some_bytes[] = "\5\0\0\0\7\0\0\0no room\0\0\0\0" /* error of t
 				 "\1\0\0\0\100\1\0\0\0"             /* rss_valid, before 5 GiB */
 				 "\13\0\0\0\0\0\0\0"                /* after 11 */
 				 "\0\0\0\0\0\0\0\0\0"               /* no pageout */
+				 "\0\0\0\0\0\0\0\0"                 /* nothing swapped */
 				 "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" /* lock, checkpoint */
 				 "\14\0\0\0\0\0\0\0"                /* restore */
 				 "\0\0\0\0\0\0\0\0"                 /* unlock */
@@ -219,7 +220,7 @@ static void a_wrong_answer_is_refused(void **state)
 		{states + 1, 5, "after"},
 		{states + 2, 2, "rss_valid"},
 		{states + 2 + 17, 2, "pageout_valid"},
-		{states + 2 + 17 + 9 + 7, 0x80, "times"},
+		{states + 2 + 17 + 17 + 7, 0x80, "times"},
 		{devices, 17, "device_count"},
 		{devices + 4, 48, "uuid"},
 		{devices + 8 + 5, 2, "listed"},

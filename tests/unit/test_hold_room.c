@@ -373,6 +373,7 @@ static void test_pageout(void **state)
 	assert_int_equal(hold_world_park(), 0);
 	assert_true(world.receipts[0].pageout_valid);
 	assert_true(world.receipts[0].pageout_bytes >= bytes / 2);
+	assert_true(world.receipts[0].swapped_bytes >= bytes / 2);
 	assert_true(world.receipts[0].rss_after_bytes + bytes / 2 <=
 		    world.receipts[0].rss_before_bytes);
 	assert_int_equal(hold_world_resume(), 0);

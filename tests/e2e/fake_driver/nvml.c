@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "state.h"
 
@@ -35,6 +36,9 @@ struct sample {
 	unsigned long long at_us;
 	unsigned sm, memory, encoder, decoder;
 };
+struct value {
+	unsigned long long at_us, is;
+};
 
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlShutdown(void);
@@ -54,6 +58,8 @@ EXPORT int nvmlDeviceGetMigMode(handle device, unsigned *current, unsigned *pend
 EXPORT int nvmlDeviceGetUtilizationRates(handle device, struct utilization *out);
 EXPORT int nvmlDeviceGetProcessUtilization(handle device, struct sample *out, unsigned *count,
 					   unsigned long long since_us);
+EXPORT int nvmlDeviceGetSamples(handle device, int kind, unsigned long long since_us,
+				int *value_kind, unsigned *count, struct value *out);
 
 static void now_are(struct fake_gpus *gpus)
 {
@@ -234,7 +240,16 @@ int nvmlDeviceGetUtilizationRates(handle device, struct utilization *out)
 	return SUCCESS;
 }
 
-/* Samples younger than since_us of those that are on the device. */
+static unsigned long long now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000;
+}
+
+/* Samples younger than since_us of those that are on the device. One of time 0 is always
+ * of just now, as those of the context that used the device last can be. */
 int nvmlDeviceGetProcessUtilization(handle device, struct sample *out, unsigned *count,
 				    unsigned long long since_us)
 {
@@ -256,6 +271,8 @@ int nvmlDeviceGetProcessUtilization(handle device, struct sample *out, unsigned 
 		unsigned sm;
 
 		while (file && fscanf(file, "%llu %u", &at_us, &sm) == 2) {
+			if (at_us == 0)
+				at_us = now_us();
 			if (at_us <= since_us)
 				continue;
 			if (out && *count < room)
@@ -269,4 +286,28 @@ int nvmlDeviceGetProcessUtilization(handle device, struct sample *out, unsigned 
 	if (*count == 0)
 		return NOT_FOUND;
 	return !out || *count > room ? TOO_SMALL : SUCCESS;
+}
+
+/* The device's own, five a second, where "reach" says for how many seconds back. */
+int nvmlDeviceGetSamples(handle device, int kind, unsigned long long since_us, int *value_kind,
+			 unsigned *count, struct value *out)
+{
+	const char *path = fake_path("reach");
+	FILE *file = path ? fopen(path, "re") : NULL;
+	unsigned long long now = now_us();
+	unsigned seconds = 0, room = *count;
+
+	(void)device;
+	(void)kind;
+	(void)since_us;
+	if (!file)
+		return NOT_SUPPORTED;
+	if (fscanf(file, "%u", &seconds) != 1)
+		seconds = 0;
+	fclose(file);
+	*value_kind = 1;
+	*count = 5 * seconds;
+	for (unsigned i = 0; out && i < *count && i < room; i++)
+		out[i] = (struct value){.at_us = now - (*count - i) * 200000ull};
+	return *count > room ? TOO_SMALL : SUCCESS;
 }

@@ -10,7 +10,8 @@
  *   processes/PID   "STATE BUSY BROKEN" and pairs "DEVICE_INDEX BYTES"; STATE is running,
  *                   locked or parked; BUSY 1: its CUDA calls do not end; BROKEN 1: a
  *                   restore failed
- *   samples/PID     a line a sample of its use: "MICROSECONDS SM_PERCENT"
+ *   samples/PID     a line a sample of its use: "MICROSECONDS SM_PERCENT"; 0 0: just now
+ *   reach           for how many seconds back the devices' own samples go
  *   on/SYMBOL       what happens inside the next call of that function: a line a step
  *                   (state.c), taken away when it begins unless it starts with "always"
  *   log             a line a call: "CALLER SYMBOL PID"
