@@ -68,7 +68,7 @@ static void put_tokens(struct vac_engine *engine, struct vac_batch *batch,
 struct computation {
 	struct vac_model *model;
 	const struct vac_tokens *tokens;
-	void (*between)(void *ctx); /* NULL for a small batch, which is done in no time */
+	void (*between)(void *ctx); /* NULL on a device, which is only asked for it */
 };
 
 static int compute_tokens(void *ctx, const float **out, struct vac_error *err)
@@ -109,7 +109,7 @@ static int compute(struct vac_engine *engine, struct vac_model *model, struct va
 	struct vac_replay replay = {.owner = model, .base = base, .run = compute_tokens};
 	struct vac_tokens tokens;
 	bool small = round_shape(engine, model, batch, &replay.shape);
-	struct computation computation = {model, &tokens, small ? NULL : engine->between};
+	struct computation computation = {model, &tokens, device ? NULL : engine->between};
 	replay.ctx = &computation;
 	put_tokens(engine, batch, &replay.shape, &tokens);
 	engine->backend->workspace(engine->compute, base + l->workspace,
@@ -228,6 +228,9 @@ int vac_batch_reserve(struct vac_model *model, struct vac_error *err)
 void vac_batch_free(struct vac_engine *engine)
 {
 	const struct vac_backend_device *device = engine->backend->device;
+	if (!engine->batches[0].input) /* the device may be on its way up still */
+		return;
+	vac_engine_enter(engine);
 	for (uint32_t i = 0; i < VAC_BATCHES; i++) {
 		struct vac_batch *batch = &engine->batches[i];
 		if (batch->input)
@@ -238,4 +241,5 @@ void vac_batch_free(struct vac_engine *engine)
 		batch->results = NULL;
 		batch->input_bytes = batch->results_bytes = 0;
 	}
+	vac_engine_leave(engine);
 }

@@ -265,11 +265,10 @@ void vac_engine_stop_if_empty(struct vac_engine *engine)
 {
 	if (!engine->started || engine->models)
 		return;
-	vac_engine_enter(engine);
 	vac_batch_free(engine);
-	vac_engine_leave(engine);
 	engine->backend->device->stop(engine->compute);
 	engine->started = false;
+	engine->lost = 0;
 }
 
 int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err)

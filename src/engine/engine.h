@@ -34,7 +34,8 @@ struct vac_engine_options {
 	uint32_t batch_target_ms;   /* a batch is bounded by this much measured work; 0: 100 */
 	void (*between)(void *ctx); /* called between layers and load chunks; may be NULL. It
 	                             * may submit and cancel jobs, but not step, load or close. */
-	/* A batch of that model is about to be computed; may be NULL. */
+	/* A batch of that model is about to be computed or waited for, or its load goes on
+	 * after that; may be NULL. */
 	void (*computing)(void *ctx, uint32_t model);
 	/* Something is done without from now on, in one line; may be NULL. */
 	void (*warn)(void *ctx, const char *text);

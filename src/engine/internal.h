@@ -144,6 +144,9 @@ struct vac_engine {
 	uint32_t first, under_way;
 	uint64_t batches_made;
 	int64_t ended_ns; /* when the last batch was done */
+	int lost;         /* what ended the device: negative, with lost_error; steps tell it */
+	struct vac_error lost_error;
+	uint64_t turn; /* the clock of the model that was next last */
 };
 
 /* engine.c: what a region of that payload measures. */
@@ -178,7 +181,7 @@ int vac_engine_fit_scratch(struct vac_engine *engine, struct vac_error *err) VAC
 uint64_t vac_batch_input_bytes(uint32_t rows, uint32_t sequences);
 /* Host memory for a batch of that model on its way to and from a device. */
 int vac_batch_reserve(struct vac_model *model, struct vac_error *err) VAC_MUST_CHECK;
-/* That of all batches. Entered. */
+/* That of all batches. Not entered. */
 void vac_batch_free(struct vac_engine *engine);
 /* Computes what vac_queue_fill put into it, or asks the device for it. A failure
  * ends it. */
@@ -189,8 +192,9 @@ bool vac_batch_ended(struct vac_engine *engine, struct vac_batch *batch, bool wa
 void vac_batches_forget(const struct vac_job *job);
 
 /* step.c: waits for what the device computes; the next step delivers it. Before
- * anything else than a batch uses the device or the scratch. */
-void vac_engine_settle(struct vac_engine *engine);
+ * anything else than a batch uses the device or the scratch. Of which model that is, is
+ * told again: then's, if it is not NULL. */
+void vac_engine_settle(struct vac_engine *engine, const struct vac_model *then);
 /* The same, and delivers. */
 void vac_engine_finish_all(struct vac_engine *engine);
 

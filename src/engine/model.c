@@ -438,7 +438,7 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 		/* before it is ready there is nothing to enter */
 		bool entered = model->stage > VAC_LOAD_DEVICE;
 		if (entered) {
-			vac_engine_settle(engine);
+			vac_engine_settle(engine, model);
 			vac_engine_enter(engine);
 		}
 		vac_engine_use(engine, model->dtype);

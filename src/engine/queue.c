@@ -4,7 +4,8 @@
  *
  * Models take turns by tokens: each has a clock of tokens served, and the one
  * that is furthest behind among those with work is next; a model that was idle
- * is set to the least clock of the busy ones, so that it cannot save turns up.
+ * is set to the least clock of the busy ones, and to that of the last turn, so that it
+ * cannot save turns up, also when all that the others have is under way.
  * Within a model jobs take turns by sequences, so that a large job does not
  * hold up small ones. A batch ends at max_batch_tokens, or at the tokens
  * that the model computes in batch_target_ms at its measured speed; one
@@ -41,8 +42,10 @@ void vac_queue_put(struct vac_job *job)
 {
 	struct vac_model *model = job->model;
 	const struct vac_model *busy = vac_queue_next(model->engine);
-	if (!model->queue_first && busy && model->served_tokens < busy->served_tokens)
-		model->served_tokens = busy->served_tokens;
+	uint64_t least = busy && busy->served_tokens > model->engine->turn ? busy->served_tokens
+									   : model->engine->turn;
+	if (!model->queue_first && model->served_tokens < least)
+		model->served_tokens = least;
 	append(model, job);
 	model->engine->news = true;
 }
@@ -107,5 +110,6 @@ void vac_queue_fill(struct vac_engine *engine, struct vac_model *model, struct v
 		if (job->taken < job->sequences)
 			append(model, job);
 	}
+	engine->turn = model->served_tokens;
 	model->served_tokens += batch->rows;
 }

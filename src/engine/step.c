@@ -6,16 +6,27 @@
  */
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/internal.h"
+
+/* A batch takes a tenth of that. A variable for tests. */
+int64_t vac_batch_patience_ns = 1000000000;
 
 bool vac_engine_has_work(const struct vac_engine *engine)
 {
-	return engine->orphans || engine->under_way || vac_queue_next(engine);
+	return engine->orphans || engine->under_way || engine->lost < 0 || vac_queue_next(engine);
 }
 
 static struct vac_batch *oldest(struct vac_engine *engine)
 {
 	return &engine->batches[engine->first];
+}
+
+/* Whatever the device does from now on, it does for that model. */
+static void tell(const struct vac_engine *engine, const struct vac_model *model)
+{
+	if (engine->computing)
+		engine->computing(engine->between_ctx, model->id);
 }
 
 /* The next batch of what is queued. */
@@ -26,8 +37,7 @@ static bool begin(struct vac_engine *engine)
 		return false;
 	struct vac_batch *batch =
 		&engine->batches[(engine->first + engine->under_way) % VAC_BATCHES];
-	if (engine->computing)
-		engine->computing(engine->between_ctx, model->id);
+	tell(engine, model);
 	vac_queue_fill(engine, model, batch);
 	engine->under_way++;
 	vac_batch_begin(engine, model, batch);
@@ -45,10 +55,13 @@ static void begin_early(struct vac_engine *engine)
 		begin(engine);
 }
 
+/* Looks elsewhere meanwhile. Not for ever: who hears nothing of this thread then is to
+ * learn that the device hangs. */
 static void wait_for(struct vac_engine *engine, struct vac_batch *batch)
 {
+	int64_t end_ns = vac_now_ns() + vac_batch_patience_ns;
 	begin_early(engine);
-	while (!vac_batch_ended(engine, batch, !engine->between)) {
+	while (!vac_batch_ended(engine, batch, !engine->between || vac_now_ns() > end_ns)) {
 		engine->news = false;
 		engine->between(engine->between_ctx);
 		if (engine->news)
@@ -115,11 +128,25 @@ static void deliver(struct vac_batch *batch)
 static void finish(struct vac_engine *engine)
 {
 	struct vac_batch *batch = oldest(engine);
-	if (batch->rc == 0)
+	if (batch->rc == 0) {
 		learn_speed(batch->model, batch->rows, batch->end_ns - batch->start_ns);
+	} else if (batch->error.code == VAC_E_GONE) {
+		engine->lost = batch->rc;
+		engine->lost_error = batch->error;
+	}
 	engine->first = (engine->first + 1) % VAC_BATCHES;
 	engine->under_way--;
 	deliver(batch);
+}
+
+/* Of a step. That the device is lost may have been found outside of one. */
+static int outcome(const struct vac_engine *engine, int rc, struct vac_error *err)
+{
+	if (engine->lost == 0)
+		return rc;
+	if (err)
+		*err = engine->lost_error;
+	return engine->lost;
 }
 
 int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
@@ -130,33 +157,37 @@ int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
 		vac_job_finish(job, job->rc, &job->error);
 		return 1;
 	}
-	if (!engine->under_way && !begin(engine))
-		return 0;
+	if (engine->under_way) /* others may have been told about since */
+		tell(engine, oldest(engine)->model);
+	else if (!begin(engine))
+		return outcome(engine, 0, err);
 	struct vac_batch *batch = oldest(engine);
 	wait_for(engine, batch);
 	/* Before that one is delivered: the device has something to do meanwhile. */
 	if (engine->backend->device && batch->rc == 0)
 		begin(engine);
-	int rc = batch->rc;
-	struct vac_error failure = batch->error;
 	finish(engine);
-	if (rc == 0 || failure.code != VAC_E_GONE)
-		return 1;
-	if (err)
-		*err = failure;
-	return rc;
+	return outcome(engine, 1, err);
 }
 
-void vac_engine_settle(struct vac_engine *engine)
+void vac_engine_settle(struct vac_engine *engine, const struct vac_model *then)
 {
-	for (uint32_t i = 0; i < engine->under_way; i++)
-		(void)vac_batch_ended(engine, &engine->batches[(engine->first + i) % VAC_BATCHES],
-				      true);
+	bool told = false;
+	for (uint32_t i = 0; i < engine->under_way; i++) {
+		struct vac_batch *batch = &engine->batches[(engine->first + i) % VAC_BATCHES];
+		if (batch->ended)
+			continue;
+		tell(engine, batch->model);
+		told = true;
+		(void)vac_batch_ended(engine, batch, true);
+	}
+	if (told && then)
+		tell(engine, then);
 }
 
 void vac_engine_finish_all(struct vac_engine *engine)
 {
-	vac_engine_settle(engine);
+	vac_engine_settle(engine, NULL);
 	while (engine->under_way)
 		finish(engine);
 }

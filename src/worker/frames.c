@@ -255,6 +255,8 @@ void worker_load_some(struct worker *w)
 		m = m->next;
 	if (!m)
 		return;
+	w->batch_id = m->load_frame;
+	w->batch_model = m->id;
 	worker_tell(w, m->load_frame, m->id);
 	w->in_engine = true;
 	rc = vac_model_load_step(m->model, &err);
@@ -275,11 +277,15 @@ void worker_load_some(struct worker *w)
 
 uint64_t worker_task_of(const struct worker *w, uint32_t model)
 {
-	const struct worker_task *t = w->tasks;
+	const struct worker_model *m = w->models;
 
-	while (t && t->model != model)
-		t = t->next;
-	return t ? t->frame : 0;
+	for (const struct worker_task *t = w->tasks; t; t = t->next) {
+		if (t->model == model)
+			return t->frame;
+	}
+	while (m && m->id != model)
+		m = m->next;
+	return m ? m->load_frame : 0;
 }
 
 static void forget_task(struct worker_task *t)

@@ -39,7 +39,7 @@ struct worker {
 	struct vac_buf in, out;
 	struct vac_wire_inbox inbox; /* descriptors whose frames were not handled yet */
 	bool in_engine;    /* a batch or a step of a load runs: only quick frames are handled */
-	uint64_t batch_id; /* a task of the batch that is computed */
+	uint64_t batch_id; /* what the engine is at: a task of the batch, or a LOAD */
 	uint32_t batch_model;
 	uint32_t told_model; /* of the last WORKING */
 	bool ended;          /* SHUTDOWN came or the server left */
@@ -52,7 +52,7 @@ void worker_handle(struct worker *w, const struct vac_wire_header *header, const
 /* Tells the server what it is at, before it may die of it; at most once for each
  * change of the model. id: of the question. */
 void worker_tell(struct worker *w, uint64_t id, uint32_t model);
-/* Any task of that model has been asked with this id; 0: none. */
+/* Any task of that model has been asked with this id, or else its LOAD; 0: none. */
 uint64_t worker_task_of(const struct worker *w, uint32_t model);
 /* Frames that must wait while a batch is computed. */
 bool worker_must_wait(const struct worker *w, uint16_t type);

@@ -162,7 +162,7 @@ static void between(void *ctx)
 void worker_tell(struct worker *w, uint64_t id, uint32_t model)
 {
 	/* A plan is of no model yet and is told each time. */
-	if (model != 0 && model == w->told_model)
+	if (w->ended || (model != 0 && model == w->told_model))
 		return;
 	w->told_model = model;
 	vac_wire_put_working(&w->out, id, model);

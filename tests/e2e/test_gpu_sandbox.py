@@ -28,14 +28,14 @@ pytestmark = [pytest.mark.skipif(not (FAKE_GPU / "libcuda.so.1").exists(),
 @pytest.fixture
 def gpu(start, zoo, tmp_path):
     """Servers of the zoo on the fake GPU, float32."""
-    def begin(*options, sandbox=None):
+    def begin(*options, sandbox=None, more=""):
         (tmp_path / "gpus").mkdir(exist_ok=True)
         (tmp_path / "gpus" / "gpus").write_text("8000 100\n")
         locks, cache = tmp_path / "locks", tmp_path / "cache"
         locks.mkdir(exist_ok=True)
         (locks / LOCK).touch(mode=0o444)
         config = tmp_path / "vacate.conf"
-        config.write_text("".join(f"[model {name}]\ndtype = float32\n"
+        config.write_text("".join(f"[model {name}]\ndtype = float32\n{more}"
                                   for name in ("tiny/a", "tiny/b")))
         env = {"LD_LIBRARY_PATH": str(FAKE_GPU), "VACATE_GPUD": str(HERE / "fake_gpud.py"),
                "FAKE_GPUS": str(tmp_path / "gpus"), "XDG_CACHE_HOME": str(cache),

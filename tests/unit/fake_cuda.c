@@ -271,6 +271,8 @@ static int fake_set_access(vac_cu_address at, size_t bytes, const struct vac_cu_
 
 static int fake_unmap(vac_cu_address at, size_t bytes)
 {
+	/* a batch under way may use it */
+	assert_true(fake_stream_idle() || fake_cuda.failed);
 	mprotect((void *)(uintptr_t)at, bytes, PROT_NONE);
 	fake_cuda.mapped--;
 	fake_cuda.used_bytes -= bytes;
@@ -318,6 +320,8 @@ static int fake_upload(vac_cu_address to, const void *from, size_t bytes,
 	return VAC_CU_OK;
 }
 
+static long downloads;
+
 static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUstream_st *stream)
 {
 	(void)stream;
@@ -325,6 +329,7 @@ static int fake_download(void *to, vac_cu_address from, size_t bytes, struct CUs
 	assert_false(fake_capturing());
 	in_context();
 	assert_true(fake_stream_pinned(to, bytes));
+	downloads++;
 	fake_stream_copy(to, (const void *)(uintptr_t)from, bytes);
 	return VAC_CU_OK;
 }
@@ -385,6 +390,8 @@ static int fake_event_synchronize(struct CUevent_st *event)
 {
 	const struct event *e = (const struct event *)event;
 	CALL("event_synchronize");
+	while (fake_cuda.hangs && downloads)
+		pause();
 	assert_false(fake_capturing());
 	fake_stream_complete(e->number);
 	return fake_cuda.sticky;
@@ -396,7 +403,7 @@ static int fake_event_query(struct CUevent_st *event)
 	CALL("event_query");
 	assert_false(fake_capturing());
 	in_context();
-	if (e->queries++ < fake_cuda.slow)
+	if (e->queries++ < fake_cuda.slow || (fake_cuda.hangs && downloads))
 		return VAC_CU_NOT_READY;
 	fake_stream_complete(e->number);
 	return fake_cuda.sticky;
@@ -502,6 +509,7 @@ static int fake_graph_launch(struct CUgraphExec_st *exec, struct CUstream_st *st
 static int fake_exec_destroy(struct CUgraphExec_st *exec)
 {
 	in_context();
+	assert_true(fake_stream_idle() || fake_cuda.failed);
 	fake_graph_drop((struct CUgraph_st *)exec, true);
 	return VAC_CU_OK;
 }

@@ -38,6 +38,7 @@ struct fake_cuda {
 	uint64_t blas_refuses;  /* rows that all but the first refuse; 0: none */
 	bool blas_idle;         /* products are asked for and not computed */
 	long slow;              /* looks at an event before it is done */
+	bool hangs;             /* no batch that was asked for ends */
 	long marks;             /* events recorded */
 	/* stream_synchronize gives this instead of success, if not 0 */
 	int sticky;

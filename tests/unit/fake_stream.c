@@ -95,6 +95,11 @@ void fake_stream_complete(long number)
 	}
 }
 
+bool fake_stream_idle(void)
+{
+	return !copies;
+}
+
 void fake_stream_drop(void)
 {
 	while (copies) {

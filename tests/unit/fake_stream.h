@@ -20,6 +20,8 @@ void fake_stream_copy(void *to, const void *from, size_t bytes);
 long fake_stream_number(void);
 /* All up to that one are done. */
 void fake_stream_complete(long number);
+/* Nothing is under way that was copied to or from pinned memory. */
+bool fake_stream_idle(void);
 void fake_stream_reset(void);
 /* The device is lost: nothing arrives any more. */
 void fake_stream_drop(void);

@@ -5,6 +5,7 @@
  * fails in between.
  */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -26,6 +28,8 @@
 #define POSITIONS 64
 #define LONG      48 /* of a text that shares no batch with another of its kind */
 #define JOBS      9
+
+extern int64_t vac_batch_patience_ns;
 
 /* One text of one job. */
 struct text {
@@ -41,6 +45,9 @@ static struct seen {
 	int done;        /* jobs, each a batch of its own */
 	long most_under_way;
 	struct text *later; /* submitted at the first look; NULL: nothing */
+	uint32_t told[8];   /* models */
+	size_t told_count;
+	time_t until; /* no look may come later; 0: any */
 } seen;
 
 static void mark_done(struct vac_job *job, void *ctx)
@@ -55,6 +62,8 @@ static void between(void *ctx)
 {
 	long under_way = fake_cuda.marks - seen.first_mark - seen.done;
 	(void)ctx;
+	if (seen.until && time(NULL) > seen.until)
+		fail_msg("still waiting");
 	if (under_way > seen.most_under_way)
 		seen.most_under_way = under_way;
 	if (seen.later) {
@@ -64,7 +73,23 @@ static void between(void *ctx)
 	}
 }
 
-static struct vac_engine *open_engine(bool looking)
+static void computing(void *ctx, uint32_t model)
+{
+	(void)ctx;
+	if (seen.told_count == sizeof(seen.told) / sizeof(seen.told[0]))
+		fail_msg("told too often");
+	seen.told[seen.told_count++] = model;
+}
+
+static void told_is(const uint32_t *models, size_t count)
+{
+	assert_int_equal(seen.told_count, count);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(seen.told[i], models[i]);
+	seen.told_count = 0;
+}
+
+static struct vac_engine *open_engine_telling(bool looking, bool telling)
 {
 	struct vac_engine *engine;
 	struct vac_error err;
@@ -72,10 +97,16 @@ static struct vac_engine *open_engine(bool looking)
 						   .threads = 2,
 						   .dtype = "float32",
 						   .max_batch_tokens = TOKENS,
-						   .between = looking ? between : NULL};
+						   .between = looking ? between : NULL,
+						   .computing = telling ? computing : NULL};
 	if (vac_engine_open(&engine, &options, &err) < 0)
 		fail_msg("%s", err.message);
 	return engine;
+}
+
+static struct vac_engine *open_engine(bool looking)
+{
+	return open_engine_telling(looking, false);
 }
 
 static int load(struct vac_engine *engine, uint32_t id, const char *dir, struct vac_model **out,
@@ -370,6 +401,108 @@ static void test_each_call_fails(void **state)
 	unsetenv("VACATE_CUDA_GRAPHS");
 }
 
+/* One that never ends is waited for without a look elsewhere, after a while: who watches
+ * this thread must learn of it. */
+static void test_a_hanging_device_is_not_hidden(void **state)
+{
+	(void)state;
+	const int64_t patience_ns = vac_batch_patience_ns;
+	const char *dir = write_model();
+	struct text text;
+	struct vac_error err = {0};
+	struct vac_model *model;
+	fake_cuda_reset();
+	struct vac_engine *engine = open_engine(true);
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	vac_batch_patience_ns = 10000000;
+	fake_cuda.slow = LONG_MAX; /* when asked, and not when waited for */
+	make_all(&text, 1, model);
+	seen.until = time(NULL) + 60;
+	vac_job_submit(text.job, mark_done, &text);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(seen.most_under_way, 1); /* there was a look */
+	check_all(&text, 1);
+	vac_batch_patience_ns = patience_ns;
+	close_all(engine, model);
+}
+
+/* What the device does is told before it is waited for, also after steps that left
+ * it under way, and a load that waited for it is told again. */
+static void test_who_is_computed(void **state)
+{
+	(void)state;
+	const char *dir = write_model();
+	struct text texts[3];
+	struct vac_error err = {0};
+	struct vac_model *model, *second;
+	fake_cuda_reset();
+	struct vac_engine *engine = open_engine_telling(false, true);
+	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	make_all(texts, 3, model);
+	told_is(NULL, 0);
+	submit_all(texts, 3);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	told_is((uint32_t[]){1, 1}, 2); /* its own, and the one ahead */
+	assert_int_equal(load(engine, 2, dir, &second, &err), 0);
+	told_is((uint32_t[]){1, 2}, 2);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	told_is((uint32_t[]){1, 1}, 2);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	told_is((uint32_t[]){1}, 1);
+	check_all(texts, 3);
+	vac_model_close(second, NULL);
+	told_is(NULL, 0);
+	close_all(engine, model);
+}
+
+/* A device that is lost is found to be by a load or a close: the next step says so. */
+static void test_lost_between_steps(void **state)
+{
+	(void)state;
+	const char *dir = write_model();
+	for (int loads = 0; loads < 2; loads++) {
+		struct text texts[3];
+		struct vac_error err = {0};
+		struct vac_model *model, *second;
+		fake_cuda_reset();
+		struct vac_engine *engine = open_engine(false);
+		assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+		if (!loads)
+			assert_int_equal(load(engine, 2, dir, &second, &err), 0);
+		make_all(texts, 3, model);
+		submit_all(texts, 3);
+		assert_int_equal(vac_engine_step(engine, &err), 1);
+		fake_cuda.fail_at = fake_cuda.calls;
+		fake_cuda.fail_with = VAC_CU_ILLEGAL_ADDRESS;
+		fake_cuda.fail_lasts = 1;
+		if (loads)
+			assert_true(load(engine, 2, dir, &second, &err) < 0);
+		else
+			vac_model_close(model, NULL);
+		assert_int_equal(texts[1].done, 1);
+		assert_true(vac_job_status(texts[1].job, &err) < 0);
+		assert_int_equal(err.code, VAC_E_GONE);
+		assert_true(vac_engine_has_work(engine));
+		assert_true(vac_engine_step(engine, &err) < 0);
+		assert_int_equal(err.code, VAC_E_GONE);
+		assert_true(vac_engine_step(engine, &err) < 0);
+		/* not for good: the next model brings up another */
+		vac_model_close(loads ? model : second, NULL);
+		assert_false(vac_engine_has_work(engine));
+		assert_int_equal(fake_cuda_live(), 0);
+		for (int i = 0; i < 3; i++)
+			vac_job_free(texts[i].job);
+		fake_cuda.fail_at = -1;
+		fake_cuda.failed = NULL;
+		assert_int_equal(load(engine, 3, dir, &model, &err), 0);
+		make_all(texts, 1, model);
+		submit_all(texts, 1);
+		run(engine);
+		check_all(texts, 1);
+		close_all(engine, model);
+	}
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -392,9 +525,15 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_ahead),         cmocka_unit_test(test_waiting),
-		cmocka_unit_test(test_small_ones_wait),   cmocka_unit_test(test_freed_under_way),
-		cmocka_unit_test(test_closed_and_loaded), cmocka_unit_test(test_each_call_fails),
+		cmocka_unit_test(test_one_ahead),
+		cmocka_unit_test(test_waiting),
+		cmocka_unit_test(test_small_ones_wait),
+		cmocka_unit_test(test_freed_under_way),
+		cmocka_unit_test(test_closed_and_loaded),
+		cmocka_unit_test(test_each_call_fails),
+		cmocka_unit_test(test_who_is_computed),
+		cmocka_unit_test(test_lost_between_steps),
+		cmocka_unit_test(test_a_hanging_device_is_not_hidden),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

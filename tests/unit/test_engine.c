@@ -618,6 +618,33 @@ static void test_idle_model_saves_no_turns(void **state)
 	vac_engine_close(engine);
 }
 
+/* Nor while nothing of the other one is queued when it comes: all of that was computed. */
+static void test_an_idle_engine_saves_no_turns(void **state)
+{
+	(void)state;
+	const struct vac_engine_options small = {.max_batch_tokens = 32};
+	const struct tiny_options options = {.seed = 1};
+	struct vac_engine *engine = open_engine("reference", &small);
+	struct vac_model *a = load(engine, 1, tiny_write("model", &options));
+	struct vac_model *b = load(engine, 2, temp_path("model"));
+	struct order order = {0};
+	struct watched w[3] = {{&order, -1}, {&order, -1}, {&order, -1}};
+	struct vac_job *jobs[3];
+	struct vac_error err;
+	submit_words(a, 100, &w[0], &jobs[0]);
+	run_all(engine);
+	submit_words(b, 100, &w[1], &jobs[1]);
+	submit_words(a, 1, &w[2], &jobs[2]);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(w[2].place, 1);
+	assert_int_equal(w[1].place, -1);
+	run_all(engine);
+	for (int i = 0; i < 3; i++)
+		vac_job_free(jobs[i]);
+	vac_engine_close(engine);
+}
+
 static struct vac_job *freed_between;
 
 static void free_between(void *ctx)
@@ -761,6 +788,7 @@ int main(void)
 		cmocka_unit_test(test_dimensions_and_normalize),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_idle_model_saves_no_turns),
+		cmocka_unit_test(test_an_idle_engine_saves_no_turns),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_close_cancels),
 		cmocka_unit_test(test_close_while_loading),
