@@ -196,6 +196,8 @@ static void do_it(struct vac_holding *holding)
 	if (!holding->opened) {
 		rc = vac_hold_open(&holding->hold, &holding->answer->error);
 		holding->opened = rc == 0;
+		/* Whoever asked need not wait for it, nor hear nothing if it hangs. */
+		holding->hold.init_may_stay = true;
 	}
 	if (rc < 0)
 		return;
@@ -309,8 +311,10 @@ void vac_holding_close(struct vac_holding *holding)
 {
 	if (holding->running)
 		join(holding);
-	if (holding->opened)
+	if (holding->opened) {
+		vac_hold_finish(&holding->hold);
 		vac_hold_close(&holding->hold);
+	}
 	if (holding->event_fd >= 0)
 		close(holding->event_fd);
 	vac_buf_free(&holding->frames);

@@ -80,8 +80,8 @@ struct vac_hold {
 	int64_t init_ns;          /* that cuInit was waited for; 0 once it stands in a receipt */
 	/* start.c: threads that start NVML (nvml_started and driver_text are its until it is
 	 * joined) and the driver, and whether that is done. None outlives the call that began
-	 * it. */
-	bool nvml_starting, init_running, init_done;
+	 * it, unless init_may_stay: then vac_hold_finish() or the process's end ends it. */
+	bool nvml_starting, init_running, init_done, init_may_stay;
 	pthread_t nvml_thread, init_thread;
 	int init_result; /* the thread's until it is joined */
 };
@@ -90,6 +90,8 @@ struct vac_hold {
  * (vac_lock_directory). No driver is loaded before it is needed. */
 int vac_hold_open(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
 void vac_hold_close(struct vac_hold *hold);
+/* Before that, of one with init_may_stay: waits for the driver's start. */
+void vac_hold_finish(struct vac_hold *hold);
 
 /* The driver's word, and the record's where that knows better. VAC_HOLD_UNKNOWN is
  * no error; VAC_E_BUSY: it is stopped, and could not let the driver answer. Starts the

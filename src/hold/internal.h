@@ -84,7 +84,7 @@ void vac_hold_wait_nvml(struct vac_hold *hold);
 void vac_hold_begin_init(struct vac_hold *hold);
 /* Starts the driver, or waits until it is. */
 int vac_hold_wait_init(struct vac_hold *hold, struct vac_error *err) VAC_MUST_CHECK;
-/* No thread of the hold's runs afterwards. */
+/* No thread of the hold's runs afterwards, but for what may stay. */
 void vac_hold_join(struct vac_hold *hold);
 
 /* run.c */

@@ -6,7 +6,8 @@
  * needs it. The driver's calls to other processes do not need cuInit (as seen with 580);
  * but whoever has called it keeps the GPU up for all, so that a checkpoint need not put it
  * down, nor a restore bring it up (90 and 130 ms). So cuInit runs beside the first of them,
- * and is waited for before the hold's owner is answered, or where a call is refused.
+ * and is waited for before the hold's owner is answered, if it may not stay, or where a call
+ * is refused.
  */
 #include "hold/hold.h"
 
@@ -117,6 +118,12 @@ int vac_hold_wait_init(struct vac_hold *hold, struct vac_error *err)
 void vac_hold_join(struct vac_hold *hold)
 {
 	vac_hold_wait_nvml(hold);
+	if (hold->init_running && !hold->init_may_stay)
+		end_init(hold);
+}
+
+void vac_hold_finish(struct vac_hold *hold)
+{
 	if (hold->init_running)
 		end_init(hold);
 }

@@ -439,12 +439,23 @@ def runs(gpus):
                  VACATE_WORKER=str(pathlib.Path(__file__).parent / "fake_worker.py"))
 
 
+def test_a_start_that_hangs(gpus):
+    """The driver's own, beside the calls: nobody waits for it."""
+    gpus = gpus()
+    target = gpus.target()
+    gpus.on("cuInit", "always", "sleep 170000")
+    ok(gpus, "park", target.pid)
+    assert gpus.state(target.pid) == "parked"
+    ok(gpus, "resume", target.pid)
+    assert gpus.state(target.pid) == "running"
+
+
 def test_a_gpud_that_hangs(gpus):
-    """In the driver's start, in NVML's, before it answers, when it should end, and after it
+    """In NVML's start, before it answers, when it should end, and after it
     closed its socket, as in the kernel: no command waits for ever, and nothing was moved."""
     gpus = gpus()
     targets = [gpus.target() for _ in range(3)]
-    gpus.on("cuInit", "always", "sleep 170000")
+    gpus.on("nvmlInit_v2", "always", "sleep 170000")
     waiting = [start(gpus, "park", targets[0].pid), start(gpus, "resume", targets[1].pid),
                start(gpus, "park", "--tree", "--json", targets[2].pid)]
     scripts = {where: hangs(gpus, where) for where in ("looks", "stays", "ends")}

@@ -279,6 +279,23 @@ static void test_early(void **state)
 	assert_int_equal(hold_world_resume(), 0);
 }
 
+/* Who may leave it behind is answered before it is through. */
+static void test_may_stay(void **state)
+{
+	(void)state;
+	world.hold.init_may_stay = true;
+	fake_hold.init_us = SLOW_US;
+	hold_world_add(GIB);
+	assert_int_equal(hold_world_park(), 0);
+	assert_true(world.hold.init_running);
+	assert_int_equal(hold_world_resume(), 0); /* none is begun beside it */
+	vac_hold_finish(&world.hold);
+	assert_false(world.hold.init_running);
+	assert_true(world.hold.init_done);
+	assert_int_equal(fake_hold.inits, 1);
+	assert_int_equal(fake_hold.started, 1);
+}
+
 /* Nothing that is refused before it is needed pays for it. */
 static void test_not_needed(void **state)
 {
@@ -306,6 +323,7 @@ int main(void)
 		TEST(test_ends_meanwhile),
 		TEST(test_choices),
 		TEST(test_early),
+		TEST(test_may_stay),
 		TEST(test_not_needed),
 	};
 
