@@ -60,8 +60,8 @@ struct vac_hold_device {
 /* When the driver is started (cuInit), which its calls to other processes do without, but
  * are slower: see start.c. $VACATE_CUDA_INIT says otherwise, for measurements. */
 enum vac_hold_init {
+	VAC_HOLD_INIT_EARLY,  /* beside NVML's start: the default */
 	VAC_HOLD_INIT_LATE,   /* beside the first call that takes long */
-	VAC_HOLD_INIT_EARLY,  /* beside NVML's start */
 	VAC_HOLD_INIT_BEFORE, /* before all else, and waited for */
 	VAC_HOLD_INIT_NEVER,  /* but where a call is refused */
 };

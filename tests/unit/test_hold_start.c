@@ -240,6 +240,7 @@ static void test_choices(void **state)
 	} cases[] = {{"before", 1, 1, 1},
 		     {"never", 0, 0, 0},
 		     {"late", -1, 0, 1},
+		     {"early", -1, 0, 1},
 		     {"nonsense", -1, 0, 1}};
 
 	(void)state;
@@ -296,10 +297,14 @@ static void test_may_stay(void **state)
 	assert_int_equal(fake_hold.started, 1);
 }
 
-/* Nothing that is refused before it is needed pays for it. */
+/* Nothing that is refused before it is needed waits for it, nor begins it where that is
+ * left until then. */
 static void test_not_needed(void **state)
 {
 	(void)state;
+	assert_int_equal(setenv("VACATE_CUDA_INIT", "late", 1), 0);
+	open_again();
+	unsetenv("VACATE_CUDA_INIT");
 	hold_world_add(GIB);
 	assert_int_equal(hold_world_state(0), VAC_HOLD_RUNNING);
 	assert_int_equal(hold_world_resume(), 0);

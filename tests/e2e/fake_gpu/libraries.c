@@ -158,7 +158,8 @@ static int listen_to_others(void)
 
 __attribute__((constructor)) static void load(void)
 {
-	const char *slow = getenv("FAKE_GPU_SLOW");
+	/* a name that a confined worker keeps */
+	const char *slow = getenv("CUDA_FAKE_SLOW");
 	int fd;
 	fake_cuda_reset();
 	fake_cuda.major = 8; /* nothing is compiled ahead for it */
