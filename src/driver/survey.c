@@ -10,7 +10,9 @@
 #define FIRST_COUNT  64
 #define MOST_SAMPLES 4096
 #define MOST_VALUES  512
-#define UNKNOWN      (~0ull) /* NVML's word for "not known" */
+/* Samples come so much later than what they are of, at most. */
+#define LAG_US  1000000
+#define UNKNOWN (~0ull) /* NVML's word for "not known" */
 
 typedef int list_fn(struct nvmlDevice_st *device, unsigned *count, struct vac_nvml_process *out);
 
@@ -156,13 +158,37 @@ static void find_reach(const struct vac_nvml *nvml, struct nvmlDevice_st *device
 		out->since_us = oldest;
 }
 
+/* Who was on the device last is named by each sample, with the average of all that were asked
+ * for: as one who uses it, for as long as samples reach. So those since the last reading are
+ * asked for by themselves, and whoever used nothing in them did so before. */
+static void ask_again(const struct vac_nvml *nvml, struct nvmlDevice_st *device, int64_t since_us,
+		      struct vac_survey_device *out, struct vac_nvml_sample *samples, unsigned room)
+{
+	unsigned count = room;
+	int result = nvml->samples(device, samples, &count, (unsigned long long)since_us);
+
+	if (result == VAC_NVML_NOT_FOUND)
+		count = 0;
+	else if (result != VAC_NVML_OK || count > room)
+		return;
+	for (uint32_t i = 0; i < out->process_count; i++) {
+		struct vac_survey_process *process = &out->processes[i];
+		bool used = false;
+
+		for (unsigned k = 0; k < count; k++)
+			used |= samples[k].pid == process->pid && samples[k].sm > 0;
+		if (!used && process->used_at_us > since_us)
+			process->used_at_us = since_us;
+	}
+}
+
 /* NVML keeps the samples of some seconds. A process without one used nothing in them. */
 static int sample_processes(const struct vac_nvml *nvml, struct nvmlDevice_st *device,
-			    struct vac_survey_device *out)
+			    int64_t last_us, struct vac_survey_device *out)
 {
 	struct vac_nvml_sample *samples = NULL;
 	int64_t *newest = NULL;
-	unsigned count = 0;
+	unsigned count = 0, room;
 	int result, rc = -1;
 
 	if (!nvml->samples || out->process_count == 0)
@@ -172,13 +198,12 @@ static int sample_processes(const struct vac_nvml *nvml, struct nvmlDevice_st *d
 		return 0;
 	if (result == VAC_NVML_NOT_FOUND || count > MOST_SAMPLES)
 		count = count > MOST_SAMPLES ? MOST_SAMPLES : 0;
+	room = count;
 	samples = calloc((size_t)count + 1, sizeof(*samples));
 	newest = calloc(out->process_count, sizeof(*newest));
 	if (!samples || !newest)
 		goto out;
 	if (count > 0) {
-		unsigned room = count;
-
 		result = nvml->samples(device, samples, &count, 0);
 		if (count > room)
 			count = room;
@@ -191,6 +216,8 @@ static int sample_processes(const struct vac_nvml *nvml, struct nvmlDevice_st *d
 	out->sampled = true;
 	for (unsigned i = 0; i < count; i++)
 		take_sample(out, &samples[i], newest);
+	if (last_us > LAG_US && count > 0)
+		ask_again(nvml, device, last_us - LAG_US, out, samples, room);
 	for (uint32_t i = 0; i < out->process_count; i++)
 		out->processes[i].sm_percent.valid = true;
 	find_reach(nvml, device, out);
@@ -268,7 +295,8 @@ static void read_gauges(const struct vac_nvml *nvml, struct nvmlDevice_st *devic
 }
 
 /* 0, or -1 without memory. */
-static int read_device(const struct vac_nvml *nvml, unsigned index, struct vac_survey_device *out)
+static int read_device(const struct vac_nvml *nvml, unsigned index, int64_t last_us,
+		       struct vac_survey_device *out)
 {
 	struct nvmlDevice_st *device;
 
@@ -287,10 +315,16 @@ static int read_device(const struct vac_nvml *nvml, unsigned index, struct vac_s
 	read_gauges(nvml, device, out);
 	if (list_processes(nvml, device, out) < 0)
 		return -1;
-	return sample_processes(nvml, device, out);
+	return sample_processes(nvml, device, last_us, out);
 }
 
 int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct vac_error *err)
+{
+	return vac_survey_read_since(nvml, 0, out, err);
+}
+
+int vac_survey_read_since(const struct vac_nvml *nvml, int64_t last_us, struct vac_survey *out,
+			  struct vac_error *err)
 {
 	char said[80];
 	unsigned count = 0;
@@ -312,7 +346,7 @@ int vac_survey_read(const struct vac_nvml *nvml, struct vac_survey *out, struct 
 	else
 		out->count = count;
 	for (uint32_t i = 0; rc == 0 && i < out->count; i++)
-		rc = read_device(nvml, i, &out->devices[i]);
+		rc = read_device(nvml, i, last_us, &out->devices[i]);
 	out->at_us = vac_wall_ns() / 1000;
 	if (rc < 0) {
 		vac_survey_free(out);

@@ -5,6 +5,7 @@
 #include "wire/who.h"
 
 static const struct vac_nvml *started; /* NULL: not initialised */
+static int64_t last_us;                /* of the last reading; 0: none */
 
 static int start(struct vac_error *err)
 {
@@ -32,11 +33,12 @@ void vac_gpud_who(struct vac_buf *out, uint64_t id)
 	int rc = start(&err);
 
 	if (rc == 0)
-		rc = vac_survey_read(started, &survey, &err);
+		rc = vac_survey_read_since(started, last_us, &survey, &err);
 	if (rc < 0) {
 		vac_wire_put_error(out, id, &err);
 		return;
 	}
+	last_us = survey.at_us;
 	vac_wire_put_who(out, id, &survey);
 	vac_survey_free(&survey);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define NS_PER_US 1000
+#define LAG_US    1000000 /* as of driver/survey.h */
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S  INT64_C(1000000000)
 /* Two clocks that ran on together differ by less between two looks. */
@@ -166,6 +167,9 @@ static void update(const struct vac_idle *idle, struct vac_idle_process *process
 		    used_by_others(&survey->devices[device], holder->nvml_pid, idle->look_us))
 			process->since_ns = now_ns;
 		if (!found || found->used_at_us == 0)
+			continue;
+		/* that was counted at the look before */
+		if (found->used_at_us <= idle->look_us - LAG_US)
 			continue;
 		used_ns = now_ns;
 		if (survey->at_us > found->used_at_us)

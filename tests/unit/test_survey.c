@@ -26,7 +26,8 @@ static struct {
 	int count_result, handle_result, name_result, list_result, sample_result;
 	unsigned list_count, graphics_count, sample_count;
 	struct vac_nvml_process list[300], graphics[4];
-	struct vac_nvml_sample samples[8];
+	struct vac_nvml_sample samples[8], again[2];
+	unsigned again_count; /* of those since the last reading; 0: not found */
 	int value_result;
 	unsigned value_count;
 	struct vac_nvml_value values[4];
@@ -115,7 +116,15 @@ static int fake_samples(struct nvmlDevice_st *device, struct vac_nvml_sample *ou
 			unsigned long long since_us)
 {
 	(void)device;
-	assert_int_equal(since_us, 0);
+	if (since_us > 0) {
+		/* a second before the last reading */
+		assert_int_equal(since_us, 9000000);
+		assert_non_null(out);
+		assert_int_equal(*count, nvml.sample_count);
+		*count = nvml.again_count;
+		memcpy(out, nvml.again, nvml.again_count * sizeof(*out));
+		return nvml.again_count ? VAC_NVML_OK : VAC_NVML_NOT_FOUND;
+	}
 	if (nvml.sample_result != VAC_NVML_OK)
 		return nvml.sample_result;
 	if (!out) {
@@ -311,6 +320,33 @@ static void test_a_new_one(void **state)
 }
 
 /* NVIDIA's text has the reserved in used, the driver has not: neither is relied on. */
+/* As an H200 answers: who was there last is in the newest sample with the average of 14 s;
+ * whether it used anything since the last reading only the samples since then say. */
+static void test_used_since(void **state)
+{
+	const struct vac_nvml table = full();
+	struct vac_survey survey;
+	struct vac_error err;
+
+	(void)state;
+	nvml.sample_count = 2;
+	nvml.samples[0] = (struct vac_nvml_sample){.pid = 11, .at_us = 11900000, .sm = 10};
+	nvml.samples[1] = (struct vac_nvml_sample){.pid = 12, .at_us = 5000000, .sm = 2};
+	for (int i = 0; i < 3; i++) {
+		/* named without use; not named; used */
+		nvml.again_count = i == 1 ? 0 : 1;
+		nvml.again[0] = (struct vac_nvml_sample){
+			.pid = 11, .at_us = 11900000, .sm = i == 2 ? 30 : 0};
+		assert_int_equal(vac_survey_read_since(&table, 10000000, &survey, &err), 0);
+		const struct vac_survey_process *on = survey.devices[0].processes;
+		assert_int_equal(on[0].pid, 11);
+		assert_int_equal(on[0].used_at_us, i == 2 ? 11900000 : 9000000);
+		assert_int_equal(on[1].pid, 12);
+		assert_int_equal(on[1].used_at_us, 5000000); /* that was before */
+		vac_survey_free(&survey);
+	}
+}
+
 /* How far back NVML sees does not depend on who used the device. */
 static void test_reach(void **state)
 {
@@ -548,6 +584,7 @@ int main(void)
 		cmocka_unit_test_setup(test_an_old_one, reset),
 		cmocka_unit_test_setup(test_a_new_one, reset),
 		cmocka_unit_test_setup(test_reach, reset),
+		cmocka_unit_test_setup(test_used_since, reset),
 		cmocka_unit_test_setup(test_used_is_what_is_not_free, reset),
 		cmocka_unit_test_setup(test_many_processes, reset),
 		cmocka_unit_test_setup(test_instances, reset),
