@@ -29,6 +29,9 @@ struct vac_survey_process {
 
 #define VAC_SURVEY_ANSWERS 0
 
+/* Samples of use come so much later than what they are of, at most, microseconds. */
+#define VAC_SURVEY_LAG_US INT64_C(1000000)
+
 struct vac_survey_device {
 	uint32_t index; /* NVML's, as nvidia-smi shows it */
 	int result;     /* NVML's; not VAC_SURVEY_ANSWERS: the device does not, the rest is empty */

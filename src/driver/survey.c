@@ -10,9 +10,7 @@
 #define FIRST_COUNT  64
 #define MOST_SAMPLES 4096
 #define MOST_VALUES  512
-/* Samples come so much later than what they are of, at most. */
-#define LAG_US  1000000
-#define UNKNOWN (~0ull) /* NVML's word for "not known" */
+#define UNKNOWN      (~0ull) /* NVML's word for "not known" */
 
 typedef int list_fn(struct nvmlDevice_st *device, unsigned *count, struct vac_nvml_process *out);
 
@@ -216,8 +214,8 @@ static int sample_processes(const struct vac_nvml *nvml, struct nvmlDevice_st *d
 	out->sampled = true;
 	for (unsigned i = 0; i < count; i++)
 		take_sample(out, &samples[i], newest);
-	if (last_us > LAG_US && count > 0)
-		ask_again(nvml, device, last_us - LAG_US, out, samples, room);
+	if (last_us > VAC_SURVEY_LAG_US && count > 0)
+		ask_again(nvml, device, last_us - VAC_SURVEY_LAG_US, out, samples, room);
 	for (uint32_t i = 0; i < out->process_count; i++)
 		out->processes[i].sm_percent.valid = true;
 	find_reach(nvml, device, out);

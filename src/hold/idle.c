@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #define NS_PER_US 1000
-#define LAG_US    1000000 /* as of driver/survey.h */
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S  INT64_C(1000000000)
 /* Two clocks that ran on together differ by less between two looks. */
@@ -169,7 +168,7 @@ static void update(const struct vac_idle *idle, struct vac_idle_process *process
 		if (!found || found->used_at_us == 0)
 			continue;
 		/* that was counted at the look before */
-		if (found->used_at_us <= idle->look_us - LAG_US)
+		if (found->used_at_us <= idle->look_us - VAC_SURVEY_LAG_US)
 			continue;
 		used_ns = now_ns;
 		if (survey->at_us > found->used_at_us)

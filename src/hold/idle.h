@@ -4,7 +4,8 @@
  * other, and counts only where it was wholly observed: where the samples of two looks do
  * not meet, where NVML does not tell who uses a device, and where the clock was set or the
  * machine slept, it begins anew. A sample names one process: short use beside somebody who
- * computes may be nobody's, so there who took CPU time counts as having used it. Nothing is asked of a driver here. One owner; any thread.
+ * computes may be nobody's, so there who took CPU time counts as having used it. Nothing is
+ * asked of a driver here. One owner; any thread.
  */
 #ifndef VAC_HOLD_IDLE_H
 #define VAC_HOLD_IDLE_H

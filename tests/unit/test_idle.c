@@ -157,6 +157,43 @@ static void test_cpu_time_beside_others(void **state)
 	vac_idle_free(&s.idle);
 }
 
+/* A use that NVML goes on to tell was counted at the look that it came before. */
+static void test_old_use_is_counted_once(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	begin(&s);
+	s.survey.devices[0].since_us = WALL_US - SECOND_US;
+	look(&s, 0);
+	for (int i = 1; i <= 3; i++) {
+		/* at the earliest that it is asked for: a second before the last look */
+		used_ago(&s, 0, 1);
+		look(&s, 10);
+		assert_int_equal(idle_ms(&s, 100), 10000 * i);
+	}
+	vac_idle_free(&s.idle);
+}
+
+static void test_resumed_has_the_whole_time(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	begin(&s);
+	s.survey.devices[0].since_us = WALL_US - SECOND_US;
+	look(&s, 0);
+	look(&s, 10);
+	vac_idle_begin_anew(&s.idle, 100, 8, (1000 + s.now_s + 1) * SECOND_NS); /* another */
+	assert_int_equal(idle_ms(&s, 100), 10000);
+	vac_idle_begin_anew(&s.idle, 100, 7, (1000 + s.now_s + 1) * SECOND_NS);
+	assert_int_equal(idle_ms(&s, 100), 0);
+	assert_int_equal(idle_ms(&s, 101), 10000);
+	look(&s, 10);
+	assert_int_equal(idle_ms(&s, 100), 9000);
+	vac_idle_free(&s.idle);
+}
+
 static void test_samples_must_meet(void **state)
 {
 	struct scene s;
@@ -349,6 +386,8 @@ int main(void)
 		cmocka_unit_test(test_counts_from_the_first_look),
 		cmocka_unit_test(test_use_begins_it_anew),
 		cmocka_unit_test(test_cpu_time_beside_others),
+		cmocka_unit_test(test_old_use_is_counted_once),
+		cmocka_unit_test(test_resumed_has_the_whole_time),
 		cmocka_unit_test(test_samples_must_meet),
 		cmocka_unit_test(test_looks_oftener),
 		cmocka_unit_test(test_nothing_told),
