@@ -100,6 +100,9 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 int vac_run_end(struct vac_hold_run *run, struct vac_error *err) VAC_MUST_CHECK;
 /* A fresh reading. */
 void vac_run_read(struct vac_hold_run *run);
+/* NULL: it was not read. */
+const struct vac_nvml_device *vac_reading_find(const struct vac_hold_reading *reading,
+					       const char *uuid);
 void vac_run_progress(const struct vac_hold_run *run, const struct vac_hold_member *member,
 		      enum vac_hold_phase phase);
 /* VAC_E_CANCELLED if the caller wants to stop. */

@@ -38,15 +38,6 @@ static bool parse_uuid(const char *text, struct vac_cu_uuid *out)
 	return digits == 2 * sizeof(out->bytes);
 }
 
-static const struct vac_nvml_device *find_device(const struct vac_hold_reading *reading,
-						 const char *uuid)
-{
-	for (uint32_t i = 0; i < reading->count; i++)
-		if (strcmp(reading->devices[i].uuid, uuid) == 0)
-			return &reading->devices[i];
-	return NULL;
-}
-
 static int check_move(struct vac_hold_run *run, struct vac_hold_member *member)
 {
 	struct vac_error *err = &member->receipt->error;
@@ -103,8 +94,8 @@ int vac_member_plan_move(struct vac_hold_run *run, struct vac_hold_member *membe
 	if (rc < 0)
 		return rc;
 	vac_run_read(run);
-	from = find_device(&run->reading, needs->uuid);
-	to = find_device(&run->reading, uuid);
+	from = vac_reading_find(&run->reading, needs->uuid);
+	to = vac_reading_find(&run->reading, uuid);
 	if (!from || !to)
 		return vac_fail(err, VAC_E_NOT_FOUND, "process %d cannot move: there is no GPU %s",
 				pid, to ? needs->uuid : uuid);

@@ -49,15 +49,6 @@ void vac_room_holders(const struct vac_nvml_device *device, char out[VAC_HOLD_HO
 			 device->process_count - shown);
 }
 
-static const struct vac_nvml_device *find_device(const struct vac_hold_reading *reading,
-						 const char *uuid)
-{
-	for (uint32_t i = 0; i < reading->count; i++)
-		if (strcmp(reading->devices[i].uuid, uuid) == 0)
-			return &reading->devices[i];
-	return NULL;
-}
-
 static int fail_room(const struct vac_hold_member *member, const struct vac_record_device *needs,
 		     const struct vac_nvml_device *device)
 {
@@ -89,7 +80,8 @@ static int check_room(const struct vac_hold_run *run, const struct vac_hold_memb
 				run->reading.valid ? "vacate has no record of it"
 						   : "NVML does not answer");
 	for (uint32_t i = 0; known && i < count; i++) {
-		const struct vac_nvml_device *device = find_device(&run->reading, needs[i].uuid);
+		const struct vac_nvml_device *device =
+			vac_reading_find(&run->reading, needs[i].uuid);
 
 		if (!device)
 			return vac_fail(err, VAC_E_UNSUPPORTED,
@@ -150,7 +142,8 @@ static void name_racer(struct vac_hold_run *run, struct vac_hold_member *member,
 
 	vac_run_read(run);
 	for (uint32_t i = 0; i < count; i++) {
-		const struct vac_nvml_device *device = find_device(&run->reading, needs[i].uuid);
+		const struct vac_nvml_device *device =
+			vac_reading_find(&run->reading, needs[i].uuid);
 		size_t n = strlen(err->message);
 
 		if (!device || device->memory.free >= needs[i].bytes)

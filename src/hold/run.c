@@ -87,6 +87,15 @@ int vac_run_begin(struct vac_hold_run **out, enum vac_hold_operation operation,
 	return 0;
 }
 
+const struct vac_nvml_device *vac_reading_find(const struct vac_hold_reading *reading,
+					       const char *uuid)
+{
+	for (uint32_t i = 0; i < reading->count; i++)
+		if (strcmp(reading->devices[i].uuid, uuid) == 0)
+			return &reading->devices[i];
+	return NULL;
+}
+
 void vac_run_read(struct vac_hold_run *run)
 {
 	struct vac_hold_reading *reading = &run->reading;
