@@ -54,20 +54,20 @@ static int describe(struct vac_parked *parked, const struct vac_worker *worker,
 	return 0;
 }
 
-/* Negative: nothing was asked. */
-static int move(struct vac_server *server, struct vac_model *model,
-		enum vac_wire_hold_operation operation, struct vac_error *err)
+/* The worker of a model, to be asked for later; NULL: nothing has begun. */
+static struct vac_parked *prepare(struct vac_model *model, enum vac_wire_hold_operation operation,
+				  struct vac_error *err)
 {
 	struct vac_job *job = model->user;
 	struct vac_parked *parked = calloc(1, sizeof(*parked));
-	int rc;
 
-	if (!parked)
-		return vac_fail_nomem(err, "a parked worker", sizeof(*parked));
-	rc = describe(parked, model->worker, err);
-	if (rc < 0) {
+	if (!parked) {
+		vac_fail_nomem(err, "a parked worker", sizeof(*parked));
+		return NULL;
+	}
+	if (describe(parked, model->worker, err) < 0) {
 		vac_parked_free(parked);
-		return rc;
+		return NULL;
 	}
 	parked->own = true;
 	parked->model = model;
@@ -76,21 +76,30 @@ static int move(struct vac_server *server, struct vac_model *model,
 	/* What was parked must be able to come back. */
 	parked->risk = job->risk || operation == VAC_WIRE_HOLD_RESUME;
 	job->parked = parked;
-	model->worker->parked = true;
-	enqueue(server, parked);
-	return 0;
+	return parked;
 }
 
-/* What the worker has on its GPU, by the last reading; false: not known. */
-static bool held_bytes(const struct vac_server *server, const struct vac_model *model,
-		       uint64_t *bytes)
+/* What the models of a worker were planned with on its device. */
+static uint64_t planned_bytes(const struct vac_server *server, const struct vac_model *of)
+{
+	uint64_t bytes = 0;
+
+	for (const struct vac_model *model = server->registry.models; model; model = model->next) {
+		if (model->active.list && vac_registry_shares(model, of))
+			bytes += vac_plan_bytes(&model->info.plan, true);
+	}
+	return bytes;
+}
+
+/* What the worker has on its GPU, by the last reading; where NVML does not say, what was
+ * planned, as far as that goes. */
+static uint64_t held_bytes(const struct vac_server *server, const struct vac_model *model)
 {
 	const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, model->device->name);
 	const struct vac_wire_gpu_process *process =
 		gpu ? vac_gpu_process(gpu, model->worker->pid) : NULL;
 
-	*bytes = process && process->bytes_valid ? process->bytes : 0;
-	return *bytes > 0;
+	return process && process->bytes_valid ? process->bytes : planned_bytes(server, model);
 }
 
 /* vacate-gpud looks whether the machine has the RAM; this, whether it may be used. */
@@ -98,10 +107,10 @@ static int check_ram(struct vac_server *server, const struct vac_model *model,
 		     struct vac_error *err)
 {
 	struct vac_budget *ram = &server->devices[0].budget;
-	uint64_t bytes, room;
+	uint64_t bytes = held_bytes(server, model), room;
 
 	vac_budget_measure(ram, vac_now_ns(), 0);
-	if (!held_bytes(server, model, &bytes) || !ram->room.free_valid)
+	if (!ram->room.free_valid)
 		return 0;
 	room = vac_budget_room_left(ram);
 	if (bytes <= room)
@@ -113,12 +122,33 @@ static int check_ram(struct vac_server *server, const struct vac_model *model,
 			model->name, MIB(bytes), model->device->name, MIB(room));
 }
 
+/* There is a reading that knows what the worker holds: one from before its last load would
+ * know nothing of it. */
+static void park_read(struct vac_gpus_wait *wait)
+{
+	struct vac_job *job = VAC_CONTAINER(wait, struct vac_job, gpus_wait);
+	struct vac_model *model = job->model;
+	struct vac_error err;
+
+	if (check_ram(job->server, model, &err) < 0) {
+		vac_parked_free(job->parked);
+		job->parked = NULL;
+		vac_registry_not_parked(&job->server->registry, model, &err);
+		return;
+	}
+	model->worker->parked = true;
+	enqueue(job->server, job->parked);
+}
+
 void vac_parking_park_model(void *ctx, struct vac_model *model)
 {
 	struct vac_server *server = ctx;
+	struct vac_job *job = model->user;
 	struct vac_error err;
 
-	if (check_ram(server, model, &err) < 0 || move(server, model, VAC_WIRE_HOLD_PARK, &err) < 0)
+	if (prepare(model, VAC_WIRE_HOLD_PARK, &err))
+		vac_gpus_ask(&server->gpus, &job->gpus_wait, park_read);
+	else
 		vac_registry_not_parked(&server->registry, model, &err);
 }
 
@@ -126,8 +156,11 @@ void vac_parking_restore_model(void *ctx, struct vac_model *model)
 {
 	struct vac_server *server = ctx;
 	struct vac_error err;
+	struct vac_parked *parked = prepare(model, VAC_WIRE_HOLD_RESUME, &err);
 
-	if (move(server, model, VAC_WIRE_HOLD_RESUME, &err) < 0)
+	if (parked)
+		enqueue(server, parked);
+	else
 		vac_registry_restore_refused(&server->registry, model, &err);
 }
 
@@ -176,7 +209,6 @@ static struct vac_record_device measured(const struct vac_server *server,
 					 const struct vac_parked *parked)
 {
 	const struct vac_gpu *gpu = vac_gpus_find(&server->gpus, parked->device->name);
-	const struct vac_model *model = server->registry.models;
 	struct vac_record_device had = {.spare_bytes = UINT64_MAX};
 
 	for (uint32_t i = 0; gpu && parked->held && i < parked->held->device_count; i++) {
@@ -190,10 +222,8 @@ static struct vac_record_device measured(const struct vac_server *server,
 			had.spare_bytes = before->total_bytes - before->used_bytes;
 	}
 	/* NVML does not say: what was planned, as far as that goes. */
-	for (; !had.bytes_valid && model; model = model->next) {
-		if (model->active.list && vac_registry_shares(model, parked->model))
-			had.bytes += vac_plan_bytes(&model->info.plan, true);
-	}
+	if (!had.bytes_valid)
+		had.bytes = planned_bytes(server, parked->model);
 	return had;
 }
 

@@ -28,8 +28,8 @@ struct vac_job {
 	int64_t told_ns; /* tell.c's: when progress was told last, and what */
 	uint64_t told_bytes;
 	int64_t explained_ns; /* parking_why.c's: when the load was asked of which it told */
-	struct vac_gpus_wait gpus_wait; /* a reading of its device, before a plan or an unload
-					 * or after one */
+	/* A reading of its device: before a plan, a parking or an unload, or after one. */
+	struct vac_gpus_wait gpus_wait;
 	enum vac_job_step step;
 	/* Its worker's of an unload, if others stay there; else not valid. */
 	struct vac_usage walked;
