@@ -71,6 +71,10 @@ enum {
 	VAC_CU_LOCATION_DEVICE = 1,
 	VAC_CU_ACCESS_READWRITE = 3,
 	VAC_CU_GRANULARITY_MINIMUM = 0,
+	VAC_CU_TENSOR_F16 = 6,
+	VAC_CU_TENSOR_BF16 = 9,
+	VAC_CU_TENSOR_SWIZZLE_128 = 3,
+	VAC_CU_TENSOR_L2_128 = 2,
 	/* CUprocessState */
 	VAC_CU_PROCESS_RUNNING = 0,
 	VAC_CU_PROCESS_LOCKED = 1,
@@ -98,6 +102,10 @@ struct vac_cu_allocation { /* CUmemAllocationProp */
 struct vac_cu_access { /* CUmemAccessDesc */
 	struct vac_cu_location location;
 	int flags;
+};
+
+struct vac_cu_tensor_map { /* CUtensorMap; made by the driver, a kernel's parameter by value */
+	_Alignas(64) uint64_t opaque[16];
 };
 
 struct vac_cu_lock {         /* CUcheckpointLockArgs */
@@ -180,6 +188,10 @@ typedef unsigned long long vac_cu_memory;  /* CUmemGenericAllocationHandle */
 	  (struct CUfunc_st * function, unsigned grid_x, unsigned grid_y, unsigned grid_z,         \
 	   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,            \
 	   struct CUstream_st *stream, void **parameters, void **extra))                           \
+	X(tensor_map, "cuTensorMapEncodeTiled", 12000,                                             \
+	  (struct vac_cu_tensor_map * map, int type, unsigned rank, void *at,                      \
+	   const uint64_t *sizes, const uint64_t *strides, const unsigned *box,                    \
+	   const unsigned *steps, int interleave, int swizzle, int promotion, int fill))           \
 	X(capture_begin, "cuStreamBeginCapture", 10010, (struct CUstream_st * stream, int mode))   \
 	X(capture_end, "cuStreamEndCapture", 10000,                                                \
 	  (struct CUstream_st * stream, struct CUgraph_st * *graph))                               \

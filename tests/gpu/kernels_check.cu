@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -26,6 +27,7 @@
 #include "convert.cu"
 #include "norm.cu"
 #include "pool.cu"
+#include "product_wgmma.cu"
 
 static int failures;
 
@@ -347,6 +349,64 @@ static void check_convert(void)
 		std::vector<double>(floats_back.begin(), floats_back.end()));
 }
 
+/* ---- products ---- */
+
+#ifdef HAVE_WGMMA
+/* rows x columns, by boxes of so many rows and 64 columns. */
+static tensor_map map_of(const Buffer<element> &at, u32 rows, u32 columns, u32 box_rows)
+{
+	void *entry = NULL;
+	cudaDriverEntryPointQueryResult found;
+	must(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
+					      cudaEnableDefault, &found),
+	     "cuTensorMapEncodeTiled");
+	const cuuint64_t sizes[] = {columns, rows}, strides[] = {columns * sizeof(element)};
+	const cuuint32_t box[] = {64, box_rows}, steps[] = {1, 1};
+	tensor_map map;
+	CUresult result = ((decltype(&cuTensorMapEncodeTiled))entry)(
+		(CUtensorMap *)&map,
+		VAC_ELEMENT == 16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+				  : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+		2, at.at, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+		CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	if (result != CUDA_SUCCESS) {
+		printf("cuTensorMapEncodeTiled: %d\n", (int)result);
+		exit(1);
+	}
+	return map;
+}
+
+/* blocks: fewer than there are tiles, so that a block has several. */
+static void check_product(u32 rows, u32 in, u32 out, u32 blocks)
+{
+	const double spread = std::sqrt(3.0 / in) * 2; /* sums of a spread of about 1 */
+	std::vector<element> x = random_elements((size_t)rows * in, 1),
+			     w = random_elements((size_t)out * in, spread),
+			     bias = random_elements(out, 1);
+	Buffer<element> to_x(x), to_w(w), to_bias(bias), y((size_t)rows * out);
+	const u32 wide = out / COLUMNS,
+		  tiles = (rows + CLUSTER * ROWS - 1) / (CLUSTER * ROWS) * wide;
+	must(cudaFuncSetAttribute(product_gelu_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize,
+				  VAC_PRODUCT_SHARED_BYTES),
+	     "product_gelu_wgmma");
+	product_gelu_wgmma<<<blocks, VAC_PRODUCT_THREADS, VAC_PRODUCT_SHARED_BYTES>>>(
+		tiles, wide, in / DEPTH, to_bias.at, map_of(to_x, rows, in, ROWS),
+		map_of(to_w, out, in, COLUMNS / CLUSTER), map_of(y, rows, out, ROWS));
+	must(cudaGetLastError(), "product_gelu_wgmma");
+	std::vector<double> expected;
+	for (u32 row = 0; row < rows; row++)
+		for (u32 column = 0; column < out; column++) {
+			double sum = ::wide(bias[column]);
+			for (u32 i = 0; i < in; i++)
+				sum += ::wide(x[(size_t)row * in + i]) *
+				       ::wide(w[(size_t)column * in + i]);
+			expected.push_back(host_gelu(sum));
+		}
+	compare("product_gelu_wgmma", (int)rows, expected, widen(y.read()));
+}
+#endif
+
 int main(void)
 {
 	srand(7);
@@ -382,6 +442,11 @@ int main(void)
 	check_activation("activate_tanh", activate_tanh, host_tanh);
 	check_activation("activate_sigmoid", activate_sigmoid, host_sigmoid);
 	check_convert();
+#ifdef HAVE_WGMMA
+	check_product(8, 64, 128, 2);
+	check_product(1000, 384, 768, 2);
+	check_product(1032, 768, 512, 6);
+#endif
 	printf("%d failed\n", failures);
 	return failures != 0;
 }

@@ -30,6 +30,8 @@ struct vac_team;
 #define VAC_CUDA_FETCH_SLOTS         4
 /* Up to so many rows batches are small: as graphs, with algorithms of their own. */
 #define VAC_CUDA_SMALL_ROWS 512
+/* From so many rows on a product may be one kernel with its GELU: product.c. */
+#define VAC_CUDA_FUSED_ROWS 4096
 /* The graphs of all models together: how many, and of the driver's memory. */
 #define VAC_CUDA_MOST_GRAPHS  48
 #define VAC_CUDA_GRAPHS_BYTES ((uint64_t)32 << 20)
@@ -57,7 +59,9 @@ struct vac_team;
 	X(attention_96)                                                                            \
 	X(attention_128)
 /* Of these only what code for sm_90a has; else NULL. */
-#define VAC_CUDA_KERNELS_90A(X) X(attention_64_wgmma)
+#define VAC_CUDA_KERNELS_90A(X)                                                                    \
+	X(attention_64_wgmma)                                                                      \
+	X(product_gelu_wgmma)
 
 struct vac_cuda_functions {
 #define VAC_CUDA_FUNCTION(name) struct CUfunc_st *name;

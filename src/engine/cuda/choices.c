@@ -206,6 +206,27 @@ static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, int6
 	return status;
 }
 
+/* Nanoseconds of gelu(x W^T + b), by this algorithm and a kernel after it, or (NULL) by
+ * one kernel; negative: it does not work. */
+static double measure_gelu(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			   const struct trial *t, const struct vac_blas_algorithm *algorithm,
+			   int repeats)
+{
+	int64_t start = vac_now_ns();
+	int status = 0;
+	for (int i = 0; status == 0 && i < repeats; i++) {
+		const uint8_t *weights = t->weights + (uint32_t)i % t->copies * t->weight_bytes;
+		if (!algorithm) {
+			vac_product_multiply(c, l, weights, t->weights, rows, t->x, t->y);
+			continue;
+		}
+		status = vac_linear_multiply(c, l, weights, t->x, t->y, algorithm);
+		vac_cuda_activate(c, l->shape.activation, (uint64_t)rows * l->shape.out, t->y);
+	}
+	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
+	return status == 0 && c->failure == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
+}
+
 /* Until when one product may be tried out. */
 static int64_t end_of_share(const struct vac_compute *c, int64_t now_ns)
 {
@@ -227,6 +248,50 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 	if (status == 0 && named && c->failure == 0)
 		vac_cuda_cache_put(name, out, sizeof(*out));
 	return status;
+}
+
+/* Of several times each; negative: it was not found out. */
+static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			 const struct vac_blas_choice *choice, int64_t end_ns)
+{
+	const struct trial t = lay_out(c, l, rows);
+	double apart = NEVER, fused = NEVER, ns = 0;
+	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0)
+		return -1;
+	for (int round = 0; round <= ROUNDS; round++) {
+		const int repeats = round ? ROUNDS : 1;
+		if (vac_now_ns() + (int64_t)(2 * repeats * ns) > end_ns)
+			return -1;
+		ns = measure_gelu(c, l, rows, &t, &choice->algorithm, repeats);
+		if (ns < 0)
+			return -1;
+		/* the first time kernels are loaded */
+		apart = round && ns < apart ? ns : apart;
+		ns = measure_gelu(c, l, rows, &t, NULL, repeats);
+		if (ns < 0)
+			return -1;
+		fused = round && ns < fused ? ns : fused;
+	}
+	return fused < apart * BETTER;
+}
+
+bool vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			     const struct vac_blas_choice *choice)
+{
+	char name[200], which[24];
+	int32_t fused = 0;
+	if (!vac_product_serves(c, l))
+		return false;
+	snprintf(which, sizeof(which), "%" PRIu32 "-fused", rows);
+	bool named = choice_name(c, l, which, name);
+	if (named && vac_cuda_cache_get(name, &fused, sizeof(fused)))
+		return fused > 0;
+	int64_t start = vac_now_ns();
+	fused = compare_fused(c, l, rows, choice, end_of_share(c, start));
+	c->trials.spent_ns += vac_now_ns() - start;
+	if (fused >= 0 && named)
+		vac_cuda_cache_put(name, &fused, sizeof(fused));
+	return fused > 0;
 }
 
 static int find_small(struct vac_compute *c, struct vac_linear *l, bool try)

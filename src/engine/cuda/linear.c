@@ -2,7 +2,7 @@
  * linear.c - y = activation(x W^T + b) by cuBLASLt. Its matrices are
  * column-major: y^T = W x^T, with W [out x in] read transposed and x, y as they
  * lie. The bias is its epilogue, and the residual its C; what the epilogues do
- * not have follows as a kernel of ours.
+ * not have follows as a kernel of ours, or product.c does both in one.
  *
  * The best algorithm depends on the rows: one is asked for (by the heuristic)
  * for each bucket of rows and kept; choices.c finds better ones for those that are
@@ -226,6 +226,8 @@ static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t row
 				 : vac_linear_ask(c, l, most, &choice, &count);
 	if (status != 0)
 		return refused(err, "a product", &l->shape, most, status);
+	if (prepare && most >= VAC_CUDA_FUSED_ROWS)
+		l->fused = vac_linear_choose_fused(c, l, rows, &choice);
 	bucket->algorithm = choice.algorithm;
 	bucket->rows = most;
 	return 0;
@@ -246,7 +248,12 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 	struct vac_linear_bucket *bucket = NULL;
 	const struct vac_linear_shape *shape = &linear->shape;
 	uint32_t rounded = vac_cuda_round_rows(c, rows);
-	int rc = make_objects(c, linear, err), status;
+	int rc = 0, status;
+	if (linear->fused && rounded >= VAC_CUDA_FUSED_ROWS) {
+		vac_product_multiply(c, linear, packed, bias, rounded, x, y);
+		return 0;
+	}
+	rc = make_objects(c, linear, err);
 	if (rc == 0)
 		rc = find_bucket(c, linear, rounded, false, &bucket, err);
 	if (rc < 0)

@@ -1,6 +1,7 @@
 /*
  * linear.h - products between linear.c, which computes them, and choices.c, which
- * finds the fastest algorithms for them. On the engine's thread.
+ * finds the fastest algorithms for them, and product.c, which has one of its own. On the
+ * engine's thread.
  */
 #ifndef VAC_ENGINE_CUDA_LINEAR_H
 #define VAC_ENGINE_CUDA_LINEAR_H
@@ -25,6 +26,7 @@ struct vac_linear {
 	/* made at the first use on a device */
 	const struct vac_blas *blas;
 	vac_blas_object desc, weight, x, y;
+	bool fused; /* large ones are one kernel with their GELU */
 	bool small_chosen;
 	struct vac_blas_choice small[VAC_LINEAR_POINTS];
 	struct vac_linear_bucket buckets[VAC_LINEAR_BUCKETS];
@@ -45,5 +47,13 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 int vac_linear_choose_small(struct vac_compute *c, struct vac_linear *l);
 /* After that: which of l->small serves so many rows. */
 uint32_t vac_linear_point(uint32_t rows);
+/* The one kernel was found to be faster than this algorithm and GELU after it. */
+bool vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			     const struct vac_blas_choice *choice);
+
+/* product.c: whether there is one kernel for it, and its launch; a failure is noted. */
+bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l);
+void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
+			  const void *bias, uint32_t rows, const void *x, void *y);
 
 #endif

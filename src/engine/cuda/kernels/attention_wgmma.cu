@@ -5,41 +5,20 @@
  * queries of one head of one sequence; five of them share a multiprocessor, so that the
  * exponentials of one are computed while another multiplies. (Two warpgroups a block read
  * half as much and were slower.)
- *
- * wgmma.m64n64k16 in the words of the PTX manual: rows of 64 elements lie in shared
- * memory as 128 bytes whose chunks of 16 are permuted by the row (the 128-byte swizzle),
- * eight of them 1,024 bytes. What a thread holds of the result is, for its warp's 16 rows,
- * what it would of eight m16n8 products beside each other.
  */
 #include "attention.cuh"
+#include "wgmma.cuh"
 
-/* VAC_WGMMA: for a whole program by nvcc, not all of whose passes have the other one. */
-#if VAC_ELEMENT != 32 && (defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(VAC_WGMMA))
+#ifdef HAVE_WGMMA
 
 #define HEAD       64
 #define TILE_BYTES (TILE * HEAD * 2)
-#if VAC_ELEMENT == 17
-#define KIND "f32.bf16.bf16"
-#else
-#define KIND "f32.f16.f16"
-#endif
 
 /* What a product writes: eight times what a thread holds of m16n8. */
-#define PART(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
-#define RESULT(c)                                                                                  \
-	PART(c, 0), PART(c, 1), PART(c, 2), PART(c, 3), PART(c, 4), PART(c, 5), PART(c, 6),        \
-		PART(c, 7)
+#define RESULT(c) PARTS_8(c, 0)
 #define RESULT_NAMES                                                                               \
 	"{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
 	"%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
-
-/* A matrix for wgmma: groups of eight rows lie 1,024 bytes apart, in whichever
- * direction there are several; 128-byte swizzle. */
-static __device__ __forceinline__ u64 describe(u32 address)
-{
-	return (u64)((address & 0x3ffff) >> 4) | (u64)(1024 >> 4) << 16 | (u64)(1024 >> 4) << 32 |
-	       1ull << 62;
-}
 
 /* c = a b^T, or c += it. */
 static __device__ __forceinline__ void multiply_shared(float c[TILE / 8][4], u64 a, u64 b, int add)
@@ -59,11 +38,6 @@ static __device__ __forceinline__ void multiply_registers(float c[HEAD / 8][4], 
 		     "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
 		     : RESULT(c)
 		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-static __device__ __forceinline__ void products_begin(void)
-{
-	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
 /* Waits for them. c is what they write: whatever reads it stays behind the wait. */

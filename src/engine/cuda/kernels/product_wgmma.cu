@@ -1,0 +1,318 @@
+/*
+ * product_wgmma.cu - y = gelu(x W^T + b) in one kernel, by what the architecture 9.0a has:
+ * cuBLASLt has no epilogue for GELU by erf, and as a kernel of its own it reads and writes
+ * the widest matrix of a layer once more.
+ *
+ * A block has three warpgroups. One thread of the first asks for tiles of x and W, which
+ * the tensor memory accelerator brings to a ring in shared memory; the other two take turns:
+ * each computes a tile of 128 x 128 of y, one multiplying while the other adds the bias,
+ * applies GELU and stores. Two blocks are a cluster and compute tiles above each other: of
+ * the tile of W, which both need, each brings one half to both. Blocks stay until all
+ * tiles are done.
+ *
+ * x [rows x in], W [out x in] and y [rows x out] are given as tensor maps with boxes of 64
+ * elements (of 128, 64 and 128 rows) and the 128-byte swizzle; in and out are multiples of
+ * 64 and 128. Rows beyond the last are read as zeros and not written.
+ */
+#include "activation.cuh"
+#include "product.h"
+#include "wgmma.cuh"
+
+#ifdef HAVE_WGMMA
+
+#define CLUSTER     VAC_PRODUCT_CLUSTER
+#define ROWS        VAC_PRODUCT_ROWS
+#define COLUMNS     VAC_PRODUCT_COLUMNS
+#define DEPTH       VAC_PRODUCT_DEPTH
+#define STAGES      VAC_PRODUCT_STAGES
+#define X_BYTES     (ROWS * DEPTH * 2)
+#define STAGE_BYTES VAC_PRODUCT_STAGE_BYTES
+#define GROUP       128 /* threads of a warpgroup */
+#define CONSUMERS   2
+
+/* CUtensorMap */
+struct __align__(64) tensor_map
+{
+	u64 opaque[16];
+};
+
+static __device__ __forceinline__ u32 rank_in_cluster(void)
+{
+	u32 rank;
+	asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+	return rank;
+}
+
+/* All threads of the cluster: what was done before is seen by all. */
+static __device__ __forceinline__ void cluster_meet(void)
+{
+	asm volatile("barrier.cluster.arrive.release.aligned;\n"
+		     "barrier.cluster.wait.acquire.aligned;" ::
+			     : "memory");
+}
+
+/* ---- barriers in shared memory ---- */
+
+static __device__ __forceinline__ void barrier_init(u32 barrier, u32 count)
+{
+	asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count)
+		     : "memory");
+}
+
+/* Arrives, and so many bytes are to come before it is complete. */
+static __device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes)
+{
+	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+		     "r"(bytes)
+		     : "memory");
+}
+
+/* Arrives at the same barrier of a block of the cluster. */
+static __device__ __forceinline__ void barrier_arrive(u32 barrier, u32 block)
+{
+	asm volatile("{.reg .b32 there;\n"
+		     "mapa.shared::cluster.u32 there, %0, %1;\n"
+		     "mbarrier.arrive.shared::cluster.b64 _, [there];}" ::"r"(barrier),
+		     "r"(block)
+		     : "memory");
+}
+
+/* Until the phase of this parity is complete; the one before the first is. */
+static __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
+{
+	asm volatile("{.reg .pred done;\n"
+		     "again:\n"
+		     "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+		     "@!done bra again;}" ::"r"(barrier),
+		     "r"(parity)
+		     : "memory");
+}
+
+/* ---- the tensor memory accelerator ---- */
+
+/* The box of a matrix at column, row; its bytes complete the barrier. */
+static __device__ __forceinline__ void bring(u32 to, const tensor_map *map, u32 barrier, u32 column,
+					     u32 row)
+{
+	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+		     "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
+		     "l"(map), "r"(barrier), "r"(column), "r"(row)
+		     : "memory");
+}
+
+/* The same to this place of all blocks of the cluster, and to their barriers. */
+static __device__ __forceinline__ void bring_to_all(u32 to, const tensor_map *map, u32 barrier,
+						    u32 column, u32 row)
+{
+	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+		     ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(to),
+		     "l"(map), "r"(barrier), "h"((u16)((1 << CLUSTER) - 1)), "r"(column), "r"(row)
+		     : "memory");
+}
+
+static __device__ __forceinline__ void put(const tensor_map *map, u32 from, u32 column, u32 row)
+{
+	asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group "
+		     "[%0, {%2, %3}], [%1];" ::"l"(map),
+		     "r"(from), "r"(column), "r"(row)
+		     : "memory");
+}
+
+/* ---- products ---- */
+
+#define RESULT_64_NAMES                                                                            \
+	"{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "                                      \
+	"%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "                             \
+	"%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "                             \
+	"%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                             \
+	"%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "                             \
+	"%60, %61, %62, %63}"
+
+/* c += a b^T of 64 x 128, or c = a b^T; not waited for. */
+static __device__ __forceinline__ void multiply_64x128(float c[COLUMNS / 8][4], u64 a, u64 b,
+						       int add)
+{
+	asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
+		     "wgmma.mma_async.sync.aligned.m64n128k16." KIND "\n" RESULT_64_NAMES ", "
+		     "%64, %65, p, 1, 1, 0, 0;}"
+		     : PARTS_8(c, 0), PARTS_8(c, 8)
+		     : "l"(a), "l"(b), "r"(add));
+}
+
+/* What is read afterwards stays behind the wait. */
+static __device__ __forceinline__ void hold_back(float c[COLUMNS / 8][4])
+{
+#pragma unroll
+	for (int n = 0; n < COLUMNS / 8; n++)
+		asm volatile("" : PART(c, n)::"memory");
+}
+
+/* ---- the two kinds of warpgroups ---- */
+
+struct work {
+	const tensor_map *x, *w, *y;
+	const element *bias;
+	u32 shared, full, empty; /* addresses of the ring and of its first barriers */
+	u32 rank;
+	u32 tiles, wide, depth; /* tiles of the cluster; of a row of them; steps of each */
+};
+
+static __device__ __forceinline__ u32 row_of(const work &w, u32 tile)
+{
+	return (tile / w.wide * CLUSTER + w.rank) * ROWS;
+}
+
+static __device__ __forceinline__ u32 column_of(const work &w, u32 tile)
+{
+	return tile % w.wide * COLUMNS;
+}
+
+/* One thread. */
+static __device__ void produce(const work &w)
+{
+	const u32 half = COLUMNS / CLUSTER;
+	u32 at = 0;
+	for (u32 tile = blockIdx.x / CLUSTER; tile < w.tiles; tile += gridDim.x / CLUSTER) {
+		const u32 row = row_of(w, tile), column = column_of(w, tile);
+		for (u32 step = 0; step < w.depth; step++, at++) {
+			const u32 stage = at % STAGES, parity = at / STAGES % 2;
+			const u32 to = w.shared + stage * STAGE_BYTES, full = w.full + stage * 8;
+			barrier_wait(w.empty + stage * 8, parity ^ 1);
+			barrier_expect(full, STAGE_BYTES);
+			bring(to, w.x, full, step * DEPTH, row);
+			bring_to_all(to + X_BYTES + w.rank * (half * DEPTH * 2), w.w, full,
+				     step * DEPTH, column + w.rank * half);
+		}
+	}
+}
+
+/* Lets all blocks bring new tiles there: a warp's part of it. */
+static __device__ __forceinline__ void release(const work &w, u32 at)
+{
+	if (threadIdx.x % WARP < CLUSTER)
+		barrier_arrive(w.empty + at % STAGES * 8, threadIdx.x % WARP);
+}
+
+/* sums = x W^T of a tile, whose steps are in the ring from at on. */
+static __device__ __forceinline__ void multiply_tile(const work &w, u32 at,
+						     float sums[2][COLUMNS / 8][4])
+{
+	for (u32 step = 0; step < w.depth; step++, at++) {
+		const u32 stage = at % STAGES;
+		const u64 a = describe(w.shared + stage * STAGE_BYTES),
+			  b = describe(w.shared + stage * STAGE_BYTES + X_BYTES);
+		barrier_wait(w.full + stage * 8, at / STAGES % 2);
+		products_begin();
+#pragma unroll
+		for (int k = 0; k < DEPTH / 16; k++) /* 32 bytes on */
+#pragma unroll
+			for (int half = 0; half < 2; half++) /* 64 rows on */
+				multiply_64x128(sums[half], a + half * (64 * 128 >> 4) + 2 * k,
+						b + 2 * k, step | k);
+		asm volatile("wgmma.commit_group.sync.aligned;\n"
+			     "wgmma.wait_group.sync.aligned 1;" ::
+				     : "memory");
+		if (step) /* the one before has been computed */
+			release(w, at - 1);
+	}
+	asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+	hold_back(sums[0]);
+	hold_back(sums[1]);
+	release(w, at - 1);
+}
+
+static __device__ __forceinline__ void store_shared(u32 to, u32 pair)
+{
+	asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pair) : "memory");
+}
+
+/* gelu(sums + bias) to a warpgroup's part of shared memory: two boxes of 64 columns. */
+static __device__ __forceinline__ void finish_tile(const work &w, u32 column, u32 to,
+						   float sums[2][COLUMNS / 8][4])
+{
+	const u32 lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP / WARP;
+	const element *bias = w.bias + column + lane % 4 * 2;
+	to += (warp * 16 + lane / 4) * 128 + lane % 4 * 4;
+#pragma unroll
+	for (int n = 0; n < COLUMNS / 8; n++) {
+		const u32 pair = *(const u32 *)(bias + n * 8);
+		const float low = to_float((u16)(pair & 0xffff)),
+			    high = to_float((u16)(pair >> 16));
+		/* the row's number modulo 8 is the same in all */
+		const u32 chunk = to + n / 8 * (ROWS * 128) + ((n % 8) ^ (lane / 4)) * 16;
+#pragma unroll
+		for (int half = 0; half < 2; half++)
+#pragma unroll
+			for (int below = 0; below < 2; below++)
+				store_shared(chunk + (half * 64 + below * 8) * 128,
+					     pack_pair(gelu(sums[half][n][2 * below] + low),
+						       gelu(sums[half][n][2 * below + 1] + high)));
+	}
+}
+
+static __device__ __forceinline__ void group_meet(u32 group)
+{
+	asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+}
+
+/* group: 0 or 1; all its threads. */
+static __device__ void consume(const work &w, u32 group)
+{
+	const u32 y = w.shared + STAGES * STAGE_BYTES + group * VAC_PRODUCT_TILE_BYTES;
+	const u32 clusters = gridDim.x / CLUSTER;
+	const bool first = threadIdx.x % GROUP == 0;
+	u32 at = group * w.depth;
+	for (u32 tile = blockIdx.x / CLUSTER + group * clusters; tile < w.tiles;
+	     tile += CONSUMERS * clusters, at += CONSUMERS * w.depth) {
+		const u32 row = row_of(w, tile), column = column_of(w, tile);
+		float sums[2][COLUMNS / 8][4];
+		multiply_tile(w, at, sums);
+		if (first) /* what was put last has been read */
+			asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+		group_meet(group);
+		finish_tile(w, column, y, sums);
+		asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+		group_meet(group);
+		if (first) {
+			put(w.y, y, column, row);
+			put(w.y, y + ROWS * 128, column + 64, row);
+			asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+		}
+	}
+	if (first)
+		asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(VAC_PRODUCT_THREADS, 1)
+	product_gelu_wgmma(u32 tiles, u32 wide, u32 depth, const element *bias,
+			   const __grid_constant__ tensor_map x,
+			   const __grid_constant__ tensor_map w,
+			   const __grid_constant__ tensor_map y)
+{
+	extern __shared__ __align__(1024) u8 product_shared[];
+	const u32 shared = (u32)__cvta_generic_to_shared(product_shared);
+	const u32 barriers = shared + VAC_PRODUCT_BARRIERS_AT;
+	const work all = {
+		&x,    &w,   &y,   bias, shared, barriers, barriers + STAGES * 8, rank_in_cluster(),
+		tiles, wide, depth};
+	if (threadIdx.x == 0) {
+		for (u32 i = 0; i < STAGES; i++) {
+			barrier_init(all.full + i * 8, 1);
+			/* a warpgroup's four warps in each block */
+			barrier_init(all.empty + i * 8, GROUP / WARP * CLUSTER);
+		}
+		asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+	}
+	cluster_meet();
+	if (threadIdx.x < GROUP) {
+		if (threadIdx.x == 0)
+			produce(all);
+		__syncwarp();
+	} else {
+		consume(all, threadIdx.x / GROUP - 1);
+	}
+	/* until none brings anything here or waits for what is done here */
+	cluster_meet();
+}
+
+#endif
