@@ -32,7 +32,7 @@ cp -L "$from/src/library/libvacate.so.0" "$to/lib/"
 cp "$from/tests/gpu/libbad_pointer.so" "$to/tests/gpu/shim/libcuda.so.1"
 cp tests/gpu/run tests/gpu/hold tests/gpu/see tests/gpu/*.py "$to/tests/gpu/" 2>/dev/null
 cp -r src/engine/cuda/kernels "$to/tests/gpu/"
-cp tests/gpu/kernels_check.cu "$to/tests/gpu/"
+cp tests/gpu/kernels_check.cu tests/gpu/product_time.cu "$to/tests/gpu/"
 cp -r scripts/measure.py scripts/harness.py "$to/tests/gpu/" 2>/dev/null
 # The terminal of the part top: it is of Python alone, and does without its modules in C.
 setup_venv tests/e2e/requirements.txt

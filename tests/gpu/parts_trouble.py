@@ -327,27 +327,42 @@ def cuda_program(name):
         name, path="/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer")
 
 
+class Nvcc:
+    """Compiles programs of our kernels for this GPU."""
+
+    def __init__(self):
+        self.nvcc = cuda_program("nvcc")
+        if not self.nvcc or DRY:
+            raise Skip("nvcc is not here, or no GPU")
+        self.kernels = next(p for p in (HERE / "kernels",
+                                        HERE.parent.parent / "src/engine/cuda/kernels")
+                            if p.is_dir())
+        capability = run(["nvidia-smi", *ONLY, "--query-gpu=compute_cap", "--format=csv,noheader"],
+                         text=True).stdout.split()[0]
+        self.has_wgmma = capability == "9.0"
+        self.target = ["-gencode", "arch=compute_90a,code=sm_90a", "-DVAC_WGMMA"] \
+            if self.has_wgmma else ["-arch=native"]
+        WORK.mkdir(parents=True, exist_ok=True)
+
+    def program(self, source, element, *more):
+        """Its path, or None: it does not compile."""
+        to = WORK / f"{source}-{element}"
+        done = run([self.nvcc, "-std=c++17", *self.target, f"-DVAC_ELEMENT={element}", "-I",
+                    self.kernels, "-o", to, HERE / f"{source}.cu", *more], text=True)
+        expect(done.returncode == 0, f"{source}, {element}: does not compile: {said(done)}")
+        return to if done.returncode == 0 else None
+
+
 def part_racecheck():
     """kernels_check.cu: our kernels alone, since cuBLASLt's do not run under racecheck."""
-    nvcc, tool = cuda_program("nvcc"), cuda_program("compute-sanitizer")
-    if not nvcc or not tool or DRY:
-        raise Skip("nvcc or compute-sanitizer is not here, or no GPU")
-    source = HERE / "kernels_check.cu"
-    kernels = next(p for p in (HERE / "kernels", HERE.parent.parent / "src/engine/cuda/kernels")
-                   if p.is_dir())
-    capability = run(["nvidia-smi", *ONLY, "--query-gpu=compute_cap", "--format=csv,noheader"],
-                     text=True).stdout.split()[0]
-    ours = ["-gencode", "arch=compute_90a,code=sm_90a", "-DVAC_WGMMA"] if capability == "9.0" \
-        else ["-arch=native"]
-    WORK.mkdir(parents=True, exist_ok=True)
+    nvcc, tool = Nvcc(), cuda_program("compute-sanitizer")
+    if not tool:
+        raise Skip("compute-sanitizer is not here")
     for element, name in ((16, "float16"), (17, "bfloat16"), (32, "float32")):
-        program = WORK / f"kernels_check-{element}"
-        done = run([nvcc, "-std=c++17", *ours, f"-DVAC_ELEMENT={element}", "-I", kernels,
-                    "-o", program, source], text=True)
-        expect(done.returncode == 0, f"{name} does not compile: {said(done)}")
-        if done.returncode:
+        program = nvcc.program("kernels_check", element)
+        if not program:
             continue
-        done = run([program], text=True)
+        done = run([program], text=True, timeout=60)
         expect(done.returncode == 0, f"{name}: {done.stdout[-600:]} {said(done)}")
         print(done.stdout, end="")
         for check, more in TOOLS:
@@ -357,3 +372,21 @@ def part_racecheck():
             print(f"{check:<10}{name:<10}{summary[-1] if summary else 'nothing said'}", flush=True)
             expect(done.returncode == 0 and summary,
                    f"{check}, {name}: status {done.returncode}, {done.stdout[-500:]}")
+
+
+def part_product():
+    """product_wgmma.cu: right, and against cuBLASLt's product and our GELU after it."""
+    nvcc = Nvcc()
+    if not nvcc.has_wgmma:
+        raise Skip("the kernel is for compute capability 9.0 alone")
+    for element in (16, 17):
+        check = nvcc.program("kernels_check", element)
+        done = check and run([check], text=True, timeout=60)
+        if done:
+            print(*(line for line in done.stdout.splitlines() if "product" in line), sep="\n")
+            expect(done.returncode == 0, f"kernels_check, {element}: {said(done)}")
+        timed = nvcc.program("product_time", element, "-lcublasLt")
+        done = timed and run([timed], text=True, timeout=60)
+        if done:
+            print(done.stdout, end="", flush=True)
+            expect(done.returncode == 0, f"product_time, {element}: {said(done)}")
