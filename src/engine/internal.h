@@ -139,6 +139,7 @@ struct vac_engine {
 	struct vac_encode_scratch *encode;
 	struct vac_job *orphans; /* submitted after their model had gone: next_in_queue */
 	bool news;               /* something was queued since this was cleared */
+	bool wanted;             /* the caller has something that waits for the step's end */
 	/* under way, in their order: from first on, round about */
 	struct vac_batch batches[VAC_BATCHES];
 	uint32_t first, under_way;
