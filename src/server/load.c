@@ -104,11 +104,11 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 		model->worker_start_ns = worker->started_ns >= model->load_asked_ns
 						 ? worker->ready_ns - worker->started_ns
 						 : 0;
+		if (model->device->budget.on_device)
+			vac_devices_read_again(job->server, model->device);
 		vac_registry_loaded(&job->server->registry, model, &info);
-		if (model->device->budget.on_device) {
-			vac_gpus_refresh(&job->server->gpus);
+		if (model->device->budget.on_device)
 			vac_unload_prepare(job->server, worker);
-		}
 		vac_histogram_add(&job->server->metrics.load, model->load_ns);
 		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
 			(double)model->load_ns / 1e6, info.ledger_bytes);

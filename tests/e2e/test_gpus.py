@@ -201,6 +201,24 @@ def test_waits_for_what_others_hold(fake):
     assert [r.status for r in replies] == [200]
 
 
+def test_a_load_that_ended_is_seen_before_the_next(fake):
+    """Two wait for a GPU that others use, too, and one fits. When it is there the other one is
+    not let in by the reading from before."""
+    server = fake("--headroom", "1MiB", "--turn", "0s", gpus=[(3000, 100)], words="device-600,slow-load-300")
+    replies = []
+    server.ask("a"), server.ask("b"), server.unload("a"), server.unload("b")  # their plans are known
+    server.says_gpus((3000, 1890))
+    threads = [threading.Thread(target=lambda name=name: replies.append(server.ask(name))) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [r.status for r in replies] == [200, 200]
+    # the context is 500 MiB more: the second one fits when the first has left
+    reasons = [r["reason"] for r in server.receipts()]
+    assert reasons.count("evicted") == 1, reasons
+
+
 def test_another_process_was_quicker(fake):
     """There was room when the load was admitted, and none when it came: it rolls back,
     is looked at with a fresh reading, and waits."""

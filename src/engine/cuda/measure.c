@@ -43,7 +43,7 @@ int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct
 		count = 1;
 		rc = vac_nvml_read_one(c->uuid, devices, err);
 	} else {
-		rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+		rc = vac_nvml_read_answering(devices, MOST_DEVICES, &count, err);
 	}
 	const struct vac_nvml_device *found = NULL;
 	for (uint32_t i = 0; rc == 0 && i < count && i < MOST_DEVICES; i++)
