@@ -445,6 +445,10 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 		int rc = run_stage(model, err);
 		if (entered)
 			vac_engine_leave(engine);
+		/* What went wrong here is told here, and not to who is computed next. */
+		int failed = vac_engine_failed(engine, rc < 0 ? NULL : err);
+		if (rc >= 0 && failed < 0)
+			rc = failed;
 		if (rc < 0)
 			return rc;
 		if (rc == 0)
@@ -501,12 +505,14 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	struct vac_ledger *ledger = &engine->ledger;
 	uint64_t before = ledger->host_bytes + ledger->device_bytes;
 	struct vac_model **at = &engine->models;
+	/* there is a scratch: another model brought the device up */
+	bool entered = model->stage > VAC_LOAD_DEVICE || engine->scratch;
 	vac_engine_finish_all(engine);
 	while (*at != model)
 		at = &(*at)->next;
 	*at = model->next;
 	vac_jobs_orphan(model);
-	if (model->stage > VAC_LOAD_DEVICE) {
+	if (entered) {
 		vac_engine_enter(engine);
 		vac_engine_forget(engine, model);
 	}
@@ -519,11 +525,12 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	}
 	/* Shrinking keeps the larger scratch when there is no room for the copy. */
 	int rc = vac_engine_fit_scratch(engine, NULL);
-	(void)rc;
-	bool entered = model->stage > VAC_LOAD_DEVICE;
 	free_model(model);
 	if (entered)
 		vac_engine_leave(engine);
+	/* That memory did not go, its measurement says. */
+	rc = vac_engine_failed(engine, NULL);
+	(void)rc;
 	vac_engine_stop_if_empty(engine);
 	vac_trim();
 	if (freed_bytes)

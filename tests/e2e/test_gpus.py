@@ -383,6 +383,33 @@ def test_ends_with_models_on_the_gpu(fake):
     assert server.gpud_events()[-1] == "end"
 
 
+def test_a_gpu_that_falls_off(tmp_path):
+    """NVML does not list the first of two any more: the second keeps its name, its numbers and its
+    models. The driver and NVML are those of fake_driver, vacate-gpud is the true one."""
+    gpus = fake_gpus.FakeGpus()
+    lines = [f"{fake_gpus.UUIDS[i]} {total * MIB} {used * MIB} Fake GPU\n"
+             for i, (total, used) in enumerate([(4000, 3000), (8000, 100)])]
+    gpus.write("devices", "".join(lines))
+    place = tmp_path / "server"
+    place.mkdir()
+    server = Fake(place, "--device", "auto", words="device-100",
+                  env=gpus.environment() |
+                  {"VACATE_GPUD": str(harness.build_dir() / "vacate-gpud")})
+    try:
+        assert server.ask("a").status == 200
+        gpus.write("devices", lines[1])
+        assert server.ask("b").status == 200
+        ps = server.ok("GET", "/models/ps")
+        assert [(g["device"], g["uuid"], g["total_bytes"] // MIB) for g in ps["gpus"]] == \
+            [("cuda:1", fake_gpus.UUIDS[1], 8000)]
+        assert {m["name"]: m["device"] for m in ps["models"]} == {"a": "cuda:1", "b": "cuda:1"}
+        assert [w["device"] for w in ps["workers"]] == ["cuda:1"]
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        gpus.close()
+
+
 def test_slices(tmp_path):
     """MIG: what the driver shows as a device is measured by itself, and auto counts its room.
     The driver and NVML are those of fake_driver, vacate-gpud is the true one."""
