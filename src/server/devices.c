@@ -74,7 +74,7 @@ static void read_after_load(struct vac_gpus_wait *wait)
 	struct vac_gpu_meter *meter = VAC_CONTAINER(wait, struct vac_gpu_meter, wait);
 	struct vac_server *server = meter->server;
 
-	/* changed() follows */
+	/* changed() was called already, and wakes the line in the loop's next turn */
 	server->devices[meter - server->meters].stale = false;
 }
 

@@ -66,6 +66,9 @@ static void conclude(struct vac_gpus *gpus, const struct vac_error *error)
 	gpus->error = error ? *error : (struct vac_error){0};
 	gpus->read_ns = vac_now_ns();
 	vac_timer_set(gpus->supervisor->loop, &gpus->timer, gpus->read_ns + IDLE_MS * NS_PER_MS);
+	/* Before anybody decides by what an older reading was taken for. */
+	if (gpus->changed)
+		gpus->changed(gpus->ctx);
 	/* Whoever is told may ask again, and may end others who wait. */
 	gpus->telling = true;
 	while ((wait = gpus->waits)) {
@@ -76,8 +79,6 @@ static void conclude(struct vac_gpus *gpus, const struct vac_error *error)
 		done(wait);
 	}
 	gpus->telling = false;
-	if (gpus->changed)
-		gpus->changed(gpus->ctx);
 	if (gpus->again && gpus->exchange.id == 0)
 		ask(gpus);
 }

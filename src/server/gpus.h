@@ -42,7 +42,7 @@ struct vac_gpus {
 	struct vac_gpus_wait *waits;  /* for the reading under way */
 	struct vac_gpus_wait *later;  /* for the one after it */
 	struct vac_timer timer;       /* the end of vacate-gpud */
-	void (*changed)(void *ctx);   /* after each reading */
+	void (*changed)(void *ctx);   /* after each reading, before those who waited are told */
 	bool (*in_use)(void *ctx);    /* a worker is on a GPU, or vacate-gpud has other work */
 	void *ctx;
 };

@@ -231,6 +231,9 @@ static void device_read(struct vac_gpus_wait *wait)
 	if (job->server->gpus.error.code != VAC_OK)
 		vac_log(VAC_LOG_WARN, "%s cannot be measured: %s", job->model->device->name,
 			job->server->gpus.error.message);
+	/* It was placed by what was known when it was asked for. */
+	else if (vac_registry_moved(&job->server->registry, job->model))
+		return;
 	plan(job->server, job->model);
 }
 

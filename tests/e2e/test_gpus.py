@@ -135,6 +135,17 @@ def test_auto_takes_the_roomiest(fake):
     assert server.devices() == {"a": "cuda:1", "b": "cuda:0"}
 
 
+def test_auto_looks_before_it_takes(fake):
+    """What was read when the server began says nothing of now."""
+    server = fake(gpus=[(8000, 100), (8000, 1000)])
+    server.says_gpus((8000, 6000), (8000, 1000))
+    server.ask("a")
+    assert server.devices() == {"a": "cuda:1"}
+    server.says_gpus((8000, 100), (8000, 6000))
+    server.ask("b")
+    assert server.devices() == {"a": "cuda:1", "b": "cuda:0"}
+
+
 def test_cpu_asks_nobody(fake):
     server = fake("--device", "cpu")
     server.ask("a")
