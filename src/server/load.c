@@ -234,6 +234,9 @@ static void device_read(struct vac_gpus_wait *wait)
 	/* It was placed by what was known when it was asked for. */
 	else if (vac_registry_moved(&job->server->registry, job->model))
 		return;
+	else if (!vac_gpus_find(&job->server->gpus, job->model->device->name))
+		vac_log(VAC_LOG_WARN, "%s cannot be measured: NVML does not answer for it",
+			job->model->device->name);
 	plan(job->server, job->model);
 }
 

@@ -171,6 +171,8 @@ static void between(void *ctx)
 
 	while (chance(life, 4) == 0)
 		some_call(life);
+	if (chance(life, 8) == 0)
+		vac_engine_want(life->engine);
 }
 
 /* ---- models ---- */
