@@ -120,6 +120,47 @@ static void test_a_neighbour_answers_on(void **state)
 	}
 }
 
+/* A device that a load or an unload finds lost ends the engine's next step, also when
+ * nobody asks the model that is left: its context is of no use to anybody. */
+static void test_lost_beside_another(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 1, .dense_out = 8};
+	const char *dir = tiny_write("model", &options);
+	for (int unload = 0; unload < 2; unload++) {
+		for (long n = 0; n < 20; n++) {
+			struct vac_error err = {0};
+			struct vac_model *first, *second;
+			fake_cuda_reset();
+			struct vac_engine *engine = world_engine("float32");
+			assert_int_equal(world_load(engine, 1, dir, &first, &err), 0);
+			if (unload)
+				assert_int_equal(world_load(engine, 2, dir, &second, &err), 0);
+			fake_cuda.fail_at = fake_cuda.calls + n;
+			fake_cuda.fail_with = VAC_CU_ECC_UNCORRECTABLE;
+			fake_cuda.fail_lasts = 1;
+			if (unload)
+				vac_model_close(second, NULL);
+			else
+				assert_int_equal(world_load(engine, 2, dir, &second, &err),
+						 vac_error_errno(VAC_E_GONE));
+			if (!fake_cuda.failed) { /* an unload asks for little */
+				assert_true(unload && n > 2);
+				vac_engine_close(engine);
+				break;
+			}
+			err = (struct vac_error){0};
+			if (!vac_engine_has_work(engine))
+				fail_msg("call %ld, %s: nothing is to be told", n,
+					 fake_cuda.failed);
+			assert_int_equal(vac_engine_step(engine, &err),
+					 vac_error_errno(VAC_E_GONE));
+			assert_non_null(strstr(err.message, "ECC"));
+			vac_engine_close(engine);
+		}
+	}
+}
+
 static void test_each_blas_call_fails(void **state)
 {
 	(void)state;
@@ -268,6 +309,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lost_is_no_want_of_room),
 		cmocka_unit_test(test_a_neighbour_answers_on),
+		cmocka_unit_test(test_lost_beside_another),
 		cmocka_unit_test(test_each_call_fails),
 		cmocka_unit_test(test_each_blas_call_fails),
 		cmocka_unit_test(test_no_room),
