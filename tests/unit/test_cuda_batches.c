@@ -274,6 +274,7 @@ static void test_the_caller_waits(void **state)
 	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	fake_cuda.slow = 5;
 	make_all(texts, JOBS, model);
+	vac_job_free(texts[1].job);
 	make(&texts[1], model, 20, 1);
 	/* one that is no full batch is not begun behind the first */
 	vac_job_submit(texts[0].job, mark_done, &texts[0]);
