@@ -97,6 +97,14 @@ static struct trial lay_out(const struct vac_compute *c, const struct vac_linear
 	return t;
 }
 
+/* Waits for what is tried out. false: it failed, and is no choice; only what ended the
+ * context concerns the load, too, and stays noted. */
+static bool ended_well(struct vac_compute *c)
+{
+	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
+	return vac_cuda_failed(c, NULL) == 0;
+}
+
 /* Nanoseconds of so many products, one after the other; negative: it does not work. */
 static double measure(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
 		      const struct trial *t, const struct vac_blas_algorithm *algorithm,
@@ -114,8 +122,7 @@ static double measure(struct vac_compute *c, const struct vac_linear *l, uint32_
 		status = vac_linear_multiply(c, l,
 					     t->weights + (uint32_t)i % t->copies * t->weight_bytes,
 					     t->x, t->y, algorithm);
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
-	return status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
+	return ended_well(c) && status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
 }
 
 /* Nanoseconds of one product; NEVER: it does not work. first: with its kernel still to be
