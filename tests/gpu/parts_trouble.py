@@ -347,7 +347,7 @@ class Nvcc:
     def program(self, source, element, *more):
         """Its path, or None: it does not compile."""
         to = WORK / f"{source}-{element}"
-        done = run([self.nvcc, "-std=c++17", *self.target, f"-DVAC_ELEMENT={element}", "-I",
+        done = run([self.nvcc, "-O2", "-std=c++17", "-DVAC_IMPATIENT", *self.target, f"-DVAC_ELEMENT={element}", "-I",
                     self.kernels, "-o", to, HERE / f"{source}.cu", *more], text=True)
         expect(done.returncode == 0, f"{source}, {element}: does not compile: {said(done)}")
         return to if done.returncode == 0 else None

@@ -45,6 +45,15 @@ static element narrow(float x)
 #endif
 }
 
+static float value(element x)
+{
+#if VAC_ELEMENT == 16
+	return __half2float(__ushort_as_half(x));
+#else
+	return __bfloat162float(__ushort_as_bfloat16(x));
+#endif
+}
+
 /* So many elements up to this: what a product is of decides how fast it may be clocked. */
 static element *take(size_t count, float spread)
 {
@@ -186,6 +195,23 @@ static void compare(u32 in, u32 out, u32 rows, u32 blocks)
 		best = times[i] < times[best] ? i : best;
 	auto product = [&] { blas.run(best, w, x, y); };
 	auto gelu = [&] { activate_gelu<<<(count + 2047) / 2048, 256>>>(count, y); };
+	/* what is timed is right: both have the same results */
+	std::vector<element> one((size_t)count), other((size_t)count);
+	must(cudaMemset(y, 0xff, count * sizeof(element)), "cudaMemset"); /* NaN */
+	fused();
+	must(cudaMemcpy(one.data(), y, count * sizeof(element), cudaMemcpyDeviceToHost), "fused");
+	product(), gelu();
+	must(cudaMemcpy(other.data(), y, count * sizeof(element), cudaMemcpyDeviceToHost), "both");
+	size_t wrong = 0;
+	for (size_t i = 0; i < one.size(); i++) {
+		const float a = value(one[i]), b = value(other[i]);
+		wrong += !(fabsf(a - b) <= (VAC_ELEMENT == 16 ? 4e-3f : 3e-2f) * (1 + fabsf(b)));
+	}
+	if (wrong) {
+		printf("%u x %u x %u: %zu of %zu results are wrong\n", in, out, rows, wrong,
+		       one.size());
+		exit(1);
+	}
 	std::vector<double> ours, theirs, alone;
 	for (int round = 0; round < rounds; round++) {
 		ours.push_back(measure(fused));

@@ -412,6 +412,12 @@ static void test_choice(void **state)
 	assert_false(is_fused(8192));
 	vac_cuda_trials_ns = INT64_MAX / 4;
 	assert_true(is_fused(8192));
+	/* one that is refused is none, and fails nothing else */
+	gpu.refused = VAC_CU_INVALID_VALUE;
+	assert_false(is_fused(16384));
+	assert_int_equal(backend.failure, 0);
+	gpu.refused = 0;
+	assert_false(is_fused(16384));
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/kernels/product.h"
 #include "engine/cuda/linear.h"
 
 #define CANDIDATES 8
@@ -230,8 +231,7 @@ static double measure_gelu(struct vac_compute *c, const struct vac_linear *l, ui
 		status = vac_linear_multiply(c, l, weights, t->x, t->y, algorithm);
 		vac_cuda_activate(c, l->shape.activation, (uint64_t)rows * l->shape.out, t->y);
 	}
-	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "trying out a product");
-	return status == 0 && c->failure == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
+	return ended_well(c) && status == 0 ? (double)(vac_now_ns() - start) / repeats : -1;
 }
 
 /* Until when one product may be tried out. */
@@ -257,48 +257,52 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 	return status;
 }
 
-/* Of several times each; negative: it was not found out. */
-static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-			 const struct vac_blas_choice *choice, int64_t end_ns)
+/* What one kernel takes of the time of two, or 0: there was no time to find out. NEVER: it
+ * does not work. The best of several times each. */
+static double compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			    const struct vac_blas_choice *choice, int64_t end_ns)
 {
 	const struct trial t = lay_out(c, l, rows);
 	double apart = NEVER, fused = NEVER, ns = 0;
 	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0)
-		return -1;
+		return 0;
 	for (int round = 0; round <= ROUNDS; round++) {
 		const int repeats = round ? ROUNDS : 1;
 		if (vac_now_ns() + (int64_t)(2 * repeats * ns) > end_ns)
-			return -1;
+			return 0;
 		ns = measure_gelu(c, l, rows, &t, &choice->algorithm, repeats);
 		if (ns < 0)
-			return -1;
+			return 0;
 		/* the first time kernels are loaded */
 		apart = round && ns < apart ? ns : apart;
 		ns = measure_gelu(c, l, rows, &t, NULL, repeats);
 		if (ns < 0)
-			return -1;
+			return NEVER;
 		fused = round && ns < fused ? ns : fused;
 	}
-	return fused < apart * BETTER;
+	return fused / apart;
 }
 
-bool vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-			     const struct vac_blas_choice *choice)
+int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			    const struct vac_blas_choice *choice)
 {
-	char name[200], which[24];
+	char name[200], which[32];
 	int32_t fused = 0;
-	if (!vac_product_serves(c, l))
-		return false;
-	snprintf(which, sizeof(which), "%" PRIu32 "-fused", rows);
+	if (c->failure < 0 || !vac_product_serves(c, l))
+		return 0;
+	snprintf(which, sizeof(which), "%" PRIu32 "-fused%d", rows, VAC_PRODUCT_VERSION);
 	bool named = choice_name(c, l, which, name);
 	if (named && vac_cuda_cache_get(name, &fused, sizeof(fused)))
 		return fused > 0;
 	int64_t start = vac_now_ns();
-	fused = compare_fused(c, l, rows, choice, end_of_share(c, start));
+	double part = compare_fused(c, l, rows, choice, end_of_share(c, start));
 	c->trials.spent_ns += vac_now_ns() - start;
-	if (fused >= 0 && named)
+	if (part == 0 || c->failure < 0)
+		return -1;
+	fused = part < BETTER;
+	if (named)
 		vac_cuda_cache_put(name, &fused, sizeof(fused));
-	return fused > 0;
+	return fused;
 }
 
 static int find_small(struct vac_compute *c, struct vac_linear *l, bool try)

@@ -47,9 +47,10 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 int vac_linear_choose_small(struct vac_compute *c, struct vac_linear *l);
 /* After that: which of l->small serves so many rows. */
 uint32_t vac_linear_point(uint32_t rows);
-/* The one kernel was found to be faster than this algorithm and GELU after it. */
-bool vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-			     const struct vac_blas_choice *choice);
+/* 1: the one kernel is faster than this algorithm and GELU after it, 0: it is not, or there
+ * is none; negative: there was no time to find out, and nothing is kept of that. */
+int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			    const struct vac_blas_choice *choice);
 
 /* product.c: whether there is one kernel for it, and its launch; a failure is noted. */
 bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l);

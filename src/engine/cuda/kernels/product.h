@@ -4,6 +4,7 @@
 #ifndef VAC_PRODUCT_H
 #define VAC_PRODUCT_H
 
+#define VAC_PRODUCT_VERSION 1   /* in the names of what was measured of it: another one is faster */
 #define VAC_PRODUCT_CLUSTER 2   /* blocks of a cluster */
 #define VAC_PRODUCT_ROWS    128 /* of a tile of x and y */
 #define VAC_PRODUCT_COLUMNS 128 /* of a tile of y: rows of W */

@@ -77,15 +77,30 @@ static __device__ __forceinline__ void barrier_arrive(u32 barrier, u32 block)
 		     : "memory");
 }
 
-/* Until the phase of this parity is complete; the one before the first is. */
+/* Until the phase of this parity is complete; the one before the first is. It must be the
+ * one under way or the one before that. VAC_IMPATIENT: a test's, which is not to hang. */
 static __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
 {
+#ifdef VAC_IMPATIENT
+	const long long start = clock64();
+	for (u32 done = 0; !done;) {
+		asm volatile("{.reg .pred done;\n"
+			     "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+			     "selp.u32 %0, 1, 0, done;}"
+			     : "=r"(done)
+			     : "r"(barrier), "r"(parity)
+			     : "memory");
+		if (!done && clock64() - start > 2000000000ll)
+			__trap();
+	}
+#else
 	asm volatile("{.reg .pred done;\n"
 		     "again:\n"
 		     "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
 		     "@!done bra again;}" ::"r"(barrier),
 		     "r"(parity)
 		     : "memory");
+#endif
 }
 
 /* ---- the tensor memory accelerator ---- */
@@ -193,8 +208,22 @@ static __device__ __forceinline__ void release(const work &w, u32 at)
 		barrier_arrive(w.empty + at % STAGES * 8, threadIdx.x % WARP);
 }
 
-/* sums = x W^T of a tile, whose steps are in the ring from at on. */
-static __device__ __forceinline__ void multiply_tile(const work &w, u32 at,
+/* The groups multiply in the order of their tiles, one after the other: a wait for a phase
+ * of the ring's barriers tells only odd from even ones, so none may begin before the one of
+ * five steps ago has ended. Barriers 3 and 4: it is the turn of group 0, 1. */
+static __device__ __forceinline__ void turn_wait(u32 group)
+{
+	asm volatile("bar.sync %0, 256;" ::"r"(group + 1 + CONSUMERS) : "memory");
+}
+
+static __device__ __forceinline__ void turn_pass(u32 group)
+{
+	asm volatile("bar.arrive %0, 256;" ::"r"((group ^ 1) + 1 + CONSUMERS) : "memory");
+}
+
+/* sums = x W^T of a tile, whose steps are in the ring from at on; of the last one not waited
+ * for. last: no tile comes after it. */
+static __device__ __forceinline__ void multiply_tile(const work &w, u32 at, u32 group, bool last,
 						     float sums[2][COLUMNS / 8][4])
 {
 	for (u32 step = 0; step < w.depth; step++, at++) {
@@ -209,12 +238,23 @@ static __device__ __forceinline__ void multiply_tile(const work &w, u32 at,
 			for (int half = 0; half < 2; half++) /* 64 rows on */
 				multiply_64x128(sums[half], a + half * (64 * 128 >> 4) + 2 * k,
 						b + 2 * k, step | k);
-		asm volatile("wgmma.commit_group.sync.aligned;\n"
-			     "wgmma.wait_group.sync.aligned 1;" ::
-				     : "memory");
+		asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+		if (step + 1 == w.depth && !last) /* nothing of the ring is waited for any more */
+			turn_pass(group);
+		asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 		if (step) /* the one before has been computed */
 			release(w, at - 1);
 	}
+}
+
+/* Waits for what multiply_tile left, the step before at, and meanwhile reads the bias. */
+static __device__ __forceinline__ void
+end_tile(const work &w, u32 at, u32 column, float sums[2][COLUMNS / 8][4], u32 bias[COLUMNS / 8])
+{
+	const element *from = w.bias + column + threadIdx.x % 4 * 2;
+#pragma unroll
+	for (int n = 0; n < COLUMNS / 8; n++)
+		asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(bias[n]) : "l"(from + n * 8));
 	asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 	hold_back(sums[0]);
 	hold_back(sums[1]);
@@ -227,17 +267,15 @@ static __device__ __forceinline__ void store_shared(u32 to, u32 pair)
 }
 
 /* gelu(sums + bias) to a warpgroup's part of shared memory: two boxes of 64 columns. */
-static __device__ __forceinline__ void finish_tile(const work &w, u32 column, u32 to,
-						   float sums[2][COLUMNS / 8][4])
+static __device__ __forceinline__ void finish_tile(u32 to, float sums[2][COLUMNS / 8][4],
+						   const u32 bias[COLUMNS / 8])
 {
 	const u32 lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP / WARP;
-	const element *bias = w.bias + column + lane % 4 * 2;
 	to += (warp * 16 + lane / 4) * 128 + lane % 4 * 4;
 #pragma unroll
 	for (int n = 0; n < COLUMNS / 8; n++) {
-		const u32 pair = *(const u32 *)(bias + n * 8);
-		const float low = to_float((u16)(pair & 0xffff)),
-			    high = to_float((u16)(pair >> 16));
+		const float low = to_float((u16)(bias[n] & 0xffff)),
+			    high = to_float((u16)(bias[n] >> 16));
 		/* the row's number modulo 8 is the same in all */
 		const u32 chunk = to + n / 8 * (ROWS * 128) + ((n % 8) ^ (lane / 4)) * 16;
 #pragma unroll
@@ -266,11 +304,15 @@ static __device__ void consume(const work &w, u32 group)
 	     tile += CONSUMERS * clusters, at += CONSUMERS * w.depth) {
 		const u32 row = row_of(w, tile), column = column_of(w, tile);
 		float sums[2][COLUMNS / 8][4];
-		multiply_tile(w, at, sums);
+		u32 bias[COLUMNS / 8];
+		if (tile >= clusters) /* there is one before it, the other group's */
+			turn_wait(group);
+		multiply_tile(w, at, group, tile + clusters >= w.tiles, sums);
+		end_tile(w, at + w.depth, column, sums, bias);
 		if (first) /* what was put last has been read */
 			asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 		group_meet(group);
-		finish_tile(w, column, y, sums);
+		finish_tile(y, sums, bias);
 		asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 		group_meet(group);
 		if (first) {
@@ -305,10 +347,13 @@ extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(VAC
 	}
 	cluster_meet();
 	if (threadIdx.x < GROUP) {
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
 		if (threadIdx.x == 0)
 			produce(all);
 		__syncwarp();
 	} else {
+		/* 40 + 2 * 232 = 3 * 168: what the three groups were launched with */
+		asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
 		consume(all, threadIdx.x / GROUP - 1);
 	}
 	/* until none brings anything here or waits for what is done here */
