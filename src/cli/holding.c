@@ -250,6 +250,7 @@ int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *
 {
 	struct vac_wire_held *held = malloc(sizeof(*held));
 	struct vac_wire_hold look = *hold;
+	const struct vac_error *gone = NULL; /* of the first that has ended */
 	uint32_t kept = 0;
 	int rc;
 
@@ -264,34 +265,55 @@ int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *
 	for (uint32_t i = 0; rc == 0 && i < hold->count && i < held->count; i++) {
 		const struct vac_wire_held_target *target = &held->targets[i];
 
+		/* Children come and go: what ended meanwhile has nothing to move. */
+		if (target->error.code == VAC_E_NOT_FOUND) {
+			gone = gone ? gone : &target->error;
+			continue;
+		}
 		/* Of another user's nobody knows: it is refused in words later. */
 		if (target->error.code == VAC_OK && target->before == VAC_WIRE_HELD_UNKNOWN &&
 		    (geteuid() == 0 || target->uid == geteuid()))
 			continue;
 		hold->targets[kept++] = hold->targets[i];
 	}
+	if (rc == 0 && kept == 0 && gone && hold->count == 1) {
+		*err = *gone;
+		rc = vac_error_errno(err->code);
+	} else if (rc == 0 && kept == 0) {
+		rc = vac_fail(err, VAC_E_UNSUPPORTED, "none of these processes uses CUDA");
+	} else if (rc == 0) {
+		hold->count = kept;
+	}
 	free(held);
-	if (rc < 0)
-		return rc;
-	hold->count = kept;
-	return kept ? 0 : vac_fail(err, VAC_E_UNSUPPORTED, "none of these processes uses CUDA");
+	return rc;
 }
 
 /* Of what did not go as asked: how things are now, and what to do. */
-static void print_state(const struct vac_command *command,
+static void print_state(const struct vac_command *command, enum vac_wire_hold_operation operation,
 			const struct vac_wire_held_target *target)
 {
+	/* Who has just been refused that is not told to do it. */
+	bool tried = operation == VAC_WIRE_HOLD_RESUME && target->error.code != VAC_OK;
+
 	switch (target->after) {
 	case VAC_WIRE_HELD_LOCKED:
-		vac_complain(
-			command,
-			"process %u is locked: its CUDA calls wait; `vacate resume %u` lets it "
-			"run on",
-			target->pid, target->pid);
+		if (tried)
+			vac_complain(command, "process %u stays locked: its CUDA calls wait",
+				     target->pid);
+		else
+			vac_complain(command,
+				     "process %u is locked: its CUDA calls wait; `vacate resume "
+				     "%u` lets "
+				     "it run on",
+				     target->pid, target->pid);
 		break;
 	case VAC_WIRE_HELD_PARKED:
-		vac_complain(command, "process %u is parked; `vacate resume %u` brings it back",
-			     target->pid, target->pid);
+		if (tried)
+			vac_complain(command, "process %u stays parked", target->pid);
+		else
+			vac_complain(command,
+				     "process %u is parked; `vacate resume %u` brings it back",
+				     target->pid, target->pid);
 		break;
 	case VAC_WIRE_HELD_FAILED:
 		vac_complain(command, "process %u is lost: it will not run on a GPU again",
@@ -316,7 +338,7 @@ static void look_again(const struct vac_command *command, const struct vac_wire_
 	look.operation = VAC_WIRE_HOLD_STATE;
 	if (vac_holding_ask(&gpud, &look, held, &err) == 0)
 		for (uint32_t i = 0; i < held->count; i++)
-			print_state(command, &held->targets[i]);
+			print_state(command, VAC_WIRE_HOLD_STATE, &held->targets[i]);
 	vac_client_stop(&gpud);
 }
 
@@ -395,7 +417,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 		vac_complain(command, "%s", err.message);
 		if (err.code == VAC_E_GONE)
 			look_again(command, hold, held);
-		return VAC_EXIT_FAILED;
+		return err.code == VAC_E_NOT_FOUND ? exit_code(hold, &err) : VAC_EXIT_FAILED;
 	}
 	since = vac_now_ns();
 	vac_client_release(gpud);
@@ -406,7 +428,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 		return VAC_EXIT_OK;
 	vac_complain(command, "%s", held->error.message);
 	for (uint32_t i = 0; i < held->count; i++)
-		print_state(command, &held->targets[i]);
+		print_state(command, hold->operation, &held->targets[i]);
 	return exit_code(hold, &held->error);
 }
 

@@ -191,6 +191,20 @@ def refused(gpus, code, *arguments, **keywords):
     return done.err
 
 
+def test_a_directory_that_is_named(gpus):
+    """VACATE_HOLD_DIR is made; one that others may write to is refused, and nothing moved."""
+    gpus = gpus()
+    target = gpus.target()
+    named = gpus.folder / "named"
+    ok(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    assert named.stat().st_mode & 0o022 == 0 and len(list(named.iterdir())) == 1
+    ok(gpus, "resume", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    named.chmod(0o777)
+    done = vacate(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    assert done.returncode == 1 and f"{named}: the directory of records" in done.err
+    assert gpus.state(target.pid) == "running"
+
+
 def test_wrong_usage(gpus):
     gpus = gpus()
     for arguments in (["park"], ["park", "0"], ["park", ""], ["park", "-1"],
@@ -491,7 +505,8 @@ def test_no_room_names_the_holder(gpus):
     other = gpus.target(500 * MIB)
     err = refused(gpus, 5, "resume", target.pid)
     assert f"process {other.pid} (sleep) holds 500 MiB" in err
-    assert f"process {target.pid} is parked" in err
+    # and not that `vacate resume`, which has just failed, would bring it back
+    assert f"process {target.pid} stays parked\n" in err and "brings it back" not in err
     assert gpus.called(RESUME_CALLS[0]) == 0
     gpus.remove(other.pid)
     comes_back(gpus, target)
@@ -716,6 +731,17 @@ def test_a_tree_without_cuda(gpus):
     shell, pids = family(gpus, [None])
     assert "none of these processes uses CUDA" in refused(gpus, 1, "park", shell.pid, "--tree")
     end_family(pids)
+
+
+def test_a_child_that_ends_meanwhile(gpus):
+    """It was in the tree, and has ended when the driver is asked: the others are moved."""
+    gpus = gpus()
+    shell, pids = family(gpus, [10 * MIB, None, 20 * MIB])
+    gpus.on("cuCheckpointProcessGetState", f"kill {pids[1]} {int(signal.SIGKILL)}")
+    done = ok(gpus, "park", shell.pid, "--tree")
+    assert done.out.count("Parked") == 2
+    assert [gpus.state(pids[0]), gpus.state(pids[2])] == ["parked", "parked"]
+    end_family([pids[0], pids[2]])
 
 
 def test_several_by_number(gpus):
