@@ -129,6 +129,32 @@ def test_parks_who_is_idle(gpus, guard):
     comes_back(gpus, target)
 
 
+def test_nobody_by_a_look_that_is_old(gpus, guard):
+    """While one is parked for longer than the interval, the other begins to work."""
+    gpus = gpus()
+    pids = {gpus.target().pid, gpus.target().pid}
+    gpus.on(PARK_CALLS[1], "sleep 1000",
+            *(f"write samples/{pid} {int(time.time() + 86400) * 10**6} 50" for pid in pids))
+    watch = guard(gpus)
+    first = watch.wait(*(("parked", pid) for pid in pids))["pid"]
+    watch.looks(3)
+    assert [gpus.state(pid) for pid in pids - {first}] == ["running"]
+
+
+def test_told_in_its_journal_first(gpus):
+    """Who reads its standard output is gone; it ends by that, and not before it is written."""
+    gpus = gpus()
+    target, path = gpus.target(), gpus.folder / "journal"
+    watch = subprocess.Popen([harness.find_vacate(), "guard", "--idle", "1s", "--interval", "200ms",
+                              "--json", "--journal", path], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL)
+    watch.stdout.close()
+    assert watch.wait(PATIENCE_S) == -signal.SIGPIPE
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["parked"]
+    comes_back(gpus, target)
+
+
 def test_not_before_its_time(gpus, guard):
     gpus = gpus()
     target = gpus.target()
