@@ -105,8 +105,15 @@ static void look_for_stopped(struct watch *w)
 	    w->phase.target >= w->hold->count ||
 	    vac_target_open((pid_t)w->hold->targets[w->phase.target].pid, &target, NULL) < 0)
 		return;
-	w->told = vac_target_stopped(&target);
-	if (w->told) {
+	if (vac_target_frozen("", &target)) {
+		w->told = true;
+		vac_progress_end(&w->progress);
+		fprintf(stderr,
+			"process %d is frozen with its control group (docker pause, systemctl "
+			"freeze), and the driver waits for it: let it go on\n",
+			(int)target.pid);
+	} else if (vac_target_stopped(&target)) {
+		w->told = true;
 		vac_progress_end(&w->progress);
 		fprintf(stderr,
 			"process %d is stopped (SIGSTOP or a debugger), and the driver waits for "

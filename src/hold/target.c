@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/io.h"
 #include "hold/internal.h"
+#include "hold/proc.h"
 
 /* Linux 5.3; the same number on every architecture. */
 #ifndef SYS_pidfd_open
@@ -162,6 +163,43 @@ bool vac_target_stopped(const struct vac_target *target)
 
 	return read_stat(target->pid, &stat_of) == 0 &&
 	       (stat_of.state == 'T' || stat_of.state == 't');
+}
+
+/* The file of a control group begins with, or has, that text. */
+static bool group_says(const char *root, const char *mount, const char *group, const char *name,
+		       const char *what)
+{
+	char path[PATH_MAX], text[256];
+	int n = snprintf(path, sizeof(path), "%s/sys/fs/cgroup%s%s/%s", root, mount, group, name);
+
+	return n > 0 && (size_t)n < sizeof(path) && vac_read_small(path, text, sizeof(text)) > 0 &&
+	       strstr(text, what) != NULL;
+}
+
+bool vac_target_frozen(const char *root, const struct vac_target *target)
+{
+	char text[4096], *save = NULL;
+
+	if (vac_proc_text(root, target->pid, "cgroup", text, sizeof(text)) <= 0)
+		return false;
+	/* "0::/a/b" of version 2, "6:freezer:/a/b" of version 1 */
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *list = strchr(line, ':'), *group = list ? strchr(list + 1, ':') : NULL;
+
+		if (!group || strstr(group, "/..")) /* outside of our namespace */
+			continue;
+		*group++ = '\0';
+		list++;
+		if (*list == '\0' &&
+		    (group_says(root, "", group, "cgroup.events", "frozen 1") ||
+		     group_says(root, "/unified", group, "cgroup.events", "frozen 1")))
+			return true;
+		if (strcmp(list, "freezer") == 0 &&
+		    (group_says(root, "/freezer", group, "freezer.state", "FROZEN") ||
+		     group_says(root, "/freezer", group, "freezer.state", "FREEZING")))
+			return true;
+	}
+	return false;
 }
 
 void vac_target_close(struct vac_target *target)

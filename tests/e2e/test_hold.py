@@ -383,6 +383,48 @@ def test_a_stopped_target(gpus):
     comes_back(gpus, target)
 
 
+@pytest.fixture
+def freezer():
+    """A control group that can be frozen: freezer(pid) puts a process there and freezes it,
+    freezer() lets all go on."""
+    for place, file, on, off in (("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
+                                 ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED")):
+        made = pathlib.Path(place, f"vacate-frozen-{os.getpid()}")
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        if (made / file).exists():
+            break
+        made.rmdir()
+    else:
+        pytest.skip("no control group can be made here")
+
+    def freeze(pid=None):
+        if pid:
+            (made / "cgroup.procs").write_text(str(pid))
+        (made / file).write_text(on if pid else off)
+
+    yield freeze
+    freeze()
+    for pid in (made / "cgroup.procs").read_text().split():
+        (made.parent / "cgroup.procs").write_text(pid)
+    made.rmdir()
+
+
+def test_a_frozen_target(gpus, freezer):
+    """docker pause: as one that is stopped, it could not let the driver answer."""
+    gpus = gpus()
+    target = gpus.target()
+    freezer(target.pid)
+    err = refused(gpus, 1, "park", target.pid)
+    assert f"process {target.pid} is frozen with its control group" in err
+    assert not any(call[1].startswith("cuCheckpoint") for call in gpus.calls())
+    freezer()
+    ok(gpus, "park", target.pid)
+    comes_back(gpus, target)
+
+
 @pytest.mark.parametrize("symbol", ["Lock", "Checkpoint"])
 def test_stopped_while_the_driver_is_at_it(gpus, symbol):
     """Then it is said what is waited for, and it goes on when the process does."""
