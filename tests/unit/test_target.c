@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,6 +177,32 @@ static void test_command(void **state)
 	end_child(pid);
 }
 
+/* Who has no descriptor left cannot look, and does not take the process for one that ended. */
+static void test_no_descriptors(void **state)
+{
+	struct rlimit before, none;
+	struct vac_target target, second;
+	struct vac_error err;
+	pid_t pid = start_child();
+	int alive, rc;
+
+	(void)state;
+	assert_int_equal(vac_target_open(pid, &target, NULL), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	alive = vac_target_alive(&target);
+	rc = vac_target_open(pid, &second, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(alive);
+	assert_true(rc < 0);
+	assert_int_not_equal(err.code, VAC_E_NOT_FOUND);
+	assert_non_null(strstr(err.message, "Too many open files"));
+	vac_target_close(&target);
+	end_child(pid);
+}
+
 /* docker pause, systemctl freeze: by the files of the group, whichever hierarchy has it. */
 static void test_frozen(void **state)
 {
@@ -275,7 +302,7 @@ int main(void)
 		cmocka_unit_test(test_lives_and_dies), cmocka_unit_test(test_start_time),
 		cmocka_unit_test(test_stopped),        cmocka_unit_test(test_no_process),
 		cmocka_unit_test(test_command),        cmocka_unit_test(test_tree),
-		cmocka_unit_test(test_frozen),
+		cmocka_unit_test(test_frozen),         cmocka_unit_test(test_no_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
