@@ -184,9 +184,20 @@ static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct va
 	}
 }
 
+/* That it still waits is said ten times a second: no new phase. */
+static void note_phase(struct watch *w, const struct vac_wire_hold_phase *phase)
+{
+	if (phase->phase != VAC_HOLD_WAITING || w->phase.phase != VAC_HOLD_WAITING ||
+	    phase->target != w->phase.target)
+		w->since_ns = vac_now_ns();
+	w->phase = *phase;
+	w->moving |= phase->phase > VAC_HOLD_WAITING;
+}
+
 static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wire_held *out,
 		 struct vac_error *err)
 {
+	struct vac_wire_hold_phase phase;
 	struct vac_wire_header header;
 	struct vac_error told;
 	const uint8_t *payload;
@@ -202,11 +213,10 @@ static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wir
 			continue;
 		switch (header.type) {
 		case VAC_WIRE_HOLD_PHASE:
-			rc = vac_wire_get_hold_phase(payload, header.payload_bytes, &w->phase, err);
+			rc = vac_wire_get_hold_phase(payload, header.payload_bytes, &phase, err);
 			if (rc < 0)
 				return rc;
-			w->since_ns = vac_now_ns();
-			w->moving |= w->phase.phase > VAC_HOLD_WAITING;
+			note_phase(w, &phase);
 			break;
 		case VAC_WIRE_HELD:
 			return vac_wire_get_held(payload, header.payload_bytes, out, err);

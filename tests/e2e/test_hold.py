@@ -23,11 +23,11 @@ RESUME_CALLS = ["cuCheckpointProcessRestore", "cuCheckpointProcessUnlock"]
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
 
 
-def start(gpus, *arguments, environment=None, **keywords):
+def start(gpus, *arguments, environment=None, stderr=subprocess.PIPE, **keywords):
     return subprocess.Popen([harness.find_vacate(), *map(str, arguments)],
                             env=gpus.environment(**(environment or {})),
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **keywords)
+                            stderr=stderr, text=True, **keywords)
 
 
 def finish(process):
@@ -568,6 +568,25 @@ def test_waits_for_room(gpus):
     other.wait()
     assert finish(process).returncode == 0, process.err
     assert gpus.state(target.pid) == "running"
+
+
+def test_for_how_long_it_waits(gpus):
+    """On a terminal, from when it began to wait."""
+    gpus = gpus()
+    target = parked(gpus)
+    other = gpus.target(500 * MIB)
+    master, slave = pty.openpty()
+    process = start(gpus, "resume", target.pid, "--wait", "10m", stderr=slave)
+    os.close(slave)
+    seen = b""
+    while f"resuming {target.pid}: waiting, 1 s".encode() not in seen:
+        assert select.select([master], [], [], PATIENCE_S)[0] and len(seen) < 100000, seen[-200:]
+        seen += os.read(master, 4096)
+    other.kill()
+    other.wait()
+    assert process.wait(PATIENCE_S) == 0
+    process.stdout.close()
+    os.close(master)
 
 
 def test_waiting_is_interrupted(gpus):
