@@ -20,19 +20,32 @@
 #define STOPPED_NS 1000000000
 
 static volatile sig_atomic_t interrupted;
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+static sigset_t caught; /* of SIGINT, SIGTERM and SIGHUP */
 
+/* The next one, whichever of them it is, ends this. */
 static void on_signal(int number)
 {
 	interrupted = number;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigismember(&caught, signals[i]) == 1)
+			signal(signals[i], SIG_DFL);
 }
 
 void vac_holding_catch_signals(void)
 {
-	const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction action = {.sa_handler = on_signal}, before;
 
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	sigemptyset(&caught);
+	sigaddset(&caught, SIGINT);
+	sigaddset(&caught, SIGTERM);
+	/* nohup wants it ignored. */
+	if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaddset(&caught, SIGHUP);
+	action.sa_mask = caught;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigismember(&caught, signals[i]) == 1)
+			sigaction(signals[i], &action, NULL);
 }
 
 int vac_holding_interrupted(void)

@@ -12,7 +12,7 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, children, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, ok, vacate
 
 LOOK = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -390,6 +390,18 @@ def test_told_to_end_meanwhile(gpus, guard, call):
     assert (line["event"], gpus.state(target.pid)) in (("put_back", "running"),
                                                        ("parked", "parked"))
     comes_back(gpus, target)
+
+
+def test_nohup(gpus, guard):
+    """Who starts it with SIGHUP ignored does not want it ended by that."""
+    gpus = gpus()
+    watch = guard(gpus, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    watch.looks(1)
+    gpud = children(watch.process.pid)
+    for pid in (watch.process.pid, *gpud):      # as a terminal that goes away does
+        os.kill(pid, signal.SIGHUP)
+    watch.looks(3)
+    assert watch.process.poll() is None and children(watch.process.pid) == gpud
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

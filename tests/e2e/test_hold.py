@@ -689,14 +689,15 @@ def test_interrupted(gpus, call):
     comes_back(gpus, target)
 
 
-def test_interrupted_twice(gpus):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_twice(gpus, second):
     gpus = gpus()
     target = gpus.target()
     process, gpud = under_way(gpus, target, PARK_CALLS[1])
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE_S) == -signal.SIGINT
+    process.send_signal(second)
+    assert process.wait(PATIENCE_S) == -second
     assert measure.alive(gpud)
     gpus.touch("go")
     wait_end(gpud)
