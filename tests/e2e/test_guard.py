@@ -2,6 +2,7 @@
 are files (fake_gpus.py), with processes that sleep."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -442,6 +443,22 @@ def test_its_gpud_dies(gpus, guard):
     eventually(lambda: "nothing can be seen" in watch.log and "seen again" in watch.log)
     watch.wait(("parked", target.pid))
     assert time.monotonic() - at >= 3.9
+
+
+def test_unit_and_program_agree(gpus):
+    """What ExecStart= of vacate-guard.service says is taken."""
+    gpus = gpus()
+    unit = (pathlib.Path(__file__).resolve().parents[2] / "systemd" / "vacate-guard.service.in")
+    line = next(line for line in unit.read_text(encoding="utf-8").splitlines()
+                if line.startswith("ExecStart="))
+    words = line.removeprefix("ExecStart=@bindir@/vacate ").replace("/var/lib/vacate-guard",
+                                                                    str(gpus.folder)).split()
+    watch = subprocess.Popen([harness.find_vacate(), *words], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert "watches" in watch.stderr.readline()
+    watch.send_signal(signal.SIGTERM)
+    watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 0 and (gpus.folder / "guard.jsonl").exists()
 
 
 def test_no_driver(gpus):
