@@ -202,8 +202,8 @@ struct vacate_park_receipt {
 	uint64_t pageout_bytes; /* by which RSS fell when its memory was paged out */
 	int64_t driver_ns;      /* in calls of the driver, its start included */
 	int64_t total_ns;
-	/* Added last: what was built before it is to be built anew. By how much VmSwap of
-	 * /proc rose meanwhile: what is shared leaves RAM, too, and is not in it. */
+	/* Added last: what was built before it is to be built anew. By how much more of it was in
+	 * swap then, as /proc/PID/smaps_rollup has it. */
 	uint64_t swapped_bytes;
 };
 

@@ -156,7 +156,10 @@ struct vac_backend_device {
 	void (*upload)(struct vac_compute *c, void *to, const void *from, size_t bytes);
 	void (*download)(struct vac_compute *c, void *to, const void *from, size_t bytes);
 
-	/* Tells the first failure since the last mark or synchronize, and else marks what has
+	/* Tells and forgets the first failure since the last mark, synchronize or failed, without
+	 * waiting; that the device is lost stays. */
+	int (*failed)(struct vac_compute *c, struct vac_error *err);
+	/* Tells the first failure since the last of these, and else marks what has
 	 * been asked for so far as VAC_MARKS of number. reached: 0 when all of that is
 	 * done, 1 when not and !wait; negative: the device is lost (VAC_E_GONE). */
 	int (*mark)(struct vac_compute *c, uint32_t number, struct vac_error *err);

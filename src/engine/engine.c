@@ -246,6 +246,12 @@ void vac_engine_leave(struct vac_engine *engine)
 		engine->backend->device->leave(engine->compute);
 }
 
+int vac_engine_failed(struct vac_engine *engine, struct vac_error *err)
+{
+	const struct vac_backend_device *device = engine->backend->device;
+	return device ? device->failed(engine->compute, err) : 0;
+}
+
 void vac_engine_forget(struct vac_engine *engine, const struct vac_model *model)
 {
 	if (engine->backend->device && engine->backend->device->forget)

@@ -141,7 +141,10 @@ uint64_t vac_job_tokens(const struct vac_job *job);
 struct vac_job_times {
 	int64_t tokenize_ns; /* in vac_job_create */
 	int64_t queue_ns;    /* submit to the first batch that holds part of it */
-	int64_t compute_ns;  /* sum over the batches that held part of it */
+	/* Sum over the batches that held part of it. On a device a batch's time is from when
+	 * it was asked for, or the one before had ended, until its end was seen: between looks
+	 * the engine's thread tokenizes what comes, and a look may come as much too late. */
+	int64_t compute_ns;
 };
 void vac_job_times(const struct vac_job *job, struct vac_job_times *out);
 /* Takes it out of the queue when it is in there; done is not called then.
@@ -153,6 +156,9 @@ void vac_job_free(struct vac_job *job);
  * then: it goes on beside what the caller does. 1: ran one, 0: nothing queued and nothing
  * under way, negative: the device is lost. */
 int vac_engine_step(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
+/* Called from within a step (by options->between): the caller has something to do that
+ * waits for the step's end. The step begins no more batches. */
+void vac_engine_want(struct vac_engine *engine);
 /* Queued or under way. */
 bool vac_engine_has_work(const struct vac_engine *engine);
 

@@ -139,6 +139,7 @@ struct vac_engine {
 	struct vac_encode_scratch *encode;
 	struct vac_job *orphans; /* submitted after their model had gone: next_in_queue */
 	bool news;               /* something was queued since this was cleared */
+	bool wanted;             /* the caller has something that waits for the step's end */
 	/* under way, in their order: from first on, round about */
 	struct vac_batch batches[VAC_BATCHES];
 	uint32_t first, under_way;
@@ -155,6 +156,8 @@ uint64_t vac_engine_region_bytes(const struct vac_engine *engine, bool on_device
 /* Around calls of the backend, see struct vac_backend_device. Nothing without one. */
 void vac_engine_enter(struct vac_engine *engine);
 void vac_engine_leave(struct vac_engine *engine);
+/* What went wrong on the device since it was asked last; 0 without one. */
+int vac_engine_failed(struct vac_engine *engine, struct vac_error *err) VAC_MUST_CHECK;
 /* What the device keeps for small batches of that model; NULL: of all. Entered. */
 void vac_engine_forget(struct vac_engine *engine, const struct vac_model *model);
 /* The dtype of that name among the backend's; NULL or "": the engine's own. */

@@ -430,9 +430,19 @@ static void join_turns(struct vac_model *model)
 	}
 }
 
+/* A device that is lost is so for the other models, too: the next step tells. */
+static void note_lost(struct vac_engine *engine, int rc, const struct vac_error *why)
+{
+	if (rc >= 0 || why->code != VAC_E_GONE || engine->lost < 0)
+		return;
+	engine->lost = rc;
+	engine->lost_error = *why;
+}
+
 int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 {
 	struct vac_engine *engine = model->engine;
+	struct vac_error why = {0};
 	int64_t start = vac_now_ns();
 	while (model->stage != VAC_LOAD_RESIDENT) {
 		/* before it is ready there is nothing to enter */
@@ -442,11 +452,19 @@ int vac_model_load_step(struct vac_model *model, struct vac_error *err)
 			vac_engine_enter(engine);
 		}
 		vac_engine_use(engine, model->dtype);
-		int rc = run_stage(model, err);
+		int rc = run_stage(model, &why);
 		if (entered)
 			vac_engine_leave(engine);
-		if (rc < 0)
+		/* What went wrong here is told here, and not to who is computed next. */
+		int failed = vac_engine_failed(engine, rc < 0 ? NULL : &why);
+		if (rc >= 0 && failed < 0)
+			rc = failed;
+		note_lost(engine, rc, &why);
+		if (rc < 0) {
+			if (err)
+				*err = why;
 			return rc;
+		}
 		if (rc == 0)
 			model->stage++;
 		if (model->stage == VAC_LOAD_RESIDENT)
@@ -500,13 +518,16 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	struct vac_engine *engine = model->engine;
 	struct vac_ledger *ledger = &engine->ledger;
 	uint64_t before = ledger->host_bytes + ledger->device_bytes;
+	struct vac_error why = {0};
 	struct vac_model **at = &engine->models;
+	/* there is a scratch: another model brought the device up */
+	bool entered = model->stage > VAC_LOAD_DEVICE || engine->scratch;
 	vac_engine_finish_all(engine);
 	while (*at != model)
 		at = &(*at)->next;
 	*at = model->next;
 	vac_jobs_orphan(model);
-	if (model->stage > VAC_LOAD_DEVICE) {
+	if (entered) {
 		vac_engine_enter(engine);
 		vac_engine_forget(engine, model);
 	}
@@ -520,10 +541,11 @@ void vac_model_close(struct vac_model *model, uint64_t *freed_bytes)
 	/* Shrinking keeps the larger scratch when there is no room for the copy. */
 	int rc = vac_engine_fit_scratch(engine, NULL);
 	(void)rc;
-	bool entered = model->stage > VAC_LOAD_DEVICE;
 	free_model(model);
 	if (entered)
 		vac_engine_leave(engine);
+	/* That memory did not go, its measurement says. */
+	note_lost(engine, vac_engine_failed(engine, &why), &why);
 	vac_engine_stop_if_empty(engine);
 	vac_trim();
 	if (freed_bytes)

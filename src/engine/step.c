@@ -2,7 +2,8 @@
  * step.c - batches under way, at most VAC_BATCHES, and what comes of them to the jobs.
  * A device computes one while the results of the one before are delivered. Behind one
  * that is computed another is asked for early only when it is full: whatever
- * comes until then goes into it. On the engine's thread.
+ * comes until then goes into it. None is begun behind it while the caller waits for the
+ * engine: what it wants would wait for that one, too. On the engine's thread.
  */
 #include <string.h>
 
@@ -33,7 +34,7 @@ static void tell(const struct vac_engine *engine, const struct vac_model *model)
 static bool begin(struct vac_engine *engine)
 {
 	struct vac_model *model = vac_queue_next(engine);
-	if (!model || engine->under_way == VAC_BATCHES)
+	if (!model || engine->under_way == VAC_BATCHES || engine->wanted)
 		return false;
 	struct vac_batch *batch =
 		&engine->batches[(engine->first + engine->under_way) % VAC_BATCHES];
@@ -149,8 +150,14 @@ static int outcome(const struct vac_engine *engine, int rc, struct vac_error *er
 	return engine->lost;
 }
 
+void vac_engine_want(struct vac_engine *engine)
+{
+	engine->wanted = true;
+}
+
 int vac_engine_step(struct vac_engine *engine, struct vac_error *err)
 {
+	engine->wanted = false;
 	if (engine->orphans) {
 		struct vac_job *job = engine->orphans;
 		engine->orphans = job->next_in_queue;

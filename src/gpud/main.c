@@ -127,14 +127,14 @@ static const struct vac_nvml_device *find_measured(const struct gpud *g, uint32_
 }
 
 /* The driver's numbers and NVML's are not in the same order; and a slice of a device is
- * none of NVML's numbers. */
+ * none of NVML's numbers. One that does not answer is left out: it must not hide the others. */
 static int measure(struct gpud *g, struct vac_error *err)
 {
 	uint32_t count = 0;
 	int rc = bring_up(g, err);
 
 	if (rc == 0)
-		rc = vac_nvml_read(g->measured, MOST_DEVICES, &count, NULL, err);
+		rc = vac_nvml_read_answering(g->measured, MOST_DEVICES, &count, err);
 	g->answer.count = 0;
 	for (uint32_t i = 0; rc == 0 && i < g->count; i++) {
 		const struct vac_nvml_device *found = find_measured(g, count, g->uuids[i]);

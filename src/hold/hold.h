@@ -142,7 +142,7 @@ struct vac_hold_receipt {
 	uint64_t rss_before_bytes, rss_after_bytes;
 	bool pageout_valid;
 	uint64_t pageout_bytes; /* by which RSS fell */
-	uint64_t swapped_bytes; /* by which VmSwap rose, which has private memory alone */
+	uint64_t swapped_bytes; /* by which its swap rose, shared memory with it */
 	int64_t lock_ns, checkpoint_ns, restore_ns, unlock_ns;
 	int64_t driver_ns;      /* of those, and of waiting for cuInit */
 	int64_t total_ns;       /* from the call to its end */

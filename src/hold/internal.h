@@ -178,8 +178,8 @@ void vac_room_holders(const struct vac_nvml_device *device, char out[VAC_HOLD_HO
 
 /* There is swap, and this process may ask for it. */
 int vac_pageout_check(const struct vac_target *target, struct vac_error *err) VAC_MUST_CHECK;
-/* Asks the kernel to move its anonymous memory to swap; bytes: by how much RSS fell, swapped:
- * by how much VmSwap rose. */
+/* Asks the kernel to move its private anonymous memory to swap; bytes: by how much RSS fell,
+ * swapped: by how much its swap rose. */
 int vac_pageout(const struct vac_target *target, uint64_t *bytes, uint64_t *swapped,
 		struct vac_error *err) VAC_MUST_CHECK;
 

@@ -1,7 +1,9 @@
 /*
  * pageout.c - the copy of what was on the GPU, in a parked process's own memory, moved
- * to swap: process_madvise(MADV_PAGEOUT) over its anonymous mappings. Which of them the
- * copy is in the driver does not say; whatever is needed again comes back page by page.
+ * to swap: process_madvise(MADV_PAGEOUT) over its private anonymous mappings. Which of them
+ * the copy is in the driver does not say; whatever is needed again comes back page by page.
+ * Both numbers are of smaps_rollup: VmRSS is loose before Linux 6.17, and VmSwap leaves out
+ * shared memory, some of which may go to swap by itself meanwhile.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -73,7 +75,8 @@ int vac_pageout_check(const struct vac_target *target, struct vac_error *err)
 	return vac_fail_errno(err, errno, "process %d cannot be paged out", pid);
 }
 
-/* "start-end perms offset dev inode path" that is private memory of no file */
+/* "start-end perms offset dev inode path" that is private memory of no file. Shared memory
+ * of no file has an inode: it may be others' too. */
 static bool is_anonymous(const char *line, uint64_t *start, uint64_t *end)
 {
 	char permissions[8];
@@ -91,35 +94,23 @@ static bool is_anonymous(const char *line, uint64_t *start, uint64_t *end)
 			       strncmp(line + path_at, "[anon", 5) == 0);
 }
 
-/* VmSwap of /proc/PID/status: private memory alone; 0 where it is not told. */
-static uint64_t swapped_bytes(pid_t pid)
-{
-	char text[4096];
-	ssize_t n = vac_proc_text("", pid, "status", text, sizeof(text) - 1);
-	const char *at;
-	uint64_t kib;
-
-	text[n > 0 ? n : 0] = '\0';
-	at = strstr(text, "\nVmSwap:");
-	return at && sscanf(at, "\nVmSwap: %" SCNu64, &kib) == 1 ? kib << 10 : 0;
-}
-
 int vac_pageout(const struct vac_target *target, uint64_t *bytes, uint64_t *swapped,
 		struct vac_error *err)
 {
-	uint64_t before, after, start, end, swapped_before = swapped_bytes(target->pid);
+	struct vac_usage before, after;
+	uint64_t start, end;
 	char path[64], line[512];
 	FILE *maps;
 
 	*bytes = *swapped = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)target->pid);
 	maps = fopen(path, "re");
-	if (!maps || vac_meter_rss(target->pid, &before) < 0) {
-		int error = maps ? ESRCH : errno;
-
-		if (maps)
-			fclose(maps);
-		return vac_fail_errno(err, error, "%s: the process was not paged out", path);
+	if (!maps)
+		return vac_fail_errno(err, errno, "%s: the process was not paged out", path);
+	if (vac_meter_process(target->pid, &before, err) < 0) {
+		fclose(maps);
+		vac_error_prefix(err, "nothing was paged out");
+		return -EIO;
 	}
 	for (unsigned i = 0; i < MOST_MAPPINGS && fgets(line, sizeof(line), maps); i++) {
 		if (!is_anonymous(line, &start, &end))
@@ -130,11 +121,10 @@ int vac_pageout(const struct vac_target *target, uint64_t *bytes, uint64_t *swap
 				      end - start < PIECE_BYTES ? end - start : PIECE_BYTES);
 	}
 	fclose(maps);
-	if (vac_meter_rss(target->pid, &after) < 0)
+	if (vac_meter_process(target->pid, &after, err) < 0)
 		return vac_fail(err, VAC_E_GONE, "process %d ended while it was paged out",
 				(int)target->pid);
-	*bytes = before > after ? before - after : 0;
-	after = swapped_bytes(target->pid);
-	*swapped = after > swapped_before ? after - swapped_before : 0;
+	*bytes = before.rss_bytes > after.rss_bytes ? before.rss_bytes - after.rss_bytes : 0;
+	*swapped = after.swap_bytes > before.swap_bytes ? after.swap_bytes - before.swap_bytes : 0;
 	return 0;
 }

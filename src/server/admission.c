@@ -482,8 +482,8 @@ static void advance(struct vac_registry *registry, struct vac_device *device)
 {
 	/* An unload is being measured: a load beside it would be measured with it.
 	 * And operations that end at once call back. */
-	if (device->advancing || device->unloading || device->held || device->moving ||
-	    device->parking > 0)
+	if (device->advancing || device->unloading || device->held || device->stale ||
+	    device->moving || device->parking > 0)
 		return;
 	device->advancing = true;
 	ask_plans(registry, device);

@@ -27,7 +27,8 @@ struct vac_device {
 	struct vac_model *unloading;
 	uint32_t parking;         /* models whose worker is to be parked: no load is admitted */
 	struct vac_model *moving; /* its worker is being parked or restored: nothing else is done */
-	bool advancing;           /* the line is being looked at */
+	bool stale; /* no reading knows of the last load yet: nobody is admitted by an older one */
+	bool advancing; /* the line is being looked at */
 	bool held; /* somebody counts on room here: no load is admitted; who lets go wakes the registry */
 	/* over the server's life, for the metrics */
 	uint64_t evictions, quick_reloads, refusals;

@@ -69,6 +69,23 @@ static void measure_gpu(void *ctx, struct vac_budget_room *out)
 
 /* ---- readings ---- */
 
+static void read_after_load(struct vac_gpus_wait *wait)
+{
+	struct vac_gpu_meter *meter = VAC_CONTAINER(wait, struct vac_gpu_meter, wait);
+	struct vac_server *server = meter->server;
+
+	/* changed() was called already, and wakes the line in the loop's next turn */
+	server->devices[meter - server->meters].stale = false;
+}
+
+void vac_devices_read_again(struct vac_server *server, struct vac_device *device)
+{
+	struct vac_gpu_meter *meter = &server->meters[device - server->devices];
+
+	device->stale = true;
+	vac_gpus_ask(&server->gpus, &meter->wait, read_after_load);
+}
+
 /* Whoever waits for room on a GPU may have it now. */
 static void changed(void *ctx)
 {
@@ -167,8 +184,10 @@ static void add_gpus(struct vac_server *server)
 		struct vac_gpu_meter *meter = &server->meters[server->device_count];
 		struct vac_device *device = &server->devices[server->device_count++];
 
-		*meter = (struct vac_gpu_meter){.server = server, .device = gpu->device};
-		vac_device_init(device, gpu->device, "--vram");
+		/* A later reading may have fewer, and others in its places. */
+		*meter = (struct vac_gpu_meter){.server = server};
+		memcpy(meter->device, gpu->device, sizeof(meter->device));
+		vac_device_init(device, meter->device, "--vram");
 		vac_device_limit(device, true, &options->vram, &options->headroom, measure_gpu,
 				 meter);
 		vac_log(VAC_LOG_INFO, "%s is %s: %.1f of %.1f GiB used", gpu->device, gpu->name,

@@ -61,22 +61,24 @@ static void ask(struct vac_gpus *gpus);
 
 static void conclude(struct vac_gpus *gpus, const struct vac_error *error)
 {
-	struct vac_gpus_wait *wait = gpus->waits;
+	struct vac_gpus_wait *wait;
 
 	gpus->error = error ? *error : (struct vac_error){0};
 	gpus->read_ns = vac_now_ns();
-	gpus->waits = NULL;
 	vac_timer_set(gpus->supervisor->loop, &gpus->timer, gpus->read_ns + IDLE_MS * NS_PER_MS);
-	while (wait) {
-		struct vac_gpus_wait *next = wait->next;
-		void (*done)(struct vac_gpus_wait *) = wait->done;
-
-		wait->done = NULL;
-		done(wait);
-		wait = next;
-	}
+	/* Before anybody decides by what an older reading was taken for. */
 	if (gpus->changed)
 		gpus->changed(gpus->ctx);
+	/* Whoever is told may ask again, and may end others who wait. */
+	gpus->telling = true;
+	while ((wait = gpus->waits)) {
+		void (*done)(struct vac_gpus_wait *) = wait->done;
+
+		gpus->waits = wait->next;
+		wait->done = NULL;
+		done(wait);
+	}
+	gpus->telling = false;
 	if (gpus->again && gpus->exchange.id == 0)
 		ask(gpus);
 }
@@ -153,6 +155,12 @@ static void ask(struct vac_gpus *gpus)
 		conclude(gpus, &err);
 }
 
+/* Nothing is being read, and nobody is being told of what was. */
+static bool is_free(const struct vac_gpus *gpus)
+{
+	return gpus->exchange.id == 0 && !gpus->telling && !gpus->waits;
+}
+
 void vac_gpus_ask(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
 		  void (*done)(struct vac_gpus_wait *wait))
 {
@@ -163,18 +171,22 @@ void vac_gpus_ask_and(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
 		      void (*meanwhile)(struct vac_gpus_wait *wait),
 		      void (*done)(struct vac_gpus_wait *wait))
 {
+	/* Asked twice: only the later reading counts. */
+	vac_gpus_unwait(gpus, wait);
 	wait->done = done;
 	wait->meanwhile = meanwhile;
 	wait->next = gpus->later;
 	gpus->later = wait;
 	gpus->again = true;
-	if (gpus->exchange.id == 0 && !gpus->waits)
+	if (is_free(gpus))
 		ask(gpus);
 }
 
 void vac_gpus_refresh(struct vac_gpus *gpus)
 {
-	if (gpus->exchange.id == 0 && !gpus->waits)
+	if (gpus->telling)
+		gpus->again = true;
+	else if (is_free(gpus))
 		ask(gpus);
 }
 

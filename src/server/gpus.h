@@ -38,10 +38,11 @@ struct vac_gpus {
 	struct vac_error error;       /* of the last reading; code VAC_OK: none */
 	struct vac_exchange exchange; /* the reading under way */
 	bool again;                   /* another one is wanted after it */
+	bool telling;                 /* those who waited are told of a reading */
 	struct vac_gpus_wait *waits;  /* for the reading under way */
 	struct vac_gpus_wait *later;  /* for the one after it */
 	struct vac_timer timer;       /* the end of vacate-gpud */
-	void (*changed)(void *ctx);   /* after each reading */
+	void (*changed)(void *ctx);   /* after each reading, before those who waited are told */
 	bool (*in_use)(void *ctx);    /* a worker is on a GPU, or vacate-gpud has other work */
 	void *ctx;
 };
@@ -50,7 +51,8 @@ int vac_gpus_init(struct vac_gpus *gpus, struct vac_supervisor *supervisor,
 		  struct vac_error *err) VAC_MUST_CHECK;
 void vac_gpus_free(struct vac_gpus *gpus);
 
-/* Asks for a reading; done() follows, even at once when it fails. */
+/* Asks for a reading; done() follows, even at once when it fails. One that waits already
+ * waits for this one instead. */
 void vac_gpus_ask(struct vac_gpus *gpus, struct vac_gpus_wait *wait,
 		  void (*done)(struct vac_gpus_wait *wait));
 void vac_gpus_ask_and(struct vac_gpus *gpus, struct vac_gpus_wait *wait,

@@ -104,11 +104,11 @@ static int load_answered(struct vac_exchange *exchange, const struct vac_wire_he
 		model->worker_start_ns = worker->started_ns >= model->load_asked_ns
 						 ? worker->ready_ns - worker->started_ns
 						 : 0;
+		if (model->device->budget.on_device)
+			vac_devices_read_again(job->server, model->device);
 		vac_registry_loaded(&job->server->registry, model, &info);
-		if (model->device->budget.on_device) {
-			vac_gpus_refresh(&job->server->gpus);
+		if (model->device->budget.on_device)
 			vac_unload_prepare(job->server, worker);
-		}
 		vac_histogram_add(&job->server->metrics.load, model->load_ns);
 		vac_log(VAC_LOG_INFO, "model %s loaded in %.1f ms: %" PRIu64 " bytes", model->name,
 			(double)model->load_ns / 1e6, info.ledger_bytes);
@@ -231,6 +231,12 @@ static void device_read(struct vac_gpus_wait *wait)
 	if (job->server->gpus.error.code != VAC_OK)
 		vac_log(VAC_LOG_WARN, "%s cannot be measured: %s", job->model->device->name,
 			job->server->gpus.error.message);
+	/* It was placed by what was known when it was asked for. */
+	else if (vac_registry_moved(&job->server->registry, job->model))
+		return;
+	else if (!vac_gpus_find(&job->server->gpus, job->model->device->name))
+		vac_log(VAC_LOG_WARN, "%s cannot be measured: NVML does not answer for it",
+			job->model->device->name);
 	plan(job->server, job->model);
 }
 

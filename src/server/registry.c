@@ -158,6 +158,7 @@ void vac_registry_begin_load(struct vac_registry *registry, struct vac_model *mo
 	model->failure.code = VAC_OK;
 	model->keep_alive_ms = model->settings.keep_alive_ms;
 	model->load_losses = model->load_tries = 0;
+	model->placed_again = false;
 	model->requests = 0;
 	model->done_bytes = model->total_bytes = 0;
 	model->load_asked_ns = vac_registry_now(registry);
@@ -417,6 +418,23 @@ static bool plan_is_stale(struct vac_registry *registry, struct vac_model *model
 		model->worker = NULL;
 	model->device->planning--;
 	vac_registry_wake_now(registry);
+	return true;
+}
+
+bool vac_registry_moved(struct vac_registry *registry, struct vac_model *model)
+{
+	/* What was given up, or is parked, vac_registry_planned() is to hear of. */
+	if (model->state != VAC_REGISTRY_LOADING || model->restoring || model->changed ||
+	    model->placed_again || !model->settings.device ||
+	    strcmp(model->settings.device, "auto") != 0 ||
+	    vac_registry_device(registry, "auto") == model->device)
+		return false;
+	/* Two that are as full are not gone to and fro between. */
+	model->placed_again = true;
+	model->plan_asked = false;
+	model->device->planning--;
+	vac_registry_start_over(registry, model);
+	vac_admission_advance(registry);
 	return true;
 }
 

@@ -93,6 +93,7 @@ struct vac_model {
 	struct vac_worker *worker;
 	bool load_held;                   /* LOADING, but not asked yet: it waits in line */
 	uint32_t load_losses, load_tries; /* as of a waiter */
+	bool placed_again;                /* in this load, by a reading made for it */
 	int64_t load_asked_ns, resident_ns;
 	int64_t load_ns, worker_start_ns; /* of the last load; the second is part of the first */
 	uint64_t done_bytes, total_bytes;
@@ -269,6 +270,9 @@ bool vac_registry_load_lost(struct vac_registry *registry, struct vac_model *mod
 bool vac_registry_load_lacked(struct vac_registry *registry, struct vac_model *model,
 			      const struct vac_error *why);
 
+/* There is a reading made for the plan that was asked for. true: by that, "auto" means another
+ * device, in whose line it stands now; no plan is to be made. */
+bool vac_registry_moved(struct vac_registry *registry, struct vac_model *model);
 /* The plan that was asked for. */
 void vac_registry_planned(struct vac_registry *registry, struct vac_model *model,
 			  const struct vac_plan *plan);

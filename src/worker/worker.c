@@ -106,8 +106,12 @@ static void handle_all(struct worker *w)
 			w->ended = true;
 			break;
 		}
-		if (rc == 0 || worker_must_wait(w, header.type))
+		if (rc == 0)
 			break;
+		if (worker_must_wait(w, header.type)) {
+			vac_engine_want(w->engine);
+			break;
+		}
 		worker_handle(w, &header, w->in.data + used + VAC_WIRE_HEADER_BYTES);
 		used += VAC_WIRE_HEADER_BYTES + header.payload_bytes;
 	}

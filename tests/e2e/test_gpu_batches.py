@@ -4,6 +4,7 @@ is not ready as often as CUDA_FAKE_SLOW tells.
 """
 import random
 import threading
+import time
 
 import pytest
 from test_gpu_sandbox import FAKE_GPU, gpu  # noqa: F401 (a fixture)
@@ -87,3 +88,21 @@ def test_a_gpu_that_hangs(gpu, monkeypatch):    # noqa: F811
     reply = embed(server, "tiny/a", TEXTS)
     assert reply.status >= 500, server.stderr()
     assert "said nothing" in server.stderr(), server.stderr()[-3000:]
+
+
+def test_a_load_finds_the_gpu_lost(gpu, monkeypatch):    # noqa: F811
+    """The other model's worker is ended for it, without being asked first, and the server goes on."""
+    monkeypatch.setenv("CUDA_FAKE_LOST", "5")    # a context and three regions are the first model's
+    server = gpu()
+    server.load("tiny/a")
+    (worker,) = server.ok("GET", "/models/ps")["workers"]
+    reply = server.post("/models/load", {"model": "tiny/b"})
+    assert reply.status >= 500 and "uncorrectable memory error (ECC)" in str(reply.json), reply
+    end = time.monotonic() + 60
+    while [w for w in server.ok("GET", "/models/ps")["workers"] if w["pid"] == worker["pid"]]:
+        assert time.monotonic() < end, server.stderr()[-3000:]
+        time.sleep(0.02)
+    assert "(ECC)" in server.stderr()
+    assert embed(server, "tiny/a", TEXTS).status == 200
+    (receipt,) = server.ok("GET", "/receipts")["receipts"]
+    assert (receipt["model"], receipt["reason"]) == ("tiny/a", "worker_died")

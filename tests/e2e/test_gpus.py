@@ -135,6 +135,17 @@ def test_auto_takes_the_roomiest(fake):
     assert server.devices() == {"a": "cuda:1", "b": "cuda:0"}
 
 
+def test_auto_looks_before_it_takes(fake):
+    """What was read when the server began says nothing of now."""
+    server = fake(gpus=[(8000, 100), (8000, 1000)])
+    server.says_gpus((8000, 6000), (8000, 1000))
+    server.ask("a")
+    assert server.devices() == {"a": "cuda:1"}
+    server.says_gpus((8000, 100), (8000, 6000))
+    server.ask("b")
+    assert server.devices() == {"a": "cuda:1", "b": "cuda:0"}
+
+
 def test_cpu_asks_nobody(fake):
     server = fake("--device", "cpu")
     server.ask("a")
@@ -199,6 +210,24 @@ def test_waits_for_what_others_hold(fake):
     server.says_gpus((1000, 10))
     thread.join(15)
     assert [r.status for r in replies] == [200]
+
+
+def test_a_load_that_ended_is_seen_before_the_next(fake):
+    """Two wait for a GPU that others use, too, and one fits. When it is there the other one is
+    not let in by the reading from before."""
+    server = fake("--headroom", "1MiB", "--turn", "0s", gpus=[(3000, 100)], words="device-600,slow-load-300")
+    replies = []
+    server.ask("a"), server.ask("b"), server.unload("a"), server.unload("b")  # their plans are known
+    server.says_gpus((3000, 1890))
+    threads = [threading.Thread(target=lambda name=name: replies.append(server.ask(name))) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [r.status for r in replies] == [200, 200]
+    # the context is 500 MiB more: the second one fits when the first has left
+    reasons = [r["reason"] for r in server.receipts()]
+    assert reasons.count("evicted") == 1, reasons
 
 
 def test_another_process_was_quicker(fake):
@@ -363,6 +392,33 @@ def test_ends_with_models_on_the_gpu(fake):
     server.ask("a")
     assert server.stop() == 0
     assert server.gpud_events()[-1] == "end"
+
+
+def test_a_gpu_that_falls_off(tmp_path):
+    """NVML does not list the first of two any more: the second keeps its name, its numbers and its
+    models. The driver and NVML are those of fake_driver, vacate-gpud is the true one."""
+    gpus = fake_gpus.FakeGpus()
+    lines = [f"{fake_gpus.UUIDS[i]} {total * MIB} {used * MIB} Fake GPU\n"
+             for i, (total, used) in enumerate([(4000, 3000), (8000, 100)])]
+    gpus.write("devices", "".join(lines))
+    place = tmp_path / "server"
+    place.mkdir()
+    server = Fake(place, "--device", "auto", words="device-100",
+                  env=gpus.environment() |
+                  {"VACATE_GPUD": str(harness.build_dir() / "vacate-gpud")})
+    try:
+        assert server.ask("a").status == 200
+        gpus.write("devices", lines[1])
+        assert server.ask("b").status == 200
+        ps = server.ok("GET", "/models/ps")
+        assert [(g["device"], g["uuid"], g["total_bytes"] // MIB) for g in ps["gpus"]] == \
+            [("cuda:1", fake_gpus.UUIDS[1], 8000)]
+        assert {m["name"]: m["device"] for m in ps["models"]} == {"a": "cuda:1", "b": "cuda:1"}
+        assert [w["device"] for w in ps["workers"]] == ["cuda:1"]
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        gpus.close()
 
 
 def test_slices(tmp_path):

@@ -18,11 +18,8 @@
 
 #include <cmocka.h>
 
+#include "cuda_world.h"
 #include "driver/cuda.h"
-#include "engine/engine.h"
-#include "fake_cuda.h"
-#include "temp_dir.h"
-#include "tiny_model.h"
 
 #define TOKENS    64 /* of a batch at most */
 #define POSITIONS 64
@@ -47,7 +44,8 @@ static struct seen {
 	struct text *later; /* submitted at the first look; NULL: nothing */
 	uint32_t told[8];   /* models */
 	size_t told_count;
-	time_t until; /* no look may come later; 0: any */
+	time_t until;              /* no look may come later; 0: any */
+	struct vac_engine *wanted; /* by its caller, at the first look; NULL: not */
 } seen;
 
 static void mark_done(struct vac_job *job, void *ctx)
@@ -66,6 +64,9 @@ static void between(void *ctx)
 		fail_msg("still waiting");
 	if (under_way > seen.most_under_way)
 		seen.most_under_way = under_way;
+	if (seen.wanted)
+		vac_engine_want(seen.wanted);
+	seen.wanted = NULL;
 	if (seen.later) {
 		struct text *text = seen.later;
 		seen.later = NULL;
@@ -109,19 +110,6 @@ static struct vac_engine *open_engine(bool looking)
 	return open_engine_telling(looking, false);
 }
 
-static int load(struct vac_engine *engine, uint32_t id, const char *dir, struct vac_model **out,
-		struct vac_error *err)
-{
-	int rc = vac_model_begin_load(engine, id, dir, NULL, out, err);
-	if (rc < 0)
-		return rc;
-	while ((rc = vac_model_load_step(*out, err)) > 0)
-		;
-	if (rc < 0)
-		vac_model_close(*out, NULL);
-	return rc;
-}
-
 static void make(struct text *text, struct vac_model *model, size_t length, int32_t first)
 {
 	const struct vac_task_options options = {.task = VAC_TASK_EMBED};
@@ -161,19 +149,12 @@ static void run(struct vac_engine *engine)
 /* Of the model that was written last. */
 static void check(const struct text *text)
 {
-	double truth[256], largest = 0;
 	struct vac_error err = {0};
 	uint32_t rows, width;
 	assert_int_equal(text->done, 1);
 	if (vac_job_status(text->job, &err) < 0)
 		fail_msg("%s", err.message);
-	const float *vector = vac_job_vectors(text->job, &rows, &width);
-	tiny_truth(text->ids, text->length, truth);
-	for (uint32_t c = 0; c < width; c++)
-		largest = fmax(largest, fabs(truth[c]));
-	for (uint32_t c = 0; c < width; c++)
-		if (!(fabs(vector[c] - truth[c]) <= 2.5e-6 * largest))
-			fail_msg("component %u: %.9g, the truth is %.9g", c, vector[c], truth[c]);
+	tiny_check(0, text->ids, text->length, vac_job_vectors(text->job, &rows, &width));
 }
 
 static void check_all(struct text *texts, size_t count)
@@ -210,7 +191,7 @@ static void test_one_ahead(void **state)
 		struct vac_model *model;
 		fake_cuda_reset();
 		struct vac_engine *engine = open_engine(true);
-		assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+		assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 		fake_cuda.slow = slow;
 		make_all(texts, JOBS, model);
 		submit_all(texts, JOBS);
@@ -233,7 +214,7 @@ static void test_waiting(void **state)
 	struct vac_model *model;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(false);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	fake_cuda.slow = 1000;
 	make_all(texts, JOBS, model);
 	submit_all(texts, JOBS);
@@ -259,7 +240,7 @@ static void test_small_ones_wait(void **state)
 	struct vac_model *model;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(true);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	fake_cuda.slow = 5;
 	make_all(texts, 1, model);
 	make(&texts[1], model, 8, 20);
@@ -279,6 +260,44 @@ static void test_small_ones_wait(void **state)
 	close_all(engine, model);
 }
 
+/* What the caller has waits for the batch that is computed, and for one that was asked for
+ * before; for no other. */
+static void test_the_caller_waits(void **state)
+{
+	(void)state;
+	const char *dir = write_model();
+	struct text texts[JOBS];
+	struct vac_error err = {0};
+	struct vac_model *model;
+	fake_cuda_reset();
+	struct vac_engine *engine = open_engine(true);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
+	fake_cuda.slow = 5;
+	make_all(texts, JOBS, model);
+	vac_job_free(texts[1].job);
+	make(&texts[1], model, 20, 1);
+	/* one that is no full batch is not begun behind the first */
+	vac_job_submit(texts[0].job, mark_done, &texts[0]);
+	vac_job_submit(texts[1].job, mark_done, &texts[1]);
+	seen.wanted = engine;
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(texts[0].done, 1);
+	assert_int_equal(fake_cuda.marks - seen.first_mark, 1);
+	assert_true(vac_engine_has_work(engine));
+	/* it begins with the next step, and full ones do early, but for a third */
+	for (int i = 2; i < JOBS; i++)
+		vac_job_submit(texts[i].job, mark_done, &texts[i]);
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	seen.wanted = engine;
+	assert_int_equal(vac_engine_step(engine, &err), 1);
+	assert_int_equal(seen.done, 3);
+	assert_int_equal(fake_cuda.marks - seen.first_mark, 4);
+	run(engine);
+	assert_int_equal(fake_cuda.marks - seen.first_mark, JOBS);
+	check_all(texts, JOBS);
+	close_all(engine, model);
+}
+
 /* A job that is freed while it is computed is dropped, and its neighbours are not. */
 static void test_freed_under_way(void **state)
 {
@@ -289,7 +308,7 @@ static void test_freed_under_way(void **state)
 	struct vac_model *model;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(false);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	make_all(texts, 4, model);
 	submit_all(texts, 4);
 	assert_int_equal(vac_engine_step(engine, &err), 1);
@@ -318,13 +337,13 @@ static void test_closed_and_loaded(void **state)
 	struct vac_model *model, *second, *third;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(false);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	make_all(texts, 4, model);
 	submit_all(texts, 4);
 	assert_int_equal(vac_engine_step(engine, &err), 1);
 	assert_int_equal(fake_cuda.marks - seen.first_mark, 2);
-	assert_int_equal(load(engine, 2, dir, &second, &err), 0);
-	assert_int_equal(load(engine, 3, wide, &third, &err), 0);
+	assert_int_equal(world_load(engine, 2, dir, &second, &err), 0);
+	assert_int_equal(world_load(engine, 3, wide, &third, &err), 0);
 	assert_int_equal(seen.done, 1); /* no callback from within a load */
 	make(&other, second, 20, 5);
 	vac_job_submit(other.job, mark_done, &other);
@@ -367,7 +386,7 @@ static void test_each_call_fails(void **state)
 			int rc, failed_jobs = 0;
 			fake_cuda_reset();
 			struct vac_engine *engine = open_engine(n % 2);
-			assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+			assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 			make_all(texts, 4, model);
 			submit_all(texts, 4);
 			fake_cuda.slow = n % 3;
@@ -413,7 +432,7 @@ static void test_a_hanging_device_is_not_hidden(void **state)
 	struct vac_model *model;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine(true);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	vac_batch_patience_ns = 10000000;
 	fake_cuda.slow = LONG_MAX; /* when asked, and not when waited for */
 	make_all(&text, 1, model);
@@ -437,13 +456,13 @@ static void test_who_is_computed(void **state)
 	struct vac_model *model, *second;
 	fake_cuda_reset();
 	struct vac_engine *engine = open_engine_telling(false, true);
-	assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+	assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 	make_all(texts, 3, model);
 	told_is(NULL, 0);
 	submit_all(texts, 3);
 	assert_int_equal(vac_engine_step(engine, &err), 1);
 	told_is((uint32_t[]){1, 1}, 2); /* its own, and the one ahead */
-	assert_int_equal(load(engine, 2, dir, &second, &err), 0);
+	assert_int_equal(world_load(engine, 2, dir, &second, &err), 0);
 	told_is((uint32_t[]){1, 2}, 2);
 	assert_int_equal(vac_engine_step(engine, &err), 1);
 	told_is((uint32_t[]){1, 1}, 2);
@@ -466,9 +485,9 @@ static void test_lost_between_steps(void **state)
 		struct vac_model *model, *second;
 		fake_cuda_reset();
 		struct vac_engine *engine = open_engine(false);
-		assert_int_equal(load(engine, 1, dir, &model, &err), 0);
+		assert_int_equal(world_load(engine, 1, dir, &model, &err), 0);
 		if (!loads)
-			assert_int_equal(load(engine, 2, dir, &second, &err), 0);
+			assert_int_equal(world_load(engine, 2, dir, &second, &err), 0);
 		make_all(texts, 3, model);
 		submit_all(texts, 3);
 		assert_int_equal(vac_engine_step(engine, &err), 1);
@@ -476,7 +495,7 @@ static void test_lost_between_steps(void **state)
 		fake_cuda.fail_with = VAC_CU_ILLEGAL_ADDRESS;
 		fake_cuda.fail_lasts = 1;
 		if (loads)
-			assert_true(load(engine, 2, dir, &second, &err) < 0);
+			assert_true(world_load(engine, 2, dir, &second, &err) < 0);
 		else
 			vac_model_close(model, NULL);
 		assert_int_equal(texts[1].done, 1);
@@ -494,7 +513,7 @@ static void test_lost_between_steps(void **state)
 			vac_job_free(texts[i].job);
 		fake_cuda.fail_at = -1;
 		fake_cuda.failed = NULL;
-		assert_int_equal(load(engine, 3, dir, &model, &err), 0);
+		assert_int_equal(world_load(engine, 3, dir, &model, &err), 0);
 		make_all(texts, 1, model);
 		submit_all(texts, 1);
 		run(engine);
@@ -503,31 +522,13 @@ static void test_lost_between_steps(void **state)
 	}
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	setenv("VACATE_HOLD_DIR", temp_dir_make(), 1);
-	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
-	unsetenv("VACATE_CUDA_GRAPHS");
-	fake_cuda_reset();
-	fake_cuda_install();
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	fake_cuda_remove();
-	temp_dir_remove();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_ahead),
 		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_small_ones_wait),
+		cmocka_unit_test(test_the_caller_waits),
 		cmocka_unit_test(test_freed_under_way),
 		cmocka_unit_test(test_closed_and_loaded),
 		cmocka_unit_test(test_each_call_fails),
@@ -535,5 +536,5 @@ int main(void)
 		cmocka_unit_test(test_lost_between_steps),
 		cmocka_unit_test(test_a_hanging_device_is_not_hidden),
 	};
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, world_begin, world_end);
 }

@@ -16,11 +16,8 @@
 
 #include <cmocka.h>
 
+#include "cuda_world.h"
 #include "driver/cuda.h"
-#include "engine/engine.h"
-#include "fake_cuda.h"
-#include "temp_dir.h"
-#include "tiny_model.h"
 
 enum { KINDS = 2, MODELS = 3, TEXTS = 12, JOBS = 24, MOST_INPUTS = 6, LIVES = 24, STEPS = 90 };
 
@@ -174,6 +171,8 @@ static void between(void *ctx)
 
 	while (chance(life, 4) == 0)
 		some_call(life);
+	if (chance(life, 8) == 0)
+		vac_engine_want(life->engine);
 }
 
 /* ---- models ---- */
@@ -408,10 +407,7 @@ static void know_truth(void)
 
 static int set_up(void **state)
 {
-	(void)state;
-	setenv("VACATE_HOLD_DIR", temp_dir_make(), 1);
-	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
-	unsetenv("VACATE_CUDA_GRAPHS");
+	world_begin(state);
 	/* the second one with larger results */
 	const struct tiny_options plain = {.seed = 1, .positions = POSITIONS};
 	const struct tiny_options wide = {.seed = 2, .positions = 2 * POSITIONS, .dense_out = 200};
@@ -419,16 +415,12 @@ static int set_up(void **state)
 	dirs[1] = strdup(tiny_write("wide", &wide));
 	assert_true(dirs[0] && dirs[1]);
 	know_truth();
-	fake_cuda_reset();
-	fake_cuda_install();
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	(void)state;
-	fake_cuda_remove();
-	temp_dir_remove();
+	world_end(state);
 	for (int i = 0; i < KINDS; i++)
 		free(dirs[i]);
 	return 0;

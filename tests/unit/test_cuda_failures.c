@@ -56,6 +56,111 @@ static void test_each_call_fails(void **state)
 	}
 }
 
+/* What is sticky is told as that, also where memory was asked for: a lost GPU has room. */
+static void test_lost_is_no_want_of_room(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 1, .dense_out = 8};
+	const char *dir = tiny_write("model", &options);
+	for (long n = 0;; n++) {
+		struct vac_error err = {0};
+		struct vac_model *model;
+		fake_cuda_reset();
+		fake_cuda.fail_at = n;
+		fake_cuda.fail_with = VAC_CU_ILLEGAL_ADDRESS;
+		fake_cuda.fail_lasts = 1;
+		struct vac_engine *engine = world_engine("float32");
+		int rc = world_load(engine, 1, dir, &model, &err);
+		const char *failed = fake_cuda.failed;
+		if (rc < 0 && err.code != VAC_E_GONE)
+			fail_msg("call %ld, %s: %s", n, failed, err.message);
+		if (rc == 0)
+			vac_model_close(model, NULL);
+		vac_engine_close(engine);
+		if (rc == 0 && !failed)
+			break;
+	}
+}
+
+/* Every call of a second model's load fails once, and every call of its unload: the first
+ * model answers on, and what it is told is its own. */
+static void test_a_neighbour_answers_on(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 1, .dense_out = 8};
+	const char *dir = tiny_write("model", &options);
+	bool all = false;
+	for (long n = 0; !all; n++) {
+		float vectors[WORLD_TEXTS * 8];
+		struct vac_error err = {0};
+		struct vac_model *first, *second;
+		fake_cuda_reset();
+		struct vac_engine *engine = world_engine("float32");
+		assert_int_equal(world_load(engine, 1, dir, &first, &err), 0);
+		uint64_t used = fake_cuda.used_bytes;
+		fake_cuda.fail_at = fake_cuda.calls + n;
+		fake_cuda.fail_with = VAC_CU_OUT_OF_MEMORY;
+		int rc = world_load(engine, 2, dir, &second, &err);
+		all = rc == 0 && !fake_cuda.failed;
+		const char *failed = fake_cuda.failed ? fake_cuda.failed : "none";
+		fake_cuda.fail_at = -1;
+		err = (struct vac_error){0};
+		if (world_embed(engine, first, vectors, &err) < 0)
+			fail_msg("call %ld, %s, of the load: the other one's batch: %s", n, failed,
+				 err.message);
+		world_truth(vectors);
+		if (rc == 0)
+			vac_model_close(second, NULL);
+		assert_int_equal(fake_cuda.used_bytes, used);
+		if (world_embed(engine, first, vectors, &err) < 0)
+			fail_msg("call %ld, %s: %s", n, failed, err.message);
+		vac_model_close(first, NULL);
+		world_nothing_is_left(engine);
+		vac_engine_close(engine);
+	}
+}
+
+/* A device that a load or an unload finds lost ends the engine's next step, also when
+ * nobody asks the model that is left: its context is of no use to anybody. */
+static void test_lost_beside_another(void **state)
+{
+	(void)state;
+	const struct tiny_options options = {.seed = 1, .dense_out = 8};
+	const char *dir = tiny_write("model", &options);
+	for (int unload = 0; unload < 2; unload++) {
+		for (long n = 0; n < 20; n++) {
+			struct vac_error err = {0};
+			struct vac_model *first, *second;
+			fake_cuda_reset();
+			struct vac_engine *engine = world_engine("float32");
+			assert_int_equal(world_load(engine, 1, dir, &first, &err), 0);
+			if (unload)
+				assert_int_equal(world_load(engine, 2, dir, &second, &err), 0);
+			fake_cuda.fail_at = fake_cuda.calls + n;
+			fake_cuda.fail_with = VAC_CU_ECC_UNCORRECTABLE;
+			fake_cuda.fail_lasts = 1;
+			if (unload)
+				vac_model_close(second, NULL);
+			else
+				assert_int_equal(world_load(engine, 2, dir, &second, &err),
+						 vac_error_errno(VAC_E_GONE));
+			if (!fake_cuda.failed) { /* an unload asks for little */
+				assert_true(unload && n > 2);
+				vac_engine_close(engine);
+				break;
+			}
+			err = (struct vac_error){0};
+			if (!vac_engine_has_work(engine))
+				fail_msg("call %ld, %s: nothing is to be told", n,
+					 fake_cuda.failed);
+			assert_int_equal(vac_engine_step(engine, &err),
+					 vac_error_errno(VAC_E_GONE));
+			assert_non_null(strstr(err.message, "ECC"));
+			vac_engine_close(engine);
+		}
+	}
+}
+
 static void test_each_blas_call_fails(void **state)
 {
 	(void)state;
@@ -202,9 +307,15 @@ static void test_no_driver(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each_call_fails), cmocka_unit_test(test_each_blas_call_fails),
-		cmocka_unit_test(test_no_room),         cmocka_unit_test(test_refused_devices),
-		cmocka_unit_test(test_refused_options), cmocka_unit_test(test_no_driver),
+		cmocka_unit_test(test_lost_is_no_want_of_room),
+		cmocka_unit_test(test_a_neighbour_answers_on),
+		cmocka_unit_test(test_lost_beside_another),
+		cmocka_unit_test(test_each_call_fails),
+		cmocka_unit_test(test_each_blas_call_fails),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_refused_devices),
+		cmocka_unit_test(test_refused_options),
+		cmocka_unit_test(test_no_driver),
 	};
 	return cmocka_run_group_tests(tests, world_begin, world_end);
 }

@@ -14,11 +14,8 @@
 
 #include <cmocka.h>
 
+#include "cuda_world.h"
 #include "driver/cuda.h"
-#include "engine/engine.h"
-#include "fake_cuda.h"
-#include "temp_dir.h"
-#include "tiny_model.h"
 
 #define MIB        ((uint64_t)1 << 20)
 #define WIDTH      32
@@ -55,24 +52,11 @@ static struct vac_engine *open_engine(const char *graphs, uint32_t tokens)
 	return engine;
 }
 
-static int try_load(struct vac_engine *engine, uint32_t id, const char *dir, struct vac_model **out,
-		    struct vac_error *err)
-{
-	int rc = vac_model_begin_load(engine, id, dir, NULL, out, err);
-	if (rc < 0)
-		return rc;
-	while ((rc = vac_model_load_step(*out, err)) > 0)
-		;
-	if (rc < 0)
-		vac_model_close(*out, NULL);
-	return rc;
-}
-
 static struct vac_model *load(struct vac_engine *engine, uint32_t id, const char *dir)
 {
 	struct vac_model *model;
 	struct vac_error err = {0};
-	if (try_load(engine, id, dir, &model, &err) < 0)
+	if (world_load(engine, id, dir, &model, &err) < 0)
 		fail_msg("%s", err.message);
 	return model;
 }
@@ -371,7 +355,7 @@ static int live(struct vac_engine *engine, const char *dir, const float *truth,
 {
 	struct vac_model *model;
 	float vectors[MOST_TEXTS * WIDTH];
-	int rc = try_load(engine, 1, dir, &model, err);
+	int rc = world_load(engine, 1, dir, &model, err);
 	if (rc < 0)
 		return rc;
 	for (int i = 0; rc == 0 && i < WORTH + 2; i++) {
@@ -498,25 +482,6 @@ static void test_a_new_start(void **state)
 	assert_int_equal(fake_cuda_live(), 0);
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	setenv("VACATE_HOLD_DIR", temp_dir_make(), 1);
-	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
-	unsetenv("VACATE_CUDA_GRAPHS");
-	fake_cuda_reset();
-	fake_cuda_install();
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	fake_cuda_remove();
-	temp_dir_remove();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -530,5 +495,5 @@ int main(void)
 		cmocka_unit_test(test_each_blas_call_fails),
 		cmocka_unit_test(test_a_new_start),
 	};
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, world_begin, world_end);
 }

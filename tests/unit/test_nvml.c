@@ -28,6 +28,7 @@ static struct {
 	int cut;       /* the first GPU is */
 	int processes; /* result of asking the first GPU who is on it */
 	int memory;    /* of asking for memory */
+	unsigned mute; /* this one, from 1, is lost; 0: none */
 	int init;
 	int started; /* init without shutdown */
 } nvml;
@@ -100,7 +101,7 @@ static int memory(struct nvmlDevice_st *device, struct vac_nvml_memory *out)
 {
 	uint64_t total = number_of(device) == 2 ? 5 * GIB : 40 * GIB;
 	*out = (struct vac_nvml_memory){.total = total, .used = GIB, .free = total - GIB};
-	return nvml.memory;
+	return number_of(device) + 1 == nvml.mute ? 15 : nvml.memory;
 }
 
 /* This process has a GiB on the slice, and on the GPU if that tells. */
@@ -209,10 +210,30 @@ static void measure(const char *driver_name, uint64_t total, bool listed)
 	vac_engine_close(engine);
 }
 
+static void refuse_to_measure(const char *says)
+{
+	const struct vac_engine_options options = {.backend = "cuda"};
+	struct vac_device_usage usage;
+	struct vac_engine *engine;
+	struct vac_error err = {0};
+	assert_int_equal(vac_engine_open(&engine, &options, &err), 0);
+	assert_true(vac_engine_measure(engine, &usage, &err) < 0);
+	if (!strstr(err.message, says))
+		fail_msg("\"%s\" does not say \"%s\"", err.message, says);
+	assert_int_equal(nvml.started, 0);
+	vac_engine_close(engine);
+}
+
 static void test_backend(void **state)
 {
 	(void)state;
 	measure("NVIDIA A100-SXM4-40GB", 40 * GIB, true);
+	/* another that does not answer hides nothing; its own says why */
+	nvml.mute = 2;
+	measure("NVIDIA A100-SXM4-40GB", 40 * GIB, true);
+	nvml.mute = 1;
+	refuse_to_measure("NVML does not tell what is on the device: the GPU is lost");
+	nvml.mute = 0;
 	nvml.cut = 1;
 	nvml.processes = VAC_NVML_NO_PERMISSION;
 	measure("NVIDIA A100-SXM4-40GB", 40 * GIB, false);

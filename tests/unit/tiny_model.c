@@ -3,10 +3,15 @@
 #include "tiny_model.h"
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/buf.h"
 #include "temp_dir.h"
@@ -293,7 +298,9 @@ const char *tiny_write(const char *name, const struct tiny_options *options)
 	return temp_path(name);
 }
 
-double tiny_gain(void)
+/* How much its Dense module enlarges what the encoder is off by: the length of
+ * the longest row of the matrix, at least 1. */
+static double gain(void)
 {
 	double most = 1;
 	for (uint32_t r = 0; r < made.dense_out; r++) {
@@ -476,4 +483,18 @@ void tiny_truth(const int32_t *ids, size_t count, double *out)
 		square += pooled[c] * pooled[c];
 	for (uint32_t c = 0; c < tiny_width(); c++)
 		out[c] = made.normalize ? pooled[c] / sqrt(square) : pooled[c];
+}
+
+void tiny_check(size_t input, const int32_t *ids, size_t count, const float *vector)
+{
+	double truth[2048], largest = 0;
+	uint32_t width = tiny_width();
+	assert_true(width <= sizeof(truth) / sizeof(truth[0]));
+	tiny_truth(ids, count, truth);
+	for (uint32_t c = 0; c < width; c++)
+		largest = fmax(largest, fabs(truth[c]));
+	for (uint32_t c = 0; c < width; c++)
+		if (!(fabs(vector[c] - truth[c]) <= 2.5e-6 * gain() * largest))
+			fail_msg("input %zu component %u: %.9g, the truth is %.9g", input, c,
+				 vector[c], truth[c]);
 }

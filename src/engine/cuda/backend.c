@@ -82,6 +82,7 @@ static const struct vac_backend_device device = {
 	.host_unmap = vac_cuda_host_unmap,
 	.upload = vac_cuda_upload,
 	.download = vac_cuda_download,
+	.failed = vac_cuda_failed,
 	.mark = vac_cuda_mark,
 	.reached = vac_cuda_reached,
 	.fetch_bytes = vac_cuda_fetch_bytes,

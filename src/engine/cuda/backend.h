@@ -158,7 +158,7 @@ struct vac_compute {
 	struct vac_cuda_trials trials;
 	void *workspace;
 	uint64_t workspace_bytes;
-	/* the first failure since the last synchronize or mark */
+	/* the first failure since the last synchronize, mark or failed */
 	int failure;
 	struct vac_error error;
 	/* not bound to the device */
@@ -247,6 +247,7 @@ int vac_cuda_host_map(struct vac_compute *c, uint64_t bytes, void **out,
 void vac_cuda_host_unmap(struct vac_compute *c, void *base, uint64_t bytes);
 void vac_cuda_upload(struct vac_compute *c, void *to, const void *from, size_t bytes);
 void vac_cuda_download(struct vac_compute *c, void *to, const void *from, size_t bytes);
+int vac_cuda_failed(struct vac_compute *c, struct vac_error *err) VAC_MUST_CHECK;
 int vac_cuda_mark(struct vac_compute *c, uint32_t number, struct vac_error *err) VAC_MUST_CHECK;
 int vac_cuda_reached(struct vac_compute *c, uint32_t number, bool wait,
 		     struct vac_error *err) VAC_MUST_CHECK;

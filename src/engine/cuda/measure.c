@@ -43,15 +43,16 @@ int vac_cuda_measure(struct vac_compute *c, struct vac_device_usage *out, struct
 		count = 1;
 		rc = vac_nvml_read_one(c->uuid, devices, err);
 	} else {
-		rc = vac_nvml_read(devices, MOST_DEVICES, &count, NULL, err);
+		rc = vac_nvml_read_answering(devices, MOST_DEVICES, &count, err);
 	}
 	const struct vac_nvml_device *found = NULL;
 	for (uint32_t i = 0; rc == 0 && i < count && i < MOST_DEVICES; i++)
 		if (strcmp(devices[i].uuid, c->uuid) == 0)
 			found = &devices[i];
-	if (rc == 0 && !found)
-		rc = vac_fail(err, VAC_E_NOT_FOUND, "NVML does not list cuda:%u (%s)", c->ordinal,
-			      c->uuid);
+	if (rc == 0 && !found) { /* it says why, if it is there */
+		rc = vac_nvml_read_one(c->uuid, devices, err);
+		found = devices;
+	}
 	if (rc == 0) {
 		const struct vac_nvml_process *p = vac_nvml_find(found, (uint32_t)getpid());
 		*out = (struct vac_device_usage){

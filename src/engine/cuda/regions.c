@@ -17,8 +17,8 @@ uint64_t vac_cuda_region_bytes(const struct vac_compute *c, uint64_t payload_byt
 	       VAC_CUDA_GRANULE_BYTES;
 }
 
-/* NULL: no room. */
-static void *map(struct vac_compute *c, uint64_t bytes)
+/* A result of the driver. */
+static int map(struct vac_compute *c, uint64_t bytes, void **out)
 {
 	const struct vac_cuda *cuda = c->cuda;
 	const struct vac_cu_allocation properties = {
@@ -31,21 +31,26 @@ static void *map(struct vac_compute *c, uint64_t bytes)
 	};
 	vac_cu_address at;
 	vac_cu_memory memory;
-	if (cuda->mem_reserve(&at, bytes, 0, 0, 0) != VAC_CU_OK)
-		return NULL;
-	if (cuda->mem_create(&memory, bytes, &properties, 0) != VAC_CU_OK)
+	int rc = cuda->mem_reserve(&at, bytes, 0, 0, 0);
+	if (rc != VAC_CU_OK)
+		return rc;
+	rc = cuda->mem_create(&memory, bytes, &properties, 0);
+	if (rc != VAC_CU_OK)
 		goto free_address;
-	int rc = cuda->mem_map(at, bytes, 0, memory, 0);
+	rc = cuda->mem_map(at, bytes, 0, memory, 0);
 	/* the mapping holds the memory from here on, or nobody does */
 	cuda->mem_release(memory);
 	if (rc != VAC_CU_OK)
 		goto free_address;
-	if (cuda->mem_set_access(at, bytes, &access, 1) == VAC_CU_OK)
-		return (void *)(uintptr_t)at;
+	rc = cuda->mem_set_access(at, bytes, &access, 1);
+	if (rc == VAC_CU_OK) {
+		*out = (void *)(uintptr_t)at;
+		return rc;
+	}
 	cuda->mem_unmap(at, bytes);
 free_address:
 	cuda->mem_address_free(at, bytes);
-	return NULL;
+	return rc;
 }
 
 int vac_cuda_map(struct vac_compute *c, uint64_t bytes, void **out, struct vac_error *err)
@@ -53,12 +58,14 @@ int vac_cuda_map(struct vac_compute *c, uint64_t bytes, void **out, struct vac_e
 	int rc = vac_cuda_claim(c, err);
 	if (rc != 0)
 		return rc;
-	*out = map(c, bytes);
+	int result = map(c, bytes, out);
 	vac_cuda_yield(c);
 	vac_cuda_claim_warn(c);
-	return *out ? 0
-		    : vac_fail(err, VAC_E_NO_ROOM, "cuda:%u has no room for %" PRIu64 " bytes",
-			       c->ordinal, bytes);
+	/* A GPU that is lost has no want of room, and nothing is gained by waiting for some. */
+	if (result == VAC_CU_OUT_OF_MEMORY)
+		return vac_fail(err, VAC_E_NO_ROOM, "cuda:%u has no room for %" PRIu64 " bytes",
+				c->ordinal, bytes);
+	return result == VAC_CU_OK ? 0 : vac_cuda_fail(c->cuda, err, result, "mapping a region");
 }
 
 void vac_cuda_unmap(struct vac_compute *c, void *base, uint64_t bytes)

@@ -41,7 +41,7 @@ void vac_cuda_download(struct vac_compute *c, void *to, const void *from, size_t
 
 /* The first failure since it was asked for last. What ended the context stays: everything
  * after it fails as well. */
-static int take_failure(struct vac_compute *c, struct vac_error *err)
+int vac_cuda_failed(struct vac_compute *c, struct vac_error *err)
 {
 	int rc = c->failure;
 	if (rc < 0 && err)
@@ -54,7 +54,7 @@ static int take_failure(struct vac_compute *c, struct vac_error *err)
 int vac_cuda_synchronize(struct vac_compute *c, struct vac_error *err)
 {
 	vac_cuda_note(c, c->cuda->stream_synchronize(c->stream), "computing a batch");
-	return take_failure(c, err);
+	return vac_cuda_failed(c, err);
 }
 
 int vac_cuda_mark(struct vac_compute *c, uint32_t number, struct vac_error *err)
@@ -65,7 +65,7 @@ int vac_cuda_mark(struct vac_compute *c, uint32_t number, struct vac_error *err)
 			      "marking a batch");
 	if (c->failure == 0)
 		vac_cuda_note(c, c->cuda->event_record(*mark, c->stream), "computing a batch");
-	return take_failure(c, err);
+	return vac_cuda_failed(c, err);
 }
 
 int vac_cuda_reached(struct vac_compute *c, uint32_t number, bool wait, struct vac_error *err)
@@ -77,7 +77,7 @@ int vac_cuda_reached(struct vac_compute *c, uint32_t number, bool wait, struct v
 			return 1;
 		vac_cuda_note(c, result, "computing a batch");
 	}
-	return take_failure(c, err);
+	return vac_cuda_failed(c, err);
 }
 
 void vac_cuda_marks_close(struct vac_compute *c)

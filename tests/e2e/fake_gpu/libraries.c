@@ -156,10 +156,22 @@ static int listen_to_others(void)
 	return pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd);
 }
 
+static long takings; /* of the device's memory, until the GPU is lost */
+
+static void take(void)
+{
+	if (--takings > 0)
+		return;
+	fake_cuda.fail_at = fake_cuda.calls;
+	fake_cuda.fail_with = VAC_CU_ECC_UNCORRECTABLE;
+	fake_cuda.fail_lasts = 1;
+	fake_cuda.taking = NULL;
+}
+
 __attribute__((constructor)) static void load(void)
 {
-	/* a name that a confined worker keeps */
-	const char *slow = getenv("CUDA_FAKE_SLOW");
+	/* names that a confined worker keeps */
+	const char *slow = getenv("CUDA_FAKE_SLOW"), *lost = getenv("CUDA_FAKE_LOST");
 	int fd;
 	fake_cuda_reset();
 	fake_cuda.major = 8; /* nothing is compiled ahead for it */
@@ -169,6 +181,10 @@ __attribute__((constructor)) static void load(void)
 		fake_cuda.hangs = true;
 	else if (slow)
 		fake_cuda.slow = atol(slow);
+	/* the number of the context or region that finds it lost, from 1 */
+	takings = lost ? atol(lost) : 0;
+	if (takings > 0)
+		fake_cuda.taking = take;
 	fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
