@@ -129,7 +129,7 @@ static size_t columns_of(uint32_t code)
 		{0xffe0, 0xffe6}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd},
 	};
 
-	if ((code >= 0x300 && code <= 0x36f) || (code >= 0x200b && code <= 0x200f) ||
+	if ((code >= 0x300 && code <= 0x36f) || (code >= 0x200b && code <= 0x200d) ||
 	    (code >= 0xfe00 && code <= 0xfe0f))
 		return 0;
 	for (size_t i = 0; i < sizeof(wide) / sizeof(wide[0]); i++) {
@@ -150,8 +150,9 @@ size_t vac_text_columns(const char *text)
 
 static bool is_control(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xfffd ||
-	       (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xfffd || code == 0x061c ||
+	       code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069);
 }
 
 char *vac_text_fit(const char *text, size_t columns)

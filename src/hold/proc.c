@@ -261,10 +261,12 @@ static void name_program(const char *word, size_t count, char out[VAC_PROC_NAME_
 	snprintf(out, VAC_PROC_NAME_BYTES, "%.*s", (int)length, word);
 }
 
-/* What steers a terminal: C0, DEL, C1, and marks that turn the direction of writing. */
+/* What steers a terminal: C0, DEL, C1, ends of lines and paragraphs, and marks that turn the
+ * direction of writing. */
 static bool is_control(uint32_t code)
 {
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || code == 0x200e ||
+	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
 	       (code >= 0x2066 && code <= 0x2069);
 }
 

@@ -2,6 +2,7 @@
 are files (fake_gpus.py), with processes that sleep."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -12,7 +13,7 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, children, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, ok, vacate
 
 LOOK = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -126,6 +127,32 @@ def test_parks_who_is_idle(gpus, guard):
     assert watch.stop() == 0
     assert json.loads(watch.printed) == line
     assert gpus.state(target.pid) == "parked"        # it stays so
+    comes_back(gpus, target)
+
+
+def test_nobody_by_a_look_that_is_old(gpus, guard):
+    """While one is parked for longer than the interval, the other begins to work."""
+    gpus = gpus()
+    pids = {gpus.target().pid, gpus.target().pid}
+    gpus.on(PARK_CALLS[1], "sleep 1000",
+            *(f"write samples/{pid} {int(time.time() + 86400) * 10**6} 50" for pid in pids))
+    watch = guard(gpus)
+    first = watch.wait(*(("parked", pid) for pid in pids))["pid"]
+    watch.looks(3)
+    assert [gpus.state(pid) for pid in pids - {first}] == ["running"]
+
+
+def test_told_in_its_journal_first(gpus):
+    """Who reads its standard output is gone; it ends by that, and not before it is written."""
+    gpus = gpus()
+    target, path = gpus.target(), gpus.folder / "journal"
+    watch = subprocess.Popen([harness.find_vacate(), "guard", "--idle", "1s", "--interval", "200ms",
+                              "--json", "--journal", path], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL)
+    watch.stdout.close()
+    assert watch.wait(PATIENCE_S) == -signal.SIGPIPE
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["parked"]
     comes_back(gpus, target)
 
 
@@ -366,6 +393,18 @@ def test_told_to_end_meanwhile(gpus, guard, call):
     comes_back(gpus, target)
 
 
+def test_nohup(gpus, guard):
+    """Who starts it with SIGHUP ignored does not want it ended by that."""
+    gpus = gpus()
+    watch = guard(gpus, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    watch.looks(1)
+    gpud = children(watch.process.pid)
+    for pid in (watch.process.pid, *gpud):      # as a terminal that goes away does
+        os.kill(pid, signal.SIGHUP)
+    watch.looks(3)
+    assert watch.process.poll() is None and children(watch.process.pid) == gpud
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_told_to_end(gpus, guard, number):
     gpus = gpus()
@@ -404,6 +443,22 @@ def test_its_gpud_dies(gpus, guard):
     eventually(lambda: "nothing can be seen" in watch.log and "seen again" in watch.log)
     watch.wait(("parked", target.pid))
     assert time.monotonic() - at >= 3.9
+
+
+def test_unit_and_program_agree(gpus):
+    """What ExecStart= of vacate-guard.service says is taken."""
+    gpus = gpus()
+    unit = (pathlib.Path(__file__).resolve().parents[2] / "systemd" / "vacate-guard.service.in")
+    line = next(line for line in unit.read_text(encoding="utf-8").splitlines()
+                if line.startswith("ExecStart="))
+    words = line.removeprefix("ExecStart=@bindir@/vacate ").replace("/var/lib/vacate-guard",
+                                                                    str(gpus.folder)).split()
+    watch = subprocess.Popen([harness.find_vacate(), *words], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert "watches" in watch.stderr.readline()
+    watch.send_signal(signal.SIGTERM)
+    watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 0 and (gpus.folder / "guard.jsonl").exists()
 
 
 def test_no_driver(gpus):
