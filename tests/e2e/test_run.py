@@ -167,7 +167,7 @@ def test_text_like_an_option(run):
 def test_progress_on_a_terminal(begin):
     """After half a second, and only there; it is gone when the receipt comes."""
     ours, theirs = pty.openpty()
-    process = begin("big/a", stdout=subprocess.DEVNULL, stderr=theirs)
+    process = begin("tiny/a", stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     end = time.monotonic() + measure.patience(60)
     shown = b""
@@ -178,7 +178,7 @@ def test_progress_on_a_terminal(begin):
                 process.stdin.close()
             elif not process.stdin.closed:
                 assert time.monotonic() < end, shown
-                process.stdin.write(LONG + "\n")
+                process.stdin.write((LONG + "\n") * 20)
             if process.stdin.closed or select.select([ours], [], [], 0.01)[0]:
                 chunk = os.read(ours, 65536)
                 shown += chunk
@@ -189,7 +189,7 @@ def test_progress_on_a_terminal(begin):
     os.close(ours)
     assert process.wait(measure.patience(60)) == OK
     text = shown.decode()
-    before, receipt = text.split("Receipt 1: big/a on cpu")
+    before, receipt = text.split("Receipt 1: tiny/a on cpu")
     assert "\r\033[Kembedding: " in before and before.count("\n") == 0
     assert before.rpartition("\r\033[K")[2].removeprefix("\033[1m") == ""
     assert "embedding" not in receipt
