@@ -1,5 +1,6 @@
 """`vacate guard`: who is parked, who is left alone, and what is told of it; on GPUs that
 are files (fake_gpus.py), with processes that sleep."""
+import datetime
 import json
 import os
 import pathlib
@@ -180,11 +181,11 @@ def test_resumed_by_its_user(gpus, guard):
     target = gpus.target()
     watch = guard(gpus, idle="3s")
     watch.wait(("parked", target.pid))
-    ok(gpus, "resume", target.pid)
     at = time.monotonic()
+    ok(gpus, "resume", target.pid)
     watch.wait(("resumed", target.pid))
     eventually(lambda: watch.events().count(("parked", target.pid)) == 2)
-    assert time.monotonic() - at >= 2.9
+    assert time.monotonic() - at >= 3
     assert watch.events() == [("parked", target.pid), ("resumed", target.pid),
                               ("parked", target.pid)]
     watch.stop()
@@ -208,10 +209,10 @@ def test_use_ends_the_idle_time(gpus, guard):
     busy(gpus, target.pid)
     watch = guard(gpus, idle="2s")
     watch.looks(10)
-    sample(gpus, target.pid, (3600, 0), (0, 50))
     at = time.monotonic()
+    sample(gpus, target.pid, (3600, 0), (0, 50))
     line = watch.wait(("parked", target.pid))
-    assert time.monotonic() - at >= 1.9 and line["idle_ms"] >= 2000
+    assert time.monotonic() - at >= 1.99 and line["idle_ms"] >= 2000    # of two clocks
 
 
 # ---- who is left alone ----------------------------------------------------------
@@ -343,11 +344,13 @@ def test_the_driver_refuses(gpus, guard):
     gpus = gpus()
     target = gpus.target()
     gpus.on(PARK_CALLS[1], "always", "return 801")
+    began = time.monotonic()
     watch = guard(gpus, idle="3s")
     line = watch.wait(("refused", target.pid))
     assert line["code"] and line["reason"]
     watch.looks(6)
-    assert len(watch.lines()) == 1                     # not again and again
+    lines = len(watch.lines())
+    assert lines <= (time.monotonic() - began) // 3    # not again and again
     assert gpus.state(target.pid) == "running"
     (gpus.folder / "on" / PARK_CALLS[1]).unlink()
     watch.wait(("parked", target.pid))                 # but later
@@ -435,14 +438,18 @@ def test_its_gpud_dies(gpus, guard):
     target = gpus.target()
     watch = guard(gpus, idle="4s")
     watch.looks(5)
-    for _ in range(3):
-        gpus.on("nvmlDeviceGetComputeRunningProcesses_v3", "kill caller 9")
+    killed = [time.time()]
+    while len(killed) < 4 and not watch.lines():    # a slow machine may come to an end of 4 s
+        at = time.time()
+        gpus.on(LOOK, "kill caller 9")
         eventually(lambda: not (gpus.folder / "on" / LOOK).exists())
-        at = time.monotonic()
+        killed.append(at)
         watch.looks(2)
     eventually(lambda: "nothing can be seen" in watch.log and "seen again" in watch.log)
-    watch.wait(("parked", target.pid))
-    assert time.monotonic() - at >= 3.9
+    line = watch.wait(("parked", target.pid))
+    began = datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp() \
+        - line["took_ms"] / 1000
+    assert began - max(at for at in killed[1:] if at < began) >= 3.9
 
 
 def test_unit_and_program_agree(gpus):
@@ -471,7 +478,7 @@ def test_its_journal_is_rotated(gpus, guard):
     gpus = gpus()
     targets = [gpus.target(10 * MIB) for _ in range(4)]
     watch = guard(gpus, "--journal-max", "600", "--journal-keep", "9")
-    eventually(lambda: all(gpus.state(target.pid) == "parked" for target in targets))
+    eventually(lambda: all(f"`vacate resume {target.pid}`" in watch.log for target in targets))
     watch.stop()
     files = sorted(gpus.folder.glob("journal*"))
     assert len(files) == 4

@@ -53,6 +53,12 @@ def receipts(gpus, *arguments):
     return said["receipts"]
 
 
+def caught(pid, number):
+    """The process has a handler for that signal: those here handle it once."""
+    text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(re.search(r"^SigCgt:\s*(\w+)", text, re.M)[1], 16) >> (number - 1) & 1)
+
+
 def wait_end(pid):
     eventually(lambda: not measure.alive(pid))
 
@@ -162,7 +168,7 @@ def test_on_another_gpu(gpus):
 def test_a_line_on_a_terminal(gpus):
     gpus = gpus()
     target = gpus.target()
-    gpus.on(PARK_CALLS[1], "sleep 2500")
+    gpus.on(PARK_CALLS[1], "wait go")
     master, slave = pty.openpty()
     process = subprocess.Popen([harness.find_vacate(), "park", str(target.pid)],
                                env=gpus.environment(), stdin=subprocess.DEVNULL,
@@ -175,10 +181,12 @@ def test_a_line_on_a_terminal(gpus):
                 seen += os.read(master, 4096)
             except OSError:
                 break
+        if re.search(rb"checkpointing, [1-9]\d* s", seen):
+            gpus.touch("go")
     os.close(master)
     assert process.wait() == 0
     process.stdout.close()
-    assert f"parking {target.pid}: checkpointing, 1 s".encode() in seen
+    assert re.search(rf"parking {target.pid}: checkpointing, [1-9]\d* s".encode(), seen)
     assert seen.rstrip().endswith(b"\x1b[K")     # and is wiped
 
 
@@ -499,11 +507,15 @@ def test_a_start_that_hangs(gpus):
     """The driver's own, beside the calls: nobody waits for it."""
     gpus = gpus()
     target = gpus.target()
+    other = gpus.target()
+    ok(gpus, "park", other.pid)
     gpus.on("cuInit", "always", "sleep 170000")
-    ok(gpus, "park", target.pid)
-    assert gpus.state(target.pid) == "parked"
-    ok(gpus, "resume", target.pid)
-    assert gpus.state(target.pid) == "running"
+    # at once, since each ends its vacate-gpud after ten seconds
+    for command in [start(gpus, "park", target.pid), start(gpus, "resume", other.pid)]:
+        assert finish(command).returncode == 0, command.err
+    assert (gpus.state(target.pid), gpus.state(other.pid)) == ("parked", "running")
+    gpus.on("cuInit")
+    comes_back(gpus, target)
 
 
 def test_a_gpud_that_hangs(gpus):
@@ -695,7 +707,7 @@ def test_interrupted_twice(gpus, second):
     target = gpus.target()
     process, gpud = under_way(gpus, target, PARK_CALLS[1])
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    measure.wait_until(lambda: not caught(process.pid, second), "the first signal")
     process.send_signal(second)
     assert process.wait(PATIENCE_S) == -second
     assert measure.alive(gpud)
