@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define MS_PER_S   1000
 #define MS_PER_MIN (60 * MS_PER_S)
 #define MS_PER_H   (60 * (int64_t)MS_PER_MIN)
@@ -148,13 +150,6 @@ size_t vac_text_columns(const char *text)
 	return columns;
 }
 
-static bool is_control(uint32_t code)
-{
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xfffd || code == 0x061c ||
-	       code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
-	       (code >= 0x2066 && code <= 0x2069);
-}
-
 char *vac_text_fit(const char *text, size_t columns)
 {
 	size_t total = vac_text_columns(text), dots = columns < 3 ? columns : 3, at = 0, bytes;
@@ -175,7 +170,7 @@ char *vac_text_fit(const char *text, size_t columns)
 				to += dots;
 				dotted = true;
 			}
-		} else if (is_control(code)) {
+		} else if (code == 0xfffd || vac_steers_terminal(code)) {
 			*to++ = '?';
 		} else {
 			memcpy(to, text, bytes);
