@@ -93,7 +93,7 @@ def at_rest(server, process):
     process.send_signal(signal.SIGSTOP)
     try:
         measure.wait_until(
-            lambda: crowd.metrics(server)["vacate_http_requests_in_flight"] == 1, 30, "rest")
+            lambda: crowd.metrics(server)["vacate_http_requests_in_flight"] == 1, "rest")
         time.sleep(0.15)
         return measure.uss(server.pid), measure.uss(server.workers()[0])
     finally:

@@ -219,6 +219,7 @@ struct vacate_park_receipt {
  *   VAC_E_TIMEOUT      its CUDA calls did not end in time: it runs on
  *   VAC_E_GONE         it was lost before, or ended meanwhile
  *   VAC_E_TOO_LARGE    it has more than 63 descendants
+ *   VAC_E_INVALID      it is the calling process; device_uuid is too long
  *   VAC_E_CANCELLED    the caller wanted it */
 VACATE_API int vacate_park(int64_t pid, const struct vacate_park_options *options,
 			   struct vacate_park_receipt *receipt, struct vac_error *err);

@@ -91,7 +91,7 @@ class Server:
         os.close(write_fd)
         self.pid = self.process.pid
         try:
-            self.addresses = self._wait_ready(read_fd, 30).split()
+            self.addresses = self._wait_ready(read_fd, 60).split()
         except BaseException:
             self.process.kill()
             self.process.wait()
@@ -108,7 +108,7 @@ class Server:
                 raise StartError("vacate serve was not ready in time", None, self.stderr())
             chunk = os.read(fd, 4096)
             if not chunk:
-                code = self.process.wait(timeout=10)
+                code = self.process.wait(timeout=60)
                 raise StartError("vacate serve did not start", code, self.stderr())
             line += chunk
         word, _, url = line.decode().strip().partition(" ")
@@ -174,7 +174,7 @@ class Server:
 
     # ---- the end ----
 
-    def stop(self, timeout_s=30):
+    def stop(self, timeout_s=60):
         """SIGTERM; the exit status. SIGKILL and TimeoutExpired when it hangs."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -95,8 +95,9 @@ def patience(timeout_s):
     return timeout_s * float(os.environ.get("VACATE_TEST_PATIENCE", "1"))
 
 
-def wait_until(condition, timeout_s, what):
-    """Polls until condition() is true and returns its value."""
+def wait_until(condition, what, timeout_s=60):
+    """Polls until condition() is true and returns its value. The limit only guards
+    against hanging."""
     timeout_s = patience(timeout_s)
     deadline = time.monotonic() + timeout_s
     while True:

@@ -18,3 +18,10 @@ uint32_t vac_hash_text(const char *text)
 		hash = (hash ^ (unsigned char)*text) * 16777619u;
 	return hash;
 }
+
+bool vac_steers_terminal(uint32_t code)
+{
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || code == 0x200e ||
+	       code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069);
+}

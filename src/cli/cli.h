@@ -80,4 +80,8 @@ int vac_usage_error(const struct vac_command *command, const char *fmt, ...) VAC
 /* The same for a failure that is not about usage. */
 void vac_complain(const struct vac_command *command, const char *fmt, ...) VAC_PRINTF(2, 3);
 
+/* Writes standard output out. 0, or the errno of the first time that this failed: the stream
+ * itself remembers only that it did. */
+int vac_flush_output(void);
+
 #endif

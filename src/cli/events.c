@@ -72,7 +72,7 @@ static void got(void *ctx, const char *event, const char *data, size_t bytes)
 	if (listener->json) {
 		fwrite(data, 1, bytes, stdout);
 		fputc('\n', stdout);
-		fflush(stdout);
+		(void)vac_flush_output();
 		return;
 	}
 	json = json_loadb(data, bytes, 0, NULL);
@@ -86,7 +86,7 @@ static void got(void *ctx, const char *event, const char *data, size_t bytes)
 				     time && strlen(time) > 19 ? time + 11 : "--------", event,
 				     model ? model : "-", (const char *)details.data);
 		fputs(vac_color_off(terminal, color_of(event)), stdout);
-		fflush(stdout);
+		(void)vac_flush_output();
 	}
 	vac_buf_free(&details);
 	json_decref(json);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define MS_PER_S   1000
 #define MS_PER_MIN (60 * MS_PER_S)
 #define MS_PER_H   (60 * (int64_t)MS_PER_MIN)
@@ -129,7 +131,7 @@ static size_t columns_of(uint32_t code)
 		{0xffe0, 0xffe6}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd},
 	};
 
-	if ((code >= 0x300 && code <= 0x36f) || (code >= 0x200b && code <= 0x200f) ||
+	if ((code >= 0x300 && code <= 0x36f) || (code >= 0x200b && code <= 0x200d) ||
 	    (code >= 0xfe00 && code <= 0xfe0f))
 		return 0;
 	for (size_t i = 0; i < sizeof(wide) / sizeof(wide[0]); i++) {
@@ -146,12 +148,6 @@ size_t vac_text_columns(const char *text)
 	for (; *text; text += bytes)
 		columns += columns_of(decode(text, &bytes));
 	return columns;
-}
-
-static bool is_control(uint32_t code)
-{
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0xfffd ||
-	       (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
 char *vac_text_fit(const char *text, size_t columns)
@@ -174,7 +170,7 @@ char *vac_text_fit(const char *text, size_t columns)
 				to += dots;
 				dotted = true;
 			}
-		} else if (is_control(code)) {
+		} else if (code == 0xfffd || vac_steers_terminal(code)) {
 			*to++ = '?';
 		} else {
 			memcpy(to, text, bytes);

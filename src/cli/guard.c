@@ -210,6 +210,10 @@ static void act(struct guard *guard, struct vac_ps_machine *machine)
 	}
 	qsort(list, count, sizeof(*list), compare);
 	for (uint32_t i = 0; i < count && !vac_holding_interrupted(); i++) {
+		/* Parking may take long, and who was idle then may be at work by now. */
+		if (vac_now_ns() - guard->idle.look_ns > guard->options.interval_ms * NS_PER_MS &&
+		    i > 0)
+			break;
 		if (gives(&guard->options, list[i].holder, survey) == 0)
 			continue;
 		if (!guard->options.dry_run) {

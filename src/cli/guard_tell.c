@@ -135,11 +135,11 @@ void vac_guard_tell(struct vac_guard_teller *teller, const struct vac_guard_told
 	char user[VAC_TEXT_BYTES];
 
 	vac_user_name(told->holder->uid, user);
-	write_log(told, user);
 	write_json(&line, told, user);
-	if (teller->json && vac_buf_ok(&line)) {
+	/* The journal first: who reads the others may have gone, and this end by SIGPIPE. */
+	if (teller->json && vac_buf_ok(&line))
 		printf("%.*s\n", (int)line.bytes, (const char *)line.data);
-		fflush(stdout);
-	}
 	vac_journal_line(&teller->journal, &line);
+	write_log(told, user);
+	(void)vac_flush_output();
 }

@@ -20,19 +20,32 @@
 #define STOPPED_NS 1000000000
 
 static volatile sig_atomic_t interrupted;
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+static sigset_t caught; /* of SIGINT, SIGTERM and SIGHUP */
 
+/* The next one, whichever of them it is, ends this. */
 static void on_signal(int number)
 {
 	interrupted = number;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigismember(&caught, signals[i]) == 1)
+			signal(signals[i], SIG_DFL);
 }
 
 void vac_holding_catch_signals(void)
 {
-	const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction action = {.sa_handler = on_signal}, before;
 
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	sigemptyset(&caught);
+	sigaddset(&caught, SIGINT);
+	sigaddset(&caught, SIGTERM);
+	/* nohup wants it ignored. */
+	if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaddset(&caught, SIGHUP);
+	action.sa_mask = caught;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigismember(&caught, signals[i]) == 1)
+			sigaction(signals[i], &action, NULL);
 }
 
 int vac_holding_interrupted(void)
@@ -105,8 +118,15 @@ static void look_for_stopped(struct watch *w)
 	    w->phase.target >= w->hold->count ||
 	    vac_target_open((pid_t)w->hold->targets[w->phase.target].pid, &target, NULL) < 0)
 		return;
-	w->told = vac_target_stopped(&target);
-	if (w->told) {
+	if (vac_target_frozen("", &target)) {
+		w->told = true;
+		vac_progress_end(&w->progress);
+		fprintf(stderr,
+			"process %d is frozen with its control group (docker pause, systemctl "
+			"freeze), and the driver waits for it: let it go on\n",
+			(int)target.pid);
+	} else if (vac_target_stopped(&target)) {
+		w->told = true;
 		vac_progress_end(&w->progress);
 		fprintf(stderr,
 			"process %d is stopped (SIGSTOP or a debugger), and the driver waits for "
@@ -177,9 +197,20 @@ static int wait_frame(struct vac_worker_client *gpud, struct watch *w, struct va
 	}
 }
 
+/* That it still waits is said ten times a second: no new phase. */
+static void note_phase(struct watch *w, const struct vac_wire_hold_phase *phase)
+{
+	if (phase->phase != VAC_HOLD_WAITING || w->phase.phase != VAC_HOLD_WAITING ||
+	    phase->target != w->phase.target)
+		w->since_ns = vac_now_ns();
+	w->phase = *phase;
+	w->moving |= phase->phase > VAC_HOLD_WAITING;
+}
+
 static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wire_held *out,
 		 struct vac_error *err)
 {
+	struct vac_wire_hold_phase phase;
 	struct vac_wire_header header;
 	struct vac_error told;
 	const uint8_t *payload;
@@ -195,11 +226,10 @@ static int watch(struct vac_worker_client *gpud, struct watch *w, struct vac_wir
 			continue;
 		switch (header.type) {
 		case VAC_WIRE_HOLD_PHASE:
-			rc = vac_wire_get_hold_phase(payload, header.payload_bytes, &w->phase, err);
+			rc = vac_wire_get_hold_phase(payload, header.payload_bytes, &phase, err);
 			if (rc < 0)
 				return rc;
-			w->since_ns = vac_now_ns();
-			w->moving |= w->phase.phase > VAC_HOLD_WAITING;
+			note_phase(w, &phase);
 			break;
 		case VAC_WIRE_HELD:
 			return vac_wire_get_held(payload, header.payload_bytes, out, err);
@@ -250,6 +280,7 @@ int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *
 {
 	struct vac_wire_held *held = malloc(sizeof(*held));
 	struct vac_wire_hold look = *hold;
+	const struct vac_error *gone = NULL; /* of the first that has ended */
 	uint32_t kept = 0;
 	int rc;
 
@@ -264,34 +295,55 @@ int vac_holding_keep_cuda(struct vac_worker_client *gpud, struct vac_wire_hold *
 	for (uint32_t i = 0; rc == 0 && i < hold->count && i < held->count; i++) {
 		const struct vac_wire_held_target *target = &held->targets[i];
 
+		/* Children come and go: what ended meanwhile has nothing to move. */
+		if (target->error.code == VAC_E_NOT_FOUND) {
+			gone = gone ? gone : &target->error;
+			continue;
+		}
 		/* Of another user's nobody knows: it is refused in words later. */
 		if (target->error.code == VAC_OK && target->before == VAC_WIRE_HELD_UNKNOWN &&
 		    (geteuid() == 0 || target->uid == geteuid()))
 			continue;
 		hold->targets[kept++] = hold->targets[i];
 	}
+	if (rc == 0 && kept == 0 && gone && hold->count == 1) {
+		*err = *gone;
+		rc = vac_error_errno(err->code);
+	} else if (rc == 0 && kept == 0) {
+		rc = vac_fail(err, VAC_E_UNSUPPORTED, "none of these processes uses CUDA");
+	} else if (rc == 0) {
+		hold->count = kept;
+	}
 	free(held);
-	if (rc < 0)
-		return rc;
-	hold->count = kept;
-	return kept ? 0 : vac_fail(err, VAC_E_UNSUPPORTED, "none of these processes uses CUDA");
+	return rc;
 }
 
 /* Of what did not go as asked: how things are now, and what to do. */
-static void print_state(const struct vac_command *command,
+static void print_state(const struct vac_command *command, enum vac_wire_hold_operation operation,
 			const struct vac_wire_held_target *target)
 {
+	/* Who has just been refused that is not told to do it. */
+	bool tried = operation == VAC_WIRE_HOLD_RESUME && target->error.code != VAC_OK;
+
 	switch (target->after) {
 	case VAC_WIRE_HELD_LOCKED:
-		vac_complain(
-			command,
-			"process %u is locked: its CUDA calls wait; `vacate resume %u` lets it "
-			"run on",
-			target->pid, target->pid);
+		if (tried)
+			vac_complain(command, "process %u stays locked: its CUDA calls wait",
+				     target->pid);
+		else
+			vac_complain(command,
+				     "process %u is locked: its CUDA calls wait; `vacate resume "
+				     "%u` lets "
+				     "it run on",
+				     target->pid, target->pid);
 		break;
 	case VAC_WIRE_HELD_PARKED:
-		vac_complain(command, "process %u is parked; `vacate resume %u` brings it back",
-			     target->pid, target->pid);
+		if (tried)
+			vac_complain(command, "process %u stays parked", target->pid);
+		else
+			vac_complain(command,
+				     "process %u is parked; `vacate resume %u` brings it back",
+				     target->pid, target->pid);
 		break;
 	case VAC_WIRE_HELD_FAILED:
 		vac_complain(command, "process %u is lost: it will not run on a GPU again",
@@ -316,7 +368,7 @@ static void look_again(const struct vac_command *command, const struct vac_wire_
 	look.operation = VAC_WIRE_HOLD_STATE;
 	if (vac_holding_ask(&gpud, &look, held, &err) == 0)
 		for (uint32_t i = 0; i < held->count; i++)
-			print_state(command, &held->targets[i]);
+			print_state(command, VAC_WIRE_HOLD_STATE, &held->targets[i]);
 	vac_client_stop(&gpud);
 }
 
@@ -395,7 +447,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 		vac_complain(command, "%s", err.message);
 		if (err.code == VAC_E_GONE)
 			look_again(command, hold, held);
-		return VAC_EXIT_FAILED;
+		return err.code == VAC_E_NOT_FOUND ? exit_code(hold, &err) : VAC_EXIT_FAILED;
 	}
 	since = vac_now_ns();
 	vac_client_release(gpud);
@@ -406,7 +458,7 @@ static int ask_and_print(const struct vac_command *command, struct vac_worker_cl
 		return VAC_EXIT_OK;
 	vac_complain(command, "%s", held->error.message);
 	for (uint32_t i = 0; i < held->count; i++)
-		print_state(command, &held->targets[i]);
+		print_state(command, hold->operation, &held->targets[i]);
 	return exit_code(hold, &held->error);
 }
 

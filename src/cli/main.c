@@ -73,7 +73,7 @@ static int open_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-	int rc;
+	int rc, error;
 
 	if (open_standard_descriptors() < 0) {
 		fprintf(stderr, "vacate: /dev/null: cannot be opened: %s\n", strerror(errno));
@@ -86,8 +86,9 @@ int main(int argc, char **argv)
 	rc = run_command(argc, argv);
 	/* What a full disk swallowed was not said. A command that failed has given
 	 * its reason, which may be this one. */
-	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == VAC_EXIT_OK) {
-		fprintf(stderr, "vacate: cannot write the output: %s\n", strerror(errno));
+	error = vac_flush_output();
+	if (error != 0 && rc == VAC_EXIT_OK) {
+		fprintf(stderr, "vacate: cannot write the output: %s\n", strerror(error));
 		return VAC_EXIT_FAILED;
 	}
 	return rc;

@@ -1,6 +1,7 @@
 /* options.c - options, help and complaints of the commands. One thread. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,17 @@ static void print_help(const struct vac_command *command, const struct vac_optio
 		printf("  %-22s  %s\n", left, options[i].help);
 	}
 	printf("  %-22s  %s\n", "--help", "this text");
+}
+
+int vac_flush_output(void)
+{
+	static int failed;
+
+	if (failed == 0 && fflush(stdout) != 0)
+		failed = errno;
+	else if (failed == 0 && ferror(stdout))
+		failed = EIO;
+	return failed;
 }
 
 static const struct vac_option *find_option(const struct vac_option *options, size_t count,

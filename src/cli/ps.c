@@ -209,7 +209,7 @@ static int show(const struct vac_command *command, struct options *options)
 	else if (rc == VAC_CONTINUE)
 		rc = print_all(command, reply, here ? &machine : NULL, &unreachable, options->uss);
 	/* Before NVML is waited for, which takes its time to end. */
-	fflush(stdout);
+	(void)vac_flush_output();
 	vac_who_close(&who);
 	vac_ps_machine_free(&machine);
 	json_decref(reply);

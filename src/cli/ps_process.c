@@ -189,20 +189,17 @@ static int print_vram(const struct vac_terminal *terminal, const struct process 
 
 static int print_nvidia(const struct vac_terminal *terminal, const struct vac_look *look)
 {
-	char gpus[128] = "";
-	size_t used = 0;
+	char gpus[VAC_GPUS_TEXT_BYTES];
 
 	if (look->nvidia_error != 0)
 		return vac_print_line(terminal, "GPU files  not known: %s",
 				      strerror(look->nvidia_error));
 	if (look->nvidia.descriptors == 0)
 		return vac_print_line(terminal, "GPU files  none open");
-	for (unsigned i = 0; i < 32; i++)
-		if (look->nvidia.gpus >> i & 1)
-			used += (size_t)snprintf(gpus + used, sizeof(gpus) - used, ", nvidia%u", i);
-	return vac_print_line(
-		terminal, "GPU files  %u open in /dev: %s%s", look->nvidia.descriptors,
-		look->nvidia.uvm ? "nvidia-uvm (CUDA)" : "no nvidia-uvm (no CUDA)", gpus);
+	return vac_print_line(terminal, "GPU files  %u open in /dev: %s%s",
+			      look->nvidia.descriptors,
+			      look->nvidia.uvm ? "nvidia-uvm (CUDA)" : "no nvidia-uvm (no CUDA)",
+			      vac_gpus_text(look->nvidia.gpus, gpus));
 }
 
 static int print_head(const struct vac_terminal *terminal, const struct process *process)
@@ -424,7 +421,7 @@ int vac_ps_process(const struct vac_command *command, const char *text, bool jso
 		rc = vac_ps_print_json(command, make_document(process));
 	else
 		rc = print_text(process) == 0 ? VAC_EXIT_OK : VAC_EXIT_FAILED;
-	fflush(stdout);
+	(void)vac_flush_output();
 out:
 	vac_who_close(&who);
 	vac_ps_machine_free(&machine);

@@ -54,11 +54,9 @@ int vac_who_answer(struct vac_who_client *who, int timeout_ms, struct vac_survey
 		vac_client_abandon(&who->gpud);
 	if (rc == 0)
 		return vac_wire_get_who(payload, header.payload_bytes, out, err);
-	/* It died: say whose number that was. What it refused, it may answer later. */
-	if (who->gpud.exited) {
-		vac_error_prefix(err, "vacate-gpud");
+	/* It died. What it refused, it may answer later. */
+	if (who->gpud.exited)
 		vac_who_close(who);
-	}
 	return rc;
 }
 

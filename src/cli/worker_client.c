@@ -56,21 +56,22 @@ static bool has_ended(const struct vac_worker_client *client, int timeout_ms, si
 /* The socket broke: says how the worker ended. */
 static int worker_gone(struct vac_worker_client *client, struct vac_error *err)
 {
+	const char *who = client->is_gpud ? "vacate-gpud" : "the worker";
 	siginfo_t info = {0};
 	char how[128];
 
 	if (client->exited)
-		return vac_fail(err, VAC_E_GONE, "the worker is gone");
+		return vac_fail(err, VAC_E_GONE, "%s is gone", who);
 	if (!has_ended(client, END_MS, &info)) {
 		client->exited = client->is_gpud; /* it was waited for */
 		return vac_fail(err, VAC_E_GONE,
-				"the worker (pid %d) closed its connection, and has not ended",
+				"%s (pid %d) closed its connection, and has not ended", who,
 				(int)client->process.pid);
 	}
 	vac_worker_describe_end(client->process.pid, info.si_code == CLD_EXITED, info.si_status,
 				how, sizeof(how));
 	reap(client);
-	return vac_fail(err, VAC_E_GONE, "the worker (pid %d) %s", (int)client->process.pid, how);
+	return vac_fail(err, VAC_E_GONE, "%s (pid %d) %s", who, (int)client->process.pid, how);
 }
 
 int vac_client_send(struct vac_worker_client *client, struct vac_error *err)

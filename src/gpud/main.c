@@ -300,10 +300,13 @@ static void on_signal(int number)
 static void catch_signals(void)
 {
 	const struct sigaction action = {.sa_handler = on_signal};
+	struct sigaction before;
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	/* Ignored, as its starter was told to (nohup). */
+	if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -62,6 +63,10 @@ static int take_lock(struct vac_hold_run *run, struct vac_hold_member *member)
 	pid_t holder;
 	int rc;
 
+	/* Named for records and locks, it is made; whether it will do is looked at with the
+	 * first record. */
+	if (strcmp(run->hold->lock_directory, run->hold->directory) == 0)
+		(void)!mkdir(run->hold->directory, 0755);
 	snprintf(name, sizeof(name), "vacate-process-%d-%" PRIu64 ".lock", (int)member->target->pid,
 		 member->target->start_ticks);
 	rc = vac_lock_take(&member->lock, run->hold->lock_directory, name, 0, NULL, NULL, &holder,

@@ -177,16 +177,19 @@ static void update(const struct vac_idle *idle, struct vac_idle_process *process
 			process->since_ns = used_ns;
 	}
 	process->doubtful = process->doubt != VAC_IDLE_SURE ? process->doubtful + 1 : 0;
-	if (process->doubt != VAC_IDLE_SURE || process->state != process->before || first_look)
+	if (process->doubt != VAC_IDLE_SURE || process->state != process->before ||
+	    process->missed || first_look)
 		process->since_ns = now_ns;
 }
 
+/* What is not seen once is kept: NVML's list is older than what is on record of who is parked,
+ * and a process that was resumed in between is in neither. */
 static void forget_unseen(struct vac_idle *idle)
 {
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < idle->count; i++)
-		if (idle->list[i].seen)
+		if (idle->list[i].seen || !idle->list[i].missed)
 			idle->list[kept++] = idle->list[i];
 	idle->count = kept;
 }
@@ -203,8 +206,10 @@ int vac_idle_look(struct vac_idle *idle, const struct vac_survey *survey,
 		vac_idle_blind(idle);
 	first_look = idle->look_ns == 0;
 	doubts(idle, survey, doubt);
-	for (uint32_t i = 0; i < idle->count; i++)
+	for (uint32_t i = 0; i < idle->count; i++) {
+		idle->list[i].missed = !idle->list[i].seen;
 		idle->list[i].seen = false;
+	}
 	for (uint32_t i = 0; i < holders->count; i++) {
 		const struct vac_holder *holder = &holders->list[i];
 		struct vac_idle_process *process;

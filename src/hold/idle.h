@@ -32,7 +32,7 @@ struct vac_idle_process {
 	uint32_t doubtful;                 /* looks in a row */
 	bool told;                         /* these two are the caller's, 0 at first */
 	int64_t quiet_until_ns;
-	bool seen; /* between two calls of the same look */
+	bool seen, missed; /* at the last look; it was not, and is kept for one more */
 };
 
 struct vac_idle {

@@ -243,5 +243,8 @@ void vac_lock_release(struct vac_lock *lock, bool temporary)
 		return;
 	if (temporary) /* while it is held; who waits for it looks whether it is still there */
 		(void)unlink(lock->path);
+	/* A child that this program forked meanwhile has the descriptor, too, and would keep the
+	 * lock for as long as it lives. */
+	vac_lock_leave(lock);
 	close_file(lock);
 }

@@ -122,6 +122,18 @@ const char *vac_allocators_text(uint32_t allocators, char text[64])
 	return used ? text : "not known";
 }
 
+const char *vac_gpus_text(uint32_t gpus, char text[VAC_GPUS_TEXT_BYTES])
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < 32 && used < VAC_GPUS_TEXT_BYTES; i++)
+		if (gpus >> i & 1)
+			used += (size_t)snprintf(text + used, VAC_GPUS_TEXT_BYTES - used,
+						 ", nvidia%u", i);
+	return text;
+}
+
 /* What frees the allocator's own, the one that stands before the C library first. */
 static const char *trim_call(uint32_t allocators)
 {

@@ -43,4 +43,8 @@ size_t vac_look_remedies(const struct vac_look *look, uint64_t vram_bytes, bool 
 /* "glibc", "jemalloc and glibc"; "not known". */
 const char *vac_allocators_text(uint32_t allocators, char text[64]);
 
+#define VAC_GPUS_TEXT_BYTES 384 /* of all 32 */
+/* ", nvidia0, nvidia3" of vac_proc_nvidia's gpus. */
+const char *vac_gpus_text(uint32_t gpus, char text[VAC_GPUS_TEXT_BYTES]);
+
 #endif

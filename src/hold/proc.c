@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/text.h"
 #include "base/utf8.h"
 
 #define STATUS_BYTES  4096
@@ -261,13 +262,6 @@ static void name_program(const char *word, size_t count, char out[VAC_PROC_NAME_
 	snprintf(out, VAC_PROC_NAME_BYTES, "%.*s", (int)length, word);
 }
 
-/* What steers a terminal: C0, DEL, C1, and marks that turn the direction of writing. */
-static bool is_control(uint32_t code)
-{
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x202a && code <= 0x202e) ||
-	       (code >= 0x2066 && code <= 0x2069);
-}
-
 /* The text ends in a character of which the rest did not fit. */
 static bool is_cut(const uint8_t *at, const uint8_t *end)
 {
@@ -292,7 +286,7 @@ void vac_proc_clean(char *text, size_t room)
 
 		if (length == 0 && full && is_cut(at, end))
 			break;
-		if (length == 0 || is_control(code)) {
+		if (length == 0 || vac_steers_terminal(code)) {
 			*to++ = '?';
 			at += length ? length : 1;
 			continue;

@@ -73,6 +73,12 @@ int vac_target_look(const struct vac_target *target, struct vac_error *err)
 
 	if (!vac_target_alive(target))
 		return vac_fail(err, VAC_E_NOT_FOUND, "process %d has ended", pid);
+	if (vac_target_frozen("", target))
+		return vac_fail(
+			err, VAC_E_BUSY,
+			"process %d is frozen with its control group (docker pause, systemctl "
+			"freeze) and could not answer the driver; let it go on and try again",
+			pid);
 	if (!vac_target_stopped(target))
 		return 0;
 	return vac_fail(err, VAC_E_BUSY,

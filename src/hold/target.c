@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/io.h"
 #include "hold/internal.h"
+#include "hold/proc.h"
 
 /* Linux 5.3; the same number on every architecture. */
 #ifndef SYS_pidfd_open
@@ -99,8 +100,20 @@ static void read_command(pid_t pid, char out[VAC_TARGET_COMMAND_BYTES])
 	out[n > 0 ? n : 0] = '\0';
 }
 
-static int fail_gone(pid_t pid, struct vac_error *err)
+/* What /proc answers of a process that is not there. Other errors (no descriptor, no memory)
+ * say nothing of it. */
+static bool is_gone(int rc)
 {
+	return rc == -ENOENT || rc == -ESRCH;
+}
+
+static int fail_look(pid_t pid, int rc, struct vac_error *err)
+{
+	if (!is_gone(rc))
+		return vac_fail_errno(err, -rc, "process %d cannot be looked at", (int)pid);
+	if (access("/proc/self/stat", F_OK) != 0)
+		return vac_fail(err, VAC_E_IO,
+				"process %d cannot be looked at: there is no /proc here", (int)pid);
 	return vac_fail(err, VAC_E_NOT_FOUND, "there is no process %d", (int)pid);
 }
 
@@ -110,6 +123,7 @@ int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err)
 	struct proc_stat stat_of;
 	struct stat st;
 	char path[64];
+	int rc;
 
 	if (pid <= 0)
 		return vac_fail(err, VAC_E_NOT_FOUND, "%d is no number of a process", (int)pid);
@@ -118,7 +132,7 @@ int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err)
 	target.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (target.pidfd < 0 && errno != ENOSYS && errno != EPERM) {
 		if (errno == ESRCH)
-			return fail_gone(pid, err);
+			return fail_look(pid, -ESRCH, err);
 		/* a thread's number, not its process's; Linux 6.16 says ENOENT */
 		if (errno == EINVAL || errno == ENOENT)
 			return vac_fail(err, VAC_E_NOT_FOUND,
@@ -126,9 +140,12 @@ int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err)
 		return vac_fail_errno(err, errno, "process %d cannot be held", (int)pid);
 	}
 	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
-	if (read_stat(pid, &stat_of) < 0 || stat(path, &st) != 0) {
+	rc = read_stat(pid, &stat_of);
+	if (rc == 0 && stat(path, &st) != 0)
+		rc = -errno;
+	if (rc < 0) {
 		vac_target_close(&target);
-		return fail_gone(pid, err);
+		return fail_look(pid, rc, err);
 	}
 	target.start_ticks = stat_of.start_ticks;
 	target.uid = st.st_uid;
@@ -144,6 +161,7 @@ int vac_target_open(pid_t pid, struct vac_target *out, struct vac_error *err)
 bool vac_target_alive(const struct vac_target *target)
 {
 	struct proc_stat stat_of;
+	int rc;
 
 	if (target->pidfd >= 0) {
 		struct pollfd ended = {.fd = target->pidfd, .events = POLLIN};
@@ -151,7 +169,11 @@ bool vac_target_alive(const struct vac_target *target)
 		if (poll(&ended, 1, 0) > 0)
 			return false;
 	}
-	if (read_stat(target->pid, &stat_of) < 0 || stat_of.start_ticks != target->start_ticks)
+	rc = read_stat(target->pid, &stat_of);
+	/* What is not known to have ended is not given up: it may be locked, or on record. */
+	if (rc < 0)
+		return !is_gone(rc);
+	if (stat_of.start_ticks != target->start_ticks)
 		return false;
 	return stat_of.state != 'X' && stat_of.state != 'x' && stat_of.state != 'Z';
 }
@@ -162,6 +184,43 @@ bool vac_target_stopped(const struct vac_target *target)
 
 	return read_stat(target->pid, &stat_of) == 0 &&
 	       (stat_of.state == 'T' || stat_of.state == 't');
+}
+
+/* The file of a control group begins with, or has, that text. */
+static bool group_says(const char *root, const char *mount, const char *group, const char *name,
+		       const char *what)
+{
+	char path[PATH_MAX], text[256];
+	int n = snprintf(path, sizeof(path), "%s/sys/fs/cgroup%s%s/%s", root, mount, group, name);
+
+	return n > 0 && (size_t)n < sizeof(path) && vac_read_small(path, text, sizeof(text)) > 0 &&
+	       strstr(text, what) != NULL;
+}
+
+bool vac_target_frozen(const char *root, const struct vac_target *target)
+{
+	char text[4096], *save = NULL;
+
+	if (vac_proc_text(root, target->pid, "cgroup", text, sizeof(text)) <= 0)
+		return false;
+	/* "0::/a/b" of version 2, "6:freezer:/a/b" of version 1 */
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *list = strchr(line, ':'), *group = list ? strchr(list + 1, ':') : NULL;
+
+		if (!group || strstr(group, "/..")) /* outside of our namespace */
+			continue;
+		*group++ = '\0';
+		list++;
+		if (*list == '\0' &&
+		    (group_says(root, "", group, "cgroup.events", "frozen 1") ||
+		     group_says(root, "/unified", group, "cgroup.events", "frozen 1")))
+			return true;
+		if (strcmp(list, "freezer") == 0 &&
+		    (group_says(root, "/freezer", group, "freezer.state", "FROZEN") ||
+		     group_says(root, "/freezer", group, "freezer.state", "FREEZING")))
+			return true;
+	}
+	return false;
 }
 
 void vac_target_close(struct vac_target *target)

@@ -29,6 +29,9 @@ bool vac_target_alive(const struct vac_target *target);
 /* It was stopped (SIGSTOP, a debugger): a call of the driver to it does not end before it
  * goes on, the one that asks for its state included. */
 bool vac_target_stopped(const struct vac_target *target);
+/* The same of one whose control group is frozen (docker pause, systemctl freeze), as far as
+ * that can be seen from here. root: as in proc.h. */
+bool vac_target_frozen(const char *root, const struct vac_target *target);
 void vac_target_close(struct vac_target *target);
 
 /* A process and all that descend from it, parents first; the caller closes every one.

@@ -150,10 +150,14 @@ static bool look_at(void *ctx, pid_t pid)
 		return true;
 	if (look->count == look->capacity) {
 		size_t capacity = look->capacity ? look->capacity * 2 : 64;
-		struct opener *larger = capacity <= MOST_OPENERS
-						? realloc(look->openers, capacity * sizeof(*larger))
-						: NULL;
+		struct opener *larger;
 
+		/* Whoever has so many hides what comes behind them, and breaks nothing. */
+		if (capacity > MOST_OPENERS) {
+			look->out->cut_short = true;
+			return false;
+		}
+		larger = realloc(look->openers, capacity * sizeof(*larger));
 		look->failed = !larger;
 		if (!larger)
 			return false;

@@ -68,7 +68,7 @@ struct vac_holders {
 	uint32_t device_count;
 	struct vac_holder_device *devices; /* owned */
 	uint32_t hidden;                   /* processes whose open files may not be looked at */
-	bool cut_short;                    /* not all were looked at in the time given */
+	bool cut_short; /* not all were looked at: the time was over, or they are thousands */
 };
 
 /* What is on record of a process that is parked, locked or failed (hold/record.h). */

@@ -7,6 +7,7 @@ VACATE_SAMPLE         directory of the sample model, in .../org/name; tests of
 VACATE_TEST_BACKEND   backend for all servers: cpu or reference
 """
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -71,18 +72,29 @@ def gpus():
 def zoo(tmp_path_factory):
     """tiny/a, tiny/b, tiny/c (same sizes, other weights), big/a (worth
     measuring, 23 MB) and random/NAME for each model of the goldens."""
-    path = tmp_path_factory.mktemp("zoo")
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:    # one zoo for all of them
+        base = base.parent
+    path, made = base / "zoo", base / "zoo-made"
+    golden = {}
+    if (GOLDEN / "random.json").is_file():
+        golden = json.loads((GOLDEN / "random.json").read_text(encoding="utf-8"))["models"]
+    with open(base / "zoo-lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make_zoo(path, golden)
+            made.touch()
+    return Zoo(path, golden)
+
+
+def make_zoo(path, golden):
     for seed, name in enumerate("abc", 100):
         make_models.make(path / "tiny" / name, make_models.preset(
             "tiny", seed=seed, sentence_transformers=True, normalize=True))
     make_models.make(path / "big" / "a", make_models.preset(
         "minilm-l6", seed=200, layers=3, vocab=1000, sentence_transformers=True, normalize=True))
-    golden = {}
-    if (GOLDEN / "random.json").is_file():
-        golden = json.loads((GOLDEN / "random.json").read_text(encoding="utf-8"))["models"]
     for name, about in golden.items():
         make_models.make(path / "random" / name, make_models.Spec(**about["spec"]))
-    return Zoo(path, golden)
 
 
 @pytest.fixture(scope="session")

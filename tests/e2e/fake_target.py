@@ -47,6 +47,11 @@ def compute(kind, size, first):
     if kind == "busy":
         put(size, 1)
         say("at", 1)
+        # until somebody has begun to wait for it, who gives it a second
+        begun = f" cuCheckpointProcessGetState {os.getpid()}\n"
+        deadline = time.monotonic() + 60
+        while begun not in (folder / "log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
         time.sleep(4)
         put(size, 0)
     # the first time so many steps; then until it was parked twice, however slow that is

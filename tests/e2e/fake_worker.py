@@ -18,6 +18,8 @@ made from the bytes of the text.
   hang-task         takes a TASK and stops reading
   slow-load-MS, slow-task-MS, slow-plan-MS
                     answers after that many milliseconds
+  held-load, held-task, held-plan
+                    answers as soon as there is a file FAKE_WORKER_GO
   die-load, die-task, die-plan
                     dies of SIGKILL when it is asked that
   die-task-once     the same, if the file FAKE_WORKER_ONCE does not exist yet
@@ -165,6 +167,11 @@ def sleep_ms(ms):
         time.sleep(ms / 1000)
 
 
+def hold(what):
+    while asked(f"held-{what}") and not os.path.exists(os.environ["FAKE_WORKER_GO"]):
+        time.sleep(0.005)
+
+
 def hang():
     while True:
         time.sleep(3600)
@@ -206,6 +213,7 @@ class Worker:
         note(f"plan {payload[8:8 + n].decode()}{options(payload)}")
         self.working(identity, 0)
         sleep_ms(number("slow-plan"))
+        hold("plan")
         if asked("die-plan"):
             die()
         if asked("fail-plan"):
@@ -219,6 +227,7 @@ class Worker:
         self.working(identity, number_of_model)
         self.send(PROGRESS, identity, struct.pack("<QQ", 100, 4096))
         sleep_ms(number("slow-load"))
+        hold("load")
         if asked("hang-load"):
             hang()
         if asked("die-load"):
@@ -242,6 +251,7 @@ class Worker:
             hang()
         self.working(identity, which)
         sleep_ms(number("slow-task"))
+        hold("task")
         if asked(f"die-task-of-{self.names.get(which)}"):
             die()
         if asked("die-task"):

@@ -69,7 +69,7 @@ def library(name):
     return path
 
 
-def ask(server, path, body, timeout_s=20):
+def ask(server, path, body, timeout_s=60):
     """A Reply, or None when the server closed the connection without one."""
     try:
         return server.request("POST" if body else "GET", path, body, timeout_s=timeout_s)
@@ -95,15 +95,15 @@ def sentence(reply):
     return text
 
 
-def quiet(server, timeout_s=8):
+def quiet(server):
     """Waits until nothing is loaded and no worker is left, not even a zombie."""
-    measure.wait_until(lambda: not measure.children(server.pid), timeout_s,
+    measure.wait_until(lambda: not measure.children(server.pid),
                        "the end of the last worker")
 
 
-def files(pid, most, timeout_s=3):
+def files(pid, most):
     """Open descriptors, once connections had time to close."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + measure.patience(60)
     while True:
         found = measure.open_files(pid)
         if most == 0 or len(found) <= most or time.monotonic() > end:

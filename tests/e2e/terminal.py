@@ -104,6 +104,19 @@ class Terminal:
                 f"ended with {self.process.returncode} before {what}:\n{self.text()}"
             time.sleep(0.02)
 
+    def until(self, check):
+        """Waits until check() passes, whose assertions are about the screen: a frame may
+        come in pieces, and what is on it later than what was waited for."""
+        end = time.monotonic() + self.patience_s
+        while True:
+            try:
+                return check()
+            except (AssertionError, LookupError, ValueError):
+                if time.monotonic() > end or self.process.poll() is not None:
+                    print(self.text())
+                    raise
+            time.sleep(0.02)
+
     def keys(self, text):
         os.write(self.ours, text.encode())
 
@@ -114,8 +127,9 @@ class Terminal:
                     if all(self.screen.buffer[y][x].reverse for x in range(self.screen.columns))]
 
     def chosen(self):
-        """The line that is marked, the line of keys aside."""
-        (line,) = self.marked()[:-1]
+        """The line that is marked, the line of keys aside. While the mark moves there may
+        be two or none."""
+        line, _ = self.wait(lambda: len(lines := self.marked()) == 2 and lines)
         return line
 
     def signal(self, number):
@@ -124,7 +138,7 @@ class Terminal:
     def end(self):
         """Its status when it has ended."""
         status = self.process.wait(self.patience_s)
-        self.wait(lambda: not self.pending(), 5)
+        self.wait(lambda: not self.pending())
         return status
 
     def pending(self):

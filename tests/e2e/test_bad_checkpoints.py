@@ -233,7 +233,7 @@ def test_all_of_them(start, place, zoo):
             if reply.status not in (200, 422):
                 problems.append(f"{spoil.__name__}: {path}: {reply}")
         try:
-            measure.wait_until(lambda: not server.workers(), 5, "the worker's end")
+            measure.wait_until(lambda: not server.workers(), "the worker's end")
         except TimeoutError as error:
             problems.append(f"{spoil.__name__}: {error}")
     assert not problems, "\n".join(problems)
@@ -316,11 +316,11 @@ def test_refusals_leave_nothing(start, place):
     for number in range(30):
         reply = server.post("/v1/embeddings", {"model": "bad", "input": "x"})
         assert reply.status == 422 and where in reply.body.decode()
-        measure.wait_until(lambda: not measure.children(server.pid), 5, "the worker's end")
+        measure.wait_until(lambda: not measure.children(server.pid), "the worker's end")
         if number == 4:
             before = measure.uss(server.pid)
     assert measure.uss(server.pid) - before <= 128 * KIB
-    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files, 2,
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files,
                        "the close of the last connection")
 
 
@@ -389,7 +389,7 @@ def test_files_change_during_the_load(start, zoo, tmp_path, change):
         assert done[0].status in (200, 404, 422), done[0]
         if done[0].status == 200:
             server.unload("victim")
-        measure.wait_until(lambda: not server.workers(), 5, "the worker's end")
+        measure.wait_until(lambda: not server.workers(), "the worker's end")
     assert "signal" not in server.stderr()
 
 

@@ -42,7 +42,7 @@ def vacate(*words, server=None, columns=None, **environment):
         env["COLUMNS"] = str(columns)
     env.update(environment)
     return subprocess.run([program(), *words], env=env, capture_output=True, text=True,
-                          timeout=30, stdin=subprocess.DEVNULL)
+                          timeout=60, stdin=subprocess.DEVNULL)
 
 
 # ---- servers ---------------------------------------------------------------
@@ -104,14 +104,15 @@ def raw_server(*pieces, pause_s=0.0, hold_s=0.0):
     stop = threading.Event()
 
     def serve():
-        listener.settimeout(10)
+        listener.settimeout(60)
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
                 for piece in pieces:
                     connection.sendall(piece)
-                    time.sleep(pause_s)
+                    if stop.wait(pause_s):
+                        return
                 stop.wait(hold_s)
 
     thread = threading.Thread(target=serve)
@@ -595,16 +596,16 @@ def test_body_beyond_the_limit():
 
 
 def test_slow_server():
-    pieces = [b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n"] * 40
+    pieces = [b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n"] * 1000
     for reply, pause in (([], 0), (pieces, 0.1)):  # silent, and never done
         started = time.monotonic()
-        with raw_server(*reply, pause_s=pause, hold_s=5) as url:
+        with raw_server(*reply, pause_s=pause, hold_s=100) as url:
             done = vacate("list", "--timeout", "0.5", server=url)
             took = time.monotonic() - started
         assert done.returncode == UNREACHABLE
         assert done.stderr == (f"vacate list: {url} did not answer in 0.5 s; --timeout gives it "
                                "longer\n")
-        assert 0.4 < took < 3
+        assert 0.5 <= took < 60    # and not until it is done
 
 
 def test_server_that_is_slow_but_in_time():
@@ -680,7 +681,7 @@ def test_server_option_wins(talking):
 def test_full_disk(talking):
     with open("/dev/full", "w", encoding="ascii") as full:
         done = subprocess.run([program(), "list", "--server", talking.url], stdout=full,
-                              stderr=subprocess.PIPE, text=True, timeout=30)
+                              stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == FAILED
     assert done.stderr == "vacate: cannot write the output: No space left on device\n"
 
@@ -709,7 +710,7 @@ def on_terminal(url, columns, **environment):
             break
         text += piece
     os.close(ours)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     return text.decode().replace("\r\n", "\n")
 
 

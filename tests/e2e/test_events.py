@@ -32,7 +32,7 @@ class Stream:
         if receive_bytes:    # before it is connected, so that the window is small
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.connect((HERE, server.port))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         self.raw = b""         # not yet taken
         self.text = ""         # without chunks, not yet taken
@@ -93,7 +93,7 @@ class Stream:
             if "data" in fields:
                 return fields.get("event"), json.loads(fields["data"]), int(fields["id"])
 
-    def upto(self, name, model=None, timeout_s=20):
+    def upto(self, name, model=None, timeout_s=60):
         """All events up to the first of that name (of that model)."""
         got, deadline = [], time.monotonic() + timeout_s
         while True:
@@ -146,17 +146,20 @@ def test_a_load_and_an_unload(fake):
 
 
 def test_who_comes_late_knows_all(fake):
-    server = fake(words="slow-load-400")
+    server = fake(words="held-load")
+    server.go()
     server.load("b")
+    server.hold()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         load = pool.submit(server.load, "a")
-        measure.wait_until(lambda: server.states().get("a") == "loading", 5, "the load")
+        measure.wait_until(lambda: server.states().get("a") == "loading", "the load")
         with Stream(server) as stream:
             state = [stream.next(), stream.next()]
             assert names(state) == ["loading", "resident"]
             assert [e[1]["model"] for e in state] == ["a", "b"]
             assert all(e[1]["state"] for e in state)
             assert len({e[2] for e in state}) == 1    # as of the same event
+            server.go()
             resident = stream.upto("resident")[-1]
             assert resident[1]["model"] == "a" and "state" not in resident[1]
             assert resident[2] > state[0][2]
@@ -165,7 +168,7 @@ def test_who_comes_late_knows_all(fake):
     server.unload("b")
     with Stream(server) as again:
         assert [(e[0], e[1]["model"]) for e in [again.next()]] == [("resident", "a")]
-    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, 5, "the ends")
+    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, "the ends")
 
 
 def test_one_model_only(fake):
@@ -218,7 +221,7 @@ def test_failures_are_told(fake, tmp_path):
         assert server.post("/models/load", {"model": "a"}).status == 422
         failed = stream.upto("failed")[-1][1]
         assert failed["code"] == "unsupported" and "model_type 'fake'" in failed["reason"]
-        measure.wait_until(lambda: not server.workers(), 5, "the end of the worker")
+        measure.wait_until(lambda: not server.workers(), "the end of the worker")
         server.says("working,die-task-of-b")
         for _ in range(2):    # each is asked of two workers
             assert server.ask("b").status == 503
@@ -262,20 +265,34 @@ def test_eviction_and_refusal(fake, tmp_path):
 
 def test_a_flood_of_refusals_is_sampled(fake, tmp_path):
     journal = tmp_path / "journal"
-    server = fake("--max-queue", "2", "--journal", journal, words="slow-task-2500")
+    server = fake("--max-queue", "2", "--journal", journal, words="held-task")
+
+    def flood(pool, count):
+        """Two wait for their answers, all others are refused."""
+        asked = [pool.submit(server.ask) for _ in range(count)]
+        measure.wait_until(lambda: sum(one.done() for one in asked) == count - 2, "refusals")
+        return asked
+
+    def refused():
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        return [line["times"] for line in lines if line["event"] == "refused"]
+
     with concurrent.futures.ThreadPoolExecutor(16) as pool, Stream(server) as stream:
         server.load("a")
-        replies = list(pool.map(lambda _: server.ask().status, range(300)))
-        assert replies.count(429) > 200
+        began = time.monotonic()
+        asked = flood(pool, 300)
         events = stream.upto("refused")
         assert events[-1][1]["code"] == "busy" and events[-1][1]["times"] == 1
-        before = [line for line in journal.read_text().splitlines() if '"refused"' in line]
-        assert len(before) <= 2
+        assert len(refused()) <= 1 + (time.monotonic() - began) // 5
+        server.go()
+        assert sorted(one.result().status for one in asked) == 2 * [200] + 298 * [429]
+        server.hold()
         time.sleep(5.1)
-        list(pool.map(lambda _: server.ask().status, range(16)))
-        lines = [json.loads(line) for line in journal.read_text().splitlines()]
-        refused = [line["times"] for line in lines if line["event"] == "refused"]
-        assert refused[0] == 1 and sum(refused) >= replies.count(429) and len(refused) <= 3
+        flood(pool, 16)
+        told = refused()
+        server.go()
+        assert told[0] == 1 and sum(told) >= 298
+        assert len(told) <= 1 + (time.monotonic() - began) // 5
 
 
 # ---- clients of all kinds ----
@@ -312,7 +329,7 @@ def test_clients_that_do_not_read_cost_nothing(fake):
         ids = [e[2] for e in events]
         assert ids == sorted(ids) and ids[-1] - lost["events"] == ids[-2]
         assert server.metric("vacate_event_streams_lost_total") >= 1
-    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, 5, "the ends")
+    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, "the ends")
 
 
 def test_so_many_and_no_more(fake):
@@ -324,7 +341,7 @@ def test_so_many_and_no_more(fake):
         assert reply.status == 429 and reply.headers["retry-after"] == "5"
         assert "6 clients listen" in reply.json["error"]["message"]
         works(server)
-    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, 5, "the ends")
+    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, "the ends")
     with Stream(server) as stream:
         assert stream.next()[0] == "resident"
 
@@ -334,7 +351,7 @@ def test_one_connection_is_not_for_streams(fake):
     server = fake("--max-connections", "1")
     reply = server.get("/models/events")
     assert reply.status == 429 and "--max-connections" in reply.json["error"]["message"]
-    done = subprocess.run([program(), "load", "a", "--server", server.url], timeout=20,
+    done = subprocess.run([program(), "load", "a", "--server", server.url], timeout=60,
                           capture_output=True, text=True, check=True)
     assert done.stdout.startswith("a: resident")
 
@@ -357,7 +374,7 @@ def test_clients_that_leave(fake):
             with contextlib.suppress(AssertionError, OSError):
                 stream.rest()
         stream.socket.close()
-    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, 5, "the ends")
+    measure.wait_until(lambda: server.metric("vacate_event_streams") == 0, "the ends")
     works(server)
     server.unload("b")
 
@@ -388,9 +405,9 @@ def test_a_long_load_keeps_clients_alive(fake, tmp_path):
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with Stream(server) as stream:
         assert names(stream.upto("loading")) == ["planned", "loading"]
-        assert stream.upto("resident", timeout_s=40)[-1][1]["model"] == "a"
+        assert stream.upto("resident", timeout_s=60)[-1][1]["model"] == "a"
         assert stream.comments >= 1
-    out, err = loading.communicate(timeout=10)
+    out, err = loading.communicate(timeout=60)
     assert loading.returncode == 0 and out.startswith("a: resident on cpu\n")
     # Standard error is no terminal: a line every five seconds.
     lines = err.splitlines()
@@ -410,7 +427,7 @@ def test_the_end_of_the_server(fake):
             server.unload("b")
         server.unload("c")
         answer = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        measure.wait_until(lambda: server.events("task"), "the task")
         before = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert answer.result().status == 200
@@ -419,8 +436,8 @@ def test_the_end_of_the_server(fake):
         last = [(e[0], e[1]["model"], e[1].get("reason")) for e in events[-3:]]
         assert last == [("draining", "a", "shutdown"), ("receipt", "a", None),
                         ("absent", "a", "shutdown")]
-        assert server.process.wait(timeout=10) == 0
-        assert time.monotonic() - before < 5
+        assert server.process.wait(timeout=60) == 0
+        assert time.monotonic() - before < 20
         assert stuck.status == 200
 
 
@@ -437,7 +454,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.drawn = b""
 
-    def read(self, until=None, timeout_s=20):
+    def read(self, until=None, timeout_s=60):
         deadline = time.monotonic() + timeout_s
         while until is None or until not in self.drawn:
             assert time.monotonic() < deadline, self.drawn
@@ -466,12 +483,15 @@ class Terminal:
 
 
 def test_load_draws_a_bar(fake):
-    server = fake(words="slow-load-1500")
+    server = fake(words="held-load")
     name = "a-model-with-quite-a-long-name-that-leaves-little-room-for-a-bar-on-80-columns"
     os.symlink("a", server.words.parent / "models" / name)
     for model in ("a", name):
         terminal = Terminal(program(), "load", model, "--server", server.url)
+        terminal.read(b"100 B of 4.0 KiB")
+        server.go()
         assert os.waitstatus_to_exitcode(terminal.end()) == 0
+        server.hold()
         lines = terminal.lines()
         bars = [line for line in lines if "[" in line and "]" in line]
         assert bars and all("100 B of 4.0 KiB" in line for line in bars)
@@ -495,7 +515,7 @@ def test_load_says_what_it_waits_for(fake):
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT
     assert "\r\033[K" in terminal.drawn.decode().rpartition("budget")[2]
     # Nobody waits for it any more: it left the line.
-    measure.wait_until(lambda: "b" not in server.states(), 5, "the end of the wait")
+    measure.wait_until(lambda: "b" not in server.states(), "the end of the wait")
     assert server.states() == {"a": "resident"}
 
 
@@ -508,8 +528,10 @@ def test_load_says_nothing_with_json(fake):
 
 
 def test_load_that_fails_after_a_bar(fake):
-    server = fake(words="slow-load-900,fail-load")
+    server = fake(words="held-load,fail-load")
     terminal = Terminal(program(), "load", "a", "--server", server.url)
+    terminal.read(b"100 B of 4.0 KiB")
+    server.go()
     assert os.waitstatus_to_exitcode(terminal.end()) == 1
     assert terminal.lines()[-1].startswith("vacate load: config.json: model_type 'fake'")
     assert "\r\033[Kvacate load: config.json" in terminal.drawn.decode()
@@ -520,11 +542,11 @@ def test_vacate_events(fake):
     commands = [subprocess.Popen([program(), "events", "--server", server.url, *more],
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
                 for more in ([], ["--json"], ["--model", "b"])]
-    measure.wait_until(lambda: server.metric("vacate_event_streams") == 3, 5, "the commands")
+    measure.wait_until(lambda: server.metric("vacate_event_streams") == 3, "the commands")
     server.load("a")
     server.unload("a")
     assert server.stop() == 0
-    (text, *_), (lines, *_), (nothing, *_) = ends = [c.communicate(timeout=10) for c in commands]
+    (text, *_), (lines, *_), (nothing, *_) = ends = [c.communicate(timeout=60) for c in commands]
     assert [c.returncode for c in commands] == [0, 0, 0] and not any(err for _, err in ends)
     assert nothing == ""
     told = [json.loads(line) for line in lines.splitlines()]
@@ -535,7 +557,7 @@ def test_vacate_events(fake):
     assert rows[2][3] == "100 B of 4.0 KiB" and rows[3][3].startswith("8.0 KiB, in ")
     assert max(map(len, text.splitlines())) <= 80
     done = subprocess.run([program(), "events", "--server", server.url], capture_output=True,
-                          text=True, timeout=10)
+                          text=True, timeout=60)
     assert done.returncode == 3 and "no vacate server at" in done.stderr
 
 
@@ -543,11 +565,11 @@ def test_vacate_events_that_are_refused(fake):
     """In the server's words and with their code, as of every command."""
     server = fake("--max-connections", "1")
     command = [program(), "events", "--server", server.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5 and done.stdout == ""
     assert done.stderr.startswith("vacate events: this server takes one connection")
     assert "{" not in done.stderr
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 5 and "one connection" in done.stderr
     assert json.loads(done.stdout)["error"]["code"] == "busy"
 
@@ -556,7 +578,7 @@ def test_vacate_events_that_are_refused(fake):
 
 def receipts(*words, **keywords):
     return subprocess.run([program(), "receipts", *map(str, words)], capture_output=True,
-                          text=True, timeout=30, **keywords)
+                          text=True, timeout=60, **keywords)
 
 
 def test_receipts_since(fake):
@@ -564,7 +586,8 @@ def test_receipts_since(fake):
     for _ in range(3):
         server.load("a")
         server.unload("a")
-    time.sleep(1.2)
+    time.sleep(2.1)
+    began = time.monotonic()
     moment = datetime.datetime.now(datetime.timezone.utc)
     for _ in range(2):
         server.load("b")
@@ -574,7 +597,8 @@ def test_receipts_since(fake):
         return [r["id"] for r in server.ok("GET", f"/receipts{query}")["receipts"]]
 
     assert ids("?since=1h") == [5, 4, 3, 2, 1]
-    assert ids("?since=1s") == [5, 4]
+    # all of b's, and none of a's, which were two seconds before
+    assert ids(f"?since={int((time.monotonic() - began) * 1000) + 1000}ms") == [5, 4]
     assert ids("?since=1h&limit=2") == [5, 4]
     iso = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert ids(f"?since={iso}") == [5, 4]
@@ -596,9 +620,11 @@ def test_receipts_of_a_rotated_journal(fake, tmp_path):
     """Without a server: what is in the files, the newest first, each once."""
     journal = tmp_path / "journal"
     server = fake("--journal", journal, "--journal-max", "8KiB", "--journal-keep", "3")
-    for _ in range(40):
+    server.load("b")    # keeps the worker
+    for _ in range(39):
         server.load("a")
         server.unload("a")
+    server.unload("b")
     assert server.metric("vacate_journal_rotations_total") >= 4
     assert server.metric("vacate_journal_lines_total") == 40
     assert server.metric("vacate_journal_errors_total") == 0

@@ -32,11 +32,22 @@ def long_work(server):
     return [LONG] * min(240, max(2, round(4 * 0.5 / (time.monotonic() - started))))
 
 
+def in_work(server, pool, texts):
+    """A future of those texts, which the server has begun and not ended."""
+    for _ in range(20):
+        asked = pool.submit(server.embed, "big/a", texts)
+        while not asked.done():
+            # that one and the one that asks
+            if metrics(server)["vacate_http_requests_in_flight"] == 2 and not asked.done():
+                return asked
+    pytest.fail("it was always answered before it could be seen")
+
+
 def connect(server):
     return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
-def raw(server, data, timeout_s=20):
+def raw(server, data, timeout_s=60):
     """Sends bytes and returns everything until the server closes, which it does
     after an error or a Connection: close."""
     with connect(server) as client:
@@ -68,10 +79,8 @@ def test_worker_killed_in_the_middle_of_a_batch(server):
     texts = long_work(server)
     expected = server.embed("big/a", texts)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.embed, "big/a", texts)
-        time.sleep(0.05)
         (worker,) = server.workers()
-        assert not asked.done()
+        asked = in_work(server, pool, texts)
         os.kill(worker, signal.SIGKILL)
         assert close_to(asked.result(), expected)
     assert not measure.alive(worker) and worker not in server.workers()
@@ -86,7 +95,7 @@ def test_worker_killed_again_and_again(server):
     texts = long_work(server)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.post, "/v1/embeddings", {"model": "big/a", "input": texts})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + measure.patience(60)
         while not asked.done() and time.monotonic() < deadline:
             for worker in server.workers():
                 os.kill(worker, signal.SIGKILL)
@@ -109,10 +118,10 @@ def test_killed_workers_cost_no_memory(server):
         server.embed("tiny/a", TEXTS)
         (worker,) = server.workers()
         os.kill(worker, signal.SIGKILL)
-        measure.wait_until(lambda: worker not in measure.children(server.pid), 5, "reaping")
-    measure.wait_until(lambda: not server.workers(), 5, "quiet")
+        measure.wait_until(lambda: worker not in measure.children(server.pid), "reaping")
+    measure.wait_until(lambda: not server.workers(), "quiet")
     assert measure.uss(server.pid) - before <= 256 * KIB
-    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files, 2,
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files,
                        "the close of the last connection")
 
 
@@ -123,7 +132,7 @@ def test_stopped_worker_does_not_stop_the_server(server):
     os.kill(worker, signal.SIGSTOP)
     try:
         for path in ("/healthz", "/models/ps", "/metrics", "/v1/models"):
-            assert server.request("GET", path, timeout_s=5).status == 200
+            assert server.request("GET", path, timeout_s=60).status == 200
     finally:
         os.kill(worker, signal.SIGCONT)
     assert len(server.embed("tiny/a", TEXTS)) == 3
@@ -147,17 +156,18 @@ def test_clients_that_leave(server):
 
 @pytest.mark.parametrize("sent", [
     b"", b"POST /v1/emb", head(9000), head(9000) + b"{" * 100, head(90_000) + b"{" * 50_000])
-def test_clients_that_leave_with_their_last_bytes(server, sent):
+def test_clients_that_leave_with_their_last_bytes(start, sent):
     """Bytes and farewell arrive in one event; the connection must not stay open
     until its time-out."""
+    server = start("--client-timeout", "1h", "--idle-timeout", "1h")
     clients = [connect(server) for _ in range(20)]
-    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 21, 5, "all")
+    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 21, "all")
     os.kill(server.pid, signal.SIGSTOP)
     for client in clients:
         client.sendall(sent)
         client.close()
     os.kill(server.pid, signal.SIGCONT)
-    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 1, 5,
+    measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 1,
                        "the end of connections that were left")
     assert metrics(server)["vacate_http_held_bytes"] == 0
 
@@ -182,9 +192,9 @@ def test_half_closed_connection_gets_its_answer(server):
 def test_connections_beyond_the_limit(start, options, wrapper, most):
     """All seats taken: a load has descriptors all the same, and when all leave
     at once the server takes new clients."""
-    server = start(*options, wrapper=wrapper)
+    server = start(*options, "--client-timeout", "1h", "--idle-timeout", "1h", wrapper=wrapper)
     clients = [connect(server) for _ in range(100)]
-    measure.wait_until(lambda: len(measure.open_files(server.pid)) > 10, 5, "connections")
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) > 10, "connections")
     body = json.dumps({"model": "tiny/a", "input": "x"}).encode()
     clients[0].sendall(head(len(body)) + body)
     assert clients[0].recv(4096).startswith(b"HTTP/1.1 200")
@@ -194,7 +204,7 @@ def test_connections_beyond_the_limit(start, options, wrapper, most):
         client.close()
     os.kill(server.pid, signal.SIGCONT)
     time.sleep(0.3)    # nothing else happens that could wake it
-    assert server.get("/healthz", timeout_s=5).status == 200
+    assert server.get("/healthz", timeout_s=60).status == 200
 
 
 def test_standard_descriptors_closed(start, tmp_path):
@@ -217,9 +227,7 @@ def test_slow_client_holds_up_nobody(server):
         for byte in (head(len(body)) + body)[:-3]:
             slow.sendall(bytes([byte]))
             if byte % 16 == 0:
-                started = time.monotonic()
-                assert server.get("/healthz").status == 200
-                assert time.monotonic() - started < 1
+                assert server.get("/healthz").status == 200    # before the slow one is done
         slow.sendall(body[-3:])
         assert slow.recv(4096).startswith(b"HTTP/1.1 200")
 
@@ -348,7 +356,7 @@ def test_port_in_use(server, zoo, tmp_path):
     (["--models", "/nonexistent/models"], "/nonexistent/models"), (["--no-such-option"], "no-such")])
 def test_bad_options(zoo, tmp_path, options, where):
     done = subprocess.run([str(harness.find_vacate()), "serve", *options],
-                          capture_output=True, text=True, timeout=30)
+                          capture_output=True, text=True, timeout=60)
     assert done.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT)
     assert where in done.stderr
 
@@ -377,12 +385,10 @@ def test_end_drains(start, number):
     expected = server.embed("big/a", texts)
     (worker,) = server.workers()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.embed, "big/a", texts)
-        time.sleep(0.05)
-        assert not asked.done()
+        asked = in_work(server, pool, texts)
         server.process.send_signal(number)
         assert close_to(asked.result(), expected)
-    assert server.process.wait(timeout=10) == 0
+    assert server.process.wait(timeout=60) == 0
     assert not measure.alive(worker)
 
 
@@ -392,7 +398,7 @@ def test_server_killed_takes_its_workers_along(start):
     workers = server.workers()
     server.process.kill()
     server.process.wait()
-    measure.wait_until(lambda: not any(map(measure.alive, workers)), 5, "the workers' end")
+    measure.wait_until(lambda: not any(map(measure.alive, workers)), "the workers' end")
 
 
 def test_hub_cache_layout(start, zoo, tmp_path):

@@ -17,7 +17,8 @@ from test_supervisor import fake, message, works    # noqa: F401
 
 MIB = 1 << 20
 TEXT = ["The harbour is quiet."]
-QUICK = ("--heartbeat", "100ms", "--silence-timeout", "700ms")
+# Enough for a worker that is well, on a machine that has much to do.
+QUICK = ("--heartbeat", "100ms", "--silence-timeout", f"{round(measure.patience(700))}ms")
 
 
 def ask_many(server, count, **keywords):
@@ -52,7 +53,7 @@ def test_forbidden(fake, words, why):    # noqa: F811
     """The worker is killed, the request tried on a second one and then refused
     with the reason; nothing of the broken stream is taken for another's answer."""
     server = fake(*QUICK, words=words)
-    assert why in message(server.ask(timeout_s=20), 503)
+    assert why in message(server.ask(timeout_s=60), 503)
     assert len(server.events("task")) == 2
     server.says("")
     works(server)
@@ -89,7 +90,7 @@ def test_stopped_worker_is_replaced(start):
     os.kill(worker, signal.SIGSTOP)
     started = time.monotonic()
     assert server.embed("tiny/a", TEXT) == golden
-    assert 0.5 < time.monotonic() - started < 10
+    assert 0.5 < time.monotonic() - started < 60
     assert not measure.alive(worker) and server.workers() != [worker]
     (receipt,) = server.ok("GET", "/receipts")["receipts"]
     assert receipt["reason"] == "worker_died" and receipt["worker"]["pid"] == worker
@@ -155,7 +156,7 @@ def test_server_without_descriptors(start):
     limit_descriptors(server.pid, 1024)
     assert len(server.embed("tiny/a", TEXT)) == 1
     server.unload("tiny/a")
-    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= used, 3, "descriptors")
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= used, "descriptors")
 
 
 def test_many_cold_models_at_once(start, zoo, tmp_path):

@@ -13,6 +13,7 @@ import fake_gpus
 import harness
 import measure
 import pytest
+from fake_gpus import eventually
 from test_supervisor import Fake
 
 GPUD = pathlib.Path(__file__).resolve().parent / "fake_gpud.py"
@@ -70,13 +71,6 @@ def fake(tmp_path):
         assert not [pid for pid in children if measure.alive(pid)]
         for word in ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer"):
             assert word not in server.stderr()
-
-
-def eventually(what, timeout_s=10):
-    end = time.monotonic() + timeout_s
-    while not what() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert what()
 
 
 def test_life_on_a_gpu(fake):
@@ -208,7 +202,7 @@ def test_waits_for_what_others_hold(fake):
     time.sleep(0.3)
     assert server.states() == {"a": "waiting"}
     server.says_gpus((1000, 10))
-    thread.join(15)
+    thread.join(60)
     assert [r.status for r in replies] == [200]
 
 
@@ -237,9 +231,9 @@ def test_another_process_was_quicker(fake):
     replies = []
     thread = threading.Thread(target=lambda: replies.append(server.ask("a")))
     thread.start()
-    eventually(lambda: server.states().get("a") == "loading" and server.events("load"), 60)
+    eventually(lambda: server.states().get("a") == "loading" and server.events("load"))
     server.says_gpus((1000, 940))
-    eventually(lambda: server.states() == {"a": "waiting"}, 60)
+    eventually(lambda: server.states() == {"a": "waiting"})
     assert not replies
     server.says_gpus((1000, 10))
     thread.join(60)
@@ -280,7 +274,7 @@ def test_gpud_says_no_hello(fake):
     thread = threading.Thread(target=lambda: receipts.append(server.unload("a")))
     thread.start()
     starts = lambda: [e for e in server.gpud_events() if e.startswith("start")]
-    eventually(lambda: len(starts()) == 2, 60)
+    eventually(lambda: len(starts()) == 2)
     for path in ("/health", "/models", "/metrics"):   # /models/ps waits for a reading itself
         assert server.get(path).status == 200
     assert thread.is_alive() and measure.alive(server.gpud())
@@ -291,13 +285,13 @@ def test_gpud_says_no_hello(fake):
 
 
 def test_gpud_is_not_waited_for_for_ever(fake):
-    timeout_s = round(measure.patience(3))
+    timeout_s = round(measure.patience(1)) + 2    # enough for those that say it
     server = fake("--hello-timeout", f"{timeout_s}s")
     server.ask("a")
     (server.folder / "silent").touch()
     gpud = server.gpud()
     os.kill(gpud, signal.SIGKILL)
-    eventually(lambda: not pathlib.Path(f"/proc/{gpud}").exists(), 60)    # the server has seen it
+    eventually(lambda: not pathlib.Path(f"/proc/{gpud}").exists())    # the server has seen it
     receipt = server.unload("a")
     assert receipt["vram"]["before"] is None and receipt["vram"]["after"] is None
     # for the reading before and for that after
@@ -311,10 +305,11 @@ def test_gpud_is_not_waited_for_for_ever(fake):
 def test_gpud_ends_after_ten_seconds(fake):
     server = fake()
     server.ask("a")
+    asked = time.monotonic()
     server.unload("a")
-    pid, asked = server.gpud(), time.monotonic()
-    eventually(lambda: not measure.alive(pid), 15)
-    assert 8 < time.monotonic() - asked < 13
+    pid = server.gpud()
+    eventually(lambda: not measure.alive(pid))
+    assert 10 <= time.monotonic() - asked < 60
     assert server.gpud_events()[-1] == "end"
     assert server.ask("a").status == 200      # and comes again
     assert server.gpud() != pid
@@ -328,11 +323,13 @@ def test_worker_dies_while_it_is_measured(fake):
     receipts = []
     thread = threading.Thread(target=lambda: receipts.append(server.unload("a")))
     thread.start()
-    time.sleep(0.3)
+    # ps waits for a reading itself
+    eventually(lambda: {m["name"]: m["state"] for m in server.ok("GET", "/models")["models"]}["a"]
+               == "draining")
     os.kill(worker["pid"], signal.SIGKILL)
-    time.sleep(0.3)
+    eventually(lambda: server.metric("vacate_worker_deaths_total") == 1)
     os.kill(server.gpud(), signal.SIGCONT)
-    thread.join(15)
+    thread.join(60)
     (receipt,) = receipts
     assert receipt["reason"] == "worker_died" and receipt["worker"]["exited"]
     assert receipt["vram"]["before"] is None

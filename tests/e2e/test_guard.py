@@ -1,7 +1,9 @@
 """`vacate guard`: who is parked, who is left alone, and what is told of it; on GPUs that
 are files (fake_gpus.py), with processes that sleep."""
+import datetime
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -12,7 +14,7 @@ import time
 import harness
 import measure
 import pytest
-from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, eventually
+from fake_gpus import GIB, MIB, PATIENCE_S, UUIDS, children, eventually
 from test_hold import PARK_CALLS, RESUME_CALLS, SANITIZERS, comes_back, ok, vacate
 
 LOOK = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -129,6 +131,32 @@ def test_parks_who_is_idle(gpus, guard):
     comes_back(gpus, target)
 
 
+def test_nobody_by_a_look_that_is_old(gpus, guard):
+    """While one is parked for longer than the interval, the other begins to work."""
+    gpus = gpus()
+    pids = {gpus.target().pid, gpus.target().pid}
+    gpus.on(PARK_CALLS[1], "sleep 1000",
+            *(f"write samples/{pid} {int(time.time() + 86400) * 10**6} 50" for pid in pids))
+    watch = guard(gpus)
+    first = watch.wait(*(("parked", pid) for pid in pids))["pid"]
+    watch.looks(3)
+    assert [gpus.state(pid) for pid in pids - {first}] == ["running"]
+
+
+def test_told_in_its_journal_first(gpus):
+    """Who reads its standard output is gone; it ends by that, and not before it is written."""
+    gpus = gpus()
+    target, path = gpus.target(), gpus.folder / "journal"
+    watch = subprocess.Popen([harness.find_vacate(), "guard", "--idle", "1s", "--interval", "200ms",
+                              "--json", "--journal", path], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL)
+    watch.stdout.close()
+    assert watch.wait(PATIENCE_S) == -signal.SIGPIPE
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["parked"]
+    comes_back(gpus, target)
+
+
 def test_not_before_its_time(gpus, guard):
     gpus = gpus()
     target = gpus.target()
@@ -153,11 +181,11 @@ def test_resumed_by_its_user(gpus, guard):
     target = gpus.target()
     watch = guard(gpus, idle="3s")
     watch.wait(("parked", target.pid))
-    ok(gpus, "resume", target.pid)
     at = time.monotonic()
+    ok(gpus, "resume", target.pid)
     watch.wait(("resumed", target.pid))
     eventually(lambda: watch.events().count(("parked", target.pid)) == 2)
-    assert time.monotonic() - at >= 2.9
+    assert time.monotonic() - at >= 3
     assert watch.events() == [("parked", target.pid), ("resumed", target.pid),
                               ("parked", target.pid)]
     watch.stop()
@@ -181,10 +209,10 @@ def test_use_ends_the_idle_time(gpus, guard):
     busy(gpus, target.pid)
     watch = guard(gpus, idle="2s")
     watch.looks(10)
-    sample(gpus, target.pid, (3600, 0), (0, 50))
     at = time.monotonic()
+    sample(gpus, target.pid, (3600, 0), (0, 50))
     line = watch.wait(("parked", target.pid))
-    assert time.monotonic() - at >= 1.9 and line["idle_ms"] >= 2000
+    assert time.monotonic() - at >= 1.99 and line["idle_ms"] >= 2000    # of two clocks
 
 
 # ---- who is left alone ----------------------------------------------------------
@@ -316,11 +344,13 @@ def test_the_driver_refuses(gpus, guard):
     gpus = gpus()
     target = gpus.target()
     gpus.on(PARK_CALLS[1], "always", "return 801")
+    began = time.monotonic()
     watch = guard(gpus, idle="3s")
     line = watch.wait(("refused", target.pid))
     assert line["code"] and line["reason"]
     watch.looks(6)
-    assert len(watch.lines()) == 1                     # not again and again
+    lines = len(watch.lines())
+    assert lines <= (time.monotonic() - began) // 3    # not again and again
     assert gpus.state(target.pid) == "running"
     (gpus.folder / "on" / PARK_CALLS[1]).unlink()
     watch.wait(("parked", target.pid))                 # but later
@@ -366,6 +396,18 @@ def test_told_to_end_meanwhile(gpus, guard, call):
     comes_back(gpus, target)
 
 
+def test_nohup(gpus, guard):
+    """Who starts it with SIGHUP ignored does not want it ended by that."""
+    gpus = gpus()
+    watch = guard(gpus, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    watch.looks(1)
+    gpud = children(watch.process.pid)
+    for pid in (watch.process.pid, *gpud):      # as a terminal that goes away does
+        os.kill(pid, signal.SIGHUP)
+    watch.looks(3)
+    assert watch.process.poll() is None and children(watch.process.pid) == gpud
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_told_to_end(gpus, guard, number):
     gpus = gpus()
@@ -396,14 +438,34 @@ def test_its_gpud_dies(gpus, guard):
     target = gpus.target()
     watch = guard(gpus, idle="4s")
     watch.looks(5)
-    for _ in range(3):
-        gpus.on("nvmlDeviceGetComputeRunningProcesses_v3", "kill caller 9")
+    killed = [time.time()]
+    while len(killed) < 4 and not watch.lines():    # a slow machine may come to an end of 4 s
+        at = time.time()
+        gpus.on(LOOK, "kill caller 9")
         eventually(lambda: not (gpus.folder / "on" / LOOK).exists())
-        at = time.monotonic()
+        killed.append(at)
         watch.looks(2)
     eventually(lambda: "nothing can be seen" in watch.log and "seen again" in watch.log)
-    watch.wait(("parked", target.pid))
-    assert time.monotonic() - at >= 3.9
+    line = watch.wait(("parked", target.pid))
+    began = datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp() \
+        - line["took_ms"] / 1000
+    assert began - max(at for at in killed[1:] if at < began) >= 3.9
+
+
+def test_unit_and_program_agree(gpus):
+    """What ExecStart= of vacate-guard.service says is taken."""
+    gpus = gpus()
+    unit = (pathlib.Path(__file__).resolve().parents[2] / "systemd" / "vacate-guard.service.in")
+    line = next(line for line in unit.read_text(encoding="utf-8").splitlines()
+                if line.startswith("ExecStart="))
+    words = line.removeprefix("ExecStart=@bindir@/vacate ").replace("/var/lib/vacate-guard",
+                                                                    str(gpus.folder)).split()
+    watch = subprocess.Popen([harness.find_vacate(), *words], env=gpus.environment(),
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert "watches" in watch.stderr.readline()
+    watch.send_signal(signal.SIGTERM)
+    watch.communicate(timeout=PATIENCE_S)
+    assert watch.returncode == 0 and (gpus.folder / "guard.jsonl").exists()
 
 
 def test_no_driver(gpus):
@@ -416,7 +478,7 @@ def test_its_journal_is_rotated(gpus, guard):
     gpus = gpus()
     targets = [gpus.target(10 * MIB) for _ in range(4)]
     watch = guard(gpus, "--journal-max", "600", "--journal-keep", "9")
-    eventually(lambda: all(gpus.state(target.pid) == "parked" for target in targets))
+    eventually(lambda: all(f"`vacate resume {target.pid}`" in watch.log for target in targets))
     watch.stop()
     files = sorted(gpus.folder.glob("journal*"))
     assert len(files) == 4

@@ -23,11 +23,11 @@ RESUME_CALLS = ["cuCheckpointProcessRestore", "cuCheckpointProcessUnlock"]
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "ThreadSanitizer")
 
 
-def start(gpus, *arguments, environment=None, **keywords):
+def start(gpus, *arguments, environment=None, stderr=subprocess.PIPE, **keywords):
     return subprocess.Popen([harness.find_vacate(), *map(str, arguments)],
                             env=gpus.environment(**(environment or {})),
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **keywords)
+                            stderr=stderr, text=True, **keywords)
 
 
 def finish(process):
@@ -51,6 +51,12 @@ def receipts(gpus, *arguments):
     said = json.loads(ok(gpus, *arguments, "--json").out)
     assert said["error"] is None
     return said["receipts"]
+
+
+def caught(pid, number):
+    """The process has a handler for that signal: those here handle it once."""
+    text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(re.search(r"^SigCgt:\s*(\w+)", text, re.M)[1], 16) >> (number - 1) & 1)
 
 
 def wait_end(pid):
@@ -162,7 +168,7 @@ def test_on_another_gpu(gpus):
 def test_a_line_on_a_terminal(gpus):
     gpus = gpus()
     target = gpus.target()
-    gpus.on(PARK_CALLS[1], "sleep 2500")
+    gpus.on(PARK_CALLS[1], "wait go")
     master, slave = pty.openpty()
     process = subprocess.Popen([harness.find_vacate(), "park", str(target.pid)],
                                env=gpus.environment(), stdin=subprocess.DEVNULL,
@@ -175,10 +181,12 @@ def test_a_line_on_a_terminal(gpus):
                 seen += os.read(master, 4096)
             except OSError:
                 break
+        if re.search(rb"checkpointing, [1-9]\d* s", seen):
+            gpus.touch("go")
     os.close(master)
     assert process.wait() == 0
     process.stdout.close()
-    assert f"parking {target.pid}: checkpointing, 1 s".encode() in seen
+    assert re.search(rf"parking {target.pid}: checkpointing, [1-9]\d* s".encode(), seen)
     assert seen.rstrip().endswith(b"\x1b[K")     # and is wiped
 
 
@@ -189,6 +197,20 @@ def refused(gpus, code, *arguments, **keywords):
     assert done.returncode == code, (done.returncode, done.out, done.err)
     assert not done.out
     return done.err
+
+
+def test_a_directory_that_is_named(gpus):
+    """VACATE_HOLD_DIR is made; one that others may write to is refused, and nothing moved."""
+    gpus = gpus()
+    target = gpus.target()
+    named = gpus.folder / "named"
+    ok(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    assert named.stat().st_mode & 0o022 == 0 and len(list(named.iterdir())) == 1
+    ok(gpus, "resume", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    named.chmod(0o777)
+    done = vacate(gpus, "park", target.pid, environment={"VACATE_HOLD_DIR": str(named)})
+    assert done.returncode == 1 and f"{named}: the directory of records" in done.err
+    assert gpus.state(target.pid) == "running"
 
 
 def test_wrong_usage(gpus):
@@ -369,6 +391,48 @@ def test_a_stopped_target(gpus):
     comes_back(gpus, target)
 
 
+@pytest.fixture
+def freezer():
+    """A control group that can be frozen: freezer(pid) puts a process there and freezes it,
+    freezer() lets all go on."""
+    for place, file, on, off in (("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
+                                 ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED")):
+        made = pathlib.Path(place, f"vacate-frozen-{os.getpid()}")
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        if (made / file).exists():
+            break
+        made.rmdir()
+    else:
+        pytest.skip("no control group can be made here")
+
+    def freeze(pid=None):
+        if pid:
+            (made / "cgroup.procs").write_text(str(pid))
+        (made / file).write_text(on if pid else off)
+
+    yield freeze
+    freeze()
+    for pid in (made / "cgroup.procs").read_text().split():
+        (made.parent / "cgroup.procs").write_text(pid)
+    made.rmdir()
+
+
+def test_a_frozen_target(gpus, freezer):
+    """docker pause: as one that is stopped, it could not let the driver answer."""
+    gpus = gpus()
+    target = gpus.target()
+    freezer(target.pid)
+    err = refused(gpus, 1, "park", target.pid)
+    assert f"process {target.pid} is frozen with its control group" in err
+    assert not any(call[1].startswith("cuCheckpoint") for call in gpus.calls())
+    freezer()
+    ok(gpus, "park", target.pid)
+    comes_back(gpus, target)
+
+
 @pytest.mark.parametrize("symbol", ["Lock", "Checkpoint"])
 def test_stopped_while_the_driver_is_at_it(gpus, symbol):
     """Then it is said what is waited for, and it goes on when the process does."""
@@ -443,11 +507,15 @@ def test_a_start_that_hangs(gpus):
     """The driver's own, beside the calls: nobody waits for it."""
     gpus = gpus()
     target = gpus.target()
+    other = gpus.target()
+    ok(gpus, "park", other.pid)
     gpus.on("cuInit", "always", "sleep 170000")
-    ok(gpus, "park", target.pid)
-    assert gpus.state(target.pid) == "parked"
-    ok(gpus, "resume", target.pid)
-    assert gpus.state(target.pid) == "running"
+    # at once, since each ends its vacate-gpud after ten seconds
+    for command in [start(gpus, "park", target.pid), start(gpus, "resume", other.pid)]:
+        assert finish(command).returncode == 0, command.err
+    assert (gpus.state(target.pid), gpus.state(other.pid)) == ("parked", "running")
+    gpus.on("cuInit")
+    comes_back(gpus, target)
 
 
 def test_a_gpud_that_hangs(gpus):
@@ -491,7 +559,8 @@ def test_no_room_names_the_holder(gpus):
     other = gpus.target(500 * MIB)
     err = refused(gpus, 5, "resume", target.pid)
     assert f"process {other.pid} (sleep) holds 500 MiB" in err
-    assert f"process {target.pid} is parked" in err
+    # and not that `vacate resume`, which has just failed, would bring it back
+    assert f"process {target.pid} stays parked\n" in err and "brings it back" not in err
     assert gpus.called(RESUME_CALLS[0]) == 0
     gpus.remove(other.pid)
     comes_back(gpus, target)
@@ -511,6 +580,25 @@ def test_waits_for_room(gpus):
     other.wait()
     assert finish(process).returncode == 0, process.err
     assert gpus.state(target.pid) == "running"
+
+
+def test_for_how_long_it_waits(gpus):
+    """On a terminal, from when it began to wait."""
+    gpus = gpus()
+    target = parked(gpus)
+    other = gpus.target(500 * MIB)
+    master, slave = pty.openpty()
+    process = start(gpus, "resume", target.pid, "--wait", "10m", stderr=slave)
+    os.close(slave)
+    seen = b""
+    while f"resuming {target.pid}: waiting, 1 s".encode() not in seen:
+        assert select.select([master], [], [], PATIENCE_S)[0] and len(seen) < 100000, seen[-200:]
+        seen += os.read(master, 4096)
+    other.kill()
+    other.wait()
+    assert process.wait(PATIENCE_S) == 0
+    process.stdout.close()
+    os.close(master)
 
 
 def test_waiting_is_interrupted(gpus):
@@ -613,14 +701,15 @@ def test_interrupted(gpus, call):
     comes_back(gpus, target)
 
 
-def test_interrupted_twice(gpus):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_twice(gpus, second):
     gpus = gpus()
     target = gpus.target()
     process, gpud = under_way(gpus, target, PARK_CALLS[1])
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE_S) == -signal.SIGINT
+    measure.wait_until(lambda: not caught(process.pid, second), "the first signal")
+    process.send_signal(second)
+    assert process.wait(PATIENCE_S) == -second
     assert measure.alive(gpud)
     gpus.touch("go")
     wait_end(gpud)
@@ -716,6 +805,17 @@ def test_a_tree_without_cuda(gpus):
     shell, pids = family(gpus, [None])
     assert "none of these processes uses CUDA" in refused(gpus, 1, "park", shell.pid, "--tree")
     end_family(pids)
+
+
+def test_a_child_that_ends_meanwhile(gpus):
+    """It was in the tree, and has ended when the driver is asked: the others are moved."""
+    gpus = gpus()
+    shell, pids = family(gpus, [10 * MIB, None, 20 * MIB])
+    gpus.on("cuCheckpointProcessGetState", f"kill {pids[1]} {int(signal.SIGKILL)}")
+    done = ok(gpus, "park", shell.pid, "--tree")
+    assert done.out.count("Parked") == 2
+    assert [gpus.state(pids[0]), gpus.state(pids[2])] == ["parked", "parked"]
+    end_family([pids[0], pids[2]])
 
 
 def test_several_by_number(gpus):

@@ -23,14 +23,13 @@ def state_of(server, name):
 
 def test_what_can_never_fit_is_refused_at_once(fake):  # noqa: F811
     server = fake("--ram", "9MiB", words="plan-10")
-    started = time.monotonic()
     reply = server.ask()
-    text = message(reply, 503)
+    text = message(reply, 503)      # and no 504, as of what waited
     assert "10.0 MiB" in text and "the budget is 9.0 MiB" in text and "--ram" in text
-    assert "retry-after" not in reply.headers and time.monotonic() - started < 5
+    assert "retry-after" not in reply.headers
     assert server.events("load") == []
     assert server.metric("vacate_refusals_total") == 1
-    measure.wait_until(lambda: not server.workers(), 5, "the end of the worker that planned")
+    measure.wait_until(lambda: not server.workers(), "the end of the worker that planned")
     server.says("plan-9")
     (pathlib.Path(server.log).parent / "models/a/config.json").write_text("{ }")
     works(server)
@@ -66,7 +65,7 @@ def test_one_that_answers_is_not_evicted(fake):  # noqa: F811
     server = fake("--ram", "100MiB", "--turn", "0", words="plan-100,slow-task-400")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask, "a")
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        measure.wait_until(lambda: server.events("task"), "the task")
         second = pool.submit(server.ask, "b")
         assert first.result().status == 200 and second.result().status == 200
     kinds = [e.split()[0] for e in server.events() if e.split()[0] in ("task", "unload", "load")]
@@ -82,8 +81,8 @@ def test_pin(fake):  # noqa: F811
     assert server.states() == {"a": "resident"}
     (worker,) = server.workers()
     os.kill(worker, signal.SIGKILL)    # it comes back by itself
-    measure.wait_until(lambda: len(server.events("load")) == 2, 5, "the second load")
-    measure.wait_until(lambda: state_of(server, "a") == "resident", 5, "a")
+    measure.wait_until(lambda: len(server.events("load")) == 2, "the second load")
+    measure.wait_until(lambda: state_of(server, "a") == "resident", "a")
     server.unload("a")
     assert server.ask("b").status == 200
 
@@ -93,25 +92,27 @@ def test_min_resident(fake):  # noqa: F811
     started = time.monotonic()
     works(server)
     assert server.ask("b").status == 200
-    assert 0.9 < time.monotonic() - started < 4
+    assert 1 <= time.monotonic() - started < 60
 
 
 def test_other_processes_count(fake):  # noqa: F811
     """No memory is left beyond the headroom: the load waits, is told why, and
     goes on as soon as there is."""
     host = harness_host()
-    headroom = host["MemAvailable"] + (64 << 20)
-    server = fake("--headroom", str(headroom), "--ram", "100%", words="plan-200")
-    if host["MemTotal"] - headroom < 200 << 20:
+    # Between what is free and what there is: others on this machine may come and go.
+    headroom = (host["MemAvailable"] + host["MemTotal"] - (256 << 20)) // 2
+    if headroom < host["MemAvailable"] + (64 << 20):
         pytest.skip("this machine is all but empty: nothing can be made scarce")
+    server = fake("--headroom", str(headroom), "--ram", "100%", words="plan-200")
+    assert server.ok("GET", "/models/plan?model=a")["plan"]["host_bytes"] == 200 << 20
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.ask, headers={"X-Request-Timeout": "1.5"})
-        measure.wait_until(lambda: state_of(server, "a") == "waiting", 5, "the waiting")
+        asked = pool.submit(server.ask, headers={"X-Request-Timeout": "3"})
+        measure.wait_until(lambda: state_of(server, "a") == "waiting", "the waiting")
         assert server.metric("vacate_models_waiting") == 1
         text = message(asked.result(), 504)
     assert "for room" in text and "200.0 MiB" in text
     # Nobody waits for it any more.
-    measure.wait_until(lambda: server.states() == {}, 5, "the end of the wait")
+    measure.wait_until(lambda: server.states() == {}, "the end of the wait")
     assert server.events("load") == []
 
 
@@ -123,24 +124,28 @@ def harness_host():
 # ---- waiting ----
 
 def test_request_timeout_in_the_queue(fake):  # noqa: F811
-    server = fake("--timeout", "300ms", words="slow-load-1500")
+    server = fake("--timeout", "300ms", words="held-load")
     started = time.monotonic()
     assert "not resident" in message(server.ask(), 504)
-    assert 0.25 < time.monotonic() - started < 1.2
-    measure.wait_until(lambda: server.states() == {"a": "resident"}, 5, "the load, all the same")
+    assert 0.3 <= time.monotonic() - started < 60
+    server.go()
+    measure.wait_until(lambda: server.states() == {"a": "resident"}, "the load, all the same")
     assert server.events("task") == []
     assert server.metric("vacate_request_timeouts_total") == 1
 
 
 def test_request_timeout_while_it_runs(fake):  # noqa: F811
-    server = fake(words="slow-task-700")
+    server = fake(words="held-task")
+    server.go()
     works(server)
-    for header, low, high in (("0.2", 0.2, 0.6), ("250ms", 0.25, 0.65)):
+    server.hold()
+    for header, least in (("0.2", 0.2), ("250ms", 0.25)):
         started = time.monotonic()
         text = message(server.ask(headers={"X-Request-Timeout": header}), 504)
         assert "was not done within its 0.2" in text
-        assert low <= time.monotonic() - started < high
-    measure.wait_until(lambda: len(server.events("cancel")) == 2, 5, "CANCEL")
+        assert least <= time.monotonic() - started < 60
+    server.go()
+    measure.wait_until(lambda: len(server.events("cancel")) == 2, "CANCEL")
     works(server)    # default: five minutes
 
 
@@ -160,8 +165,8 @@ def test_client_that_leaves_the_line(fake):  # noqa: F811
     with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as client:
         client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
                        % len(body) + body)
-        measure.wait_until(lambda: state_of(server, "b") == "waiting", 5, "the place in line")
-    measure.wait_until(lambda: state_of(server, "b") is None, 5, "the leaving")
+        measure.wait_until(lambda: state_of(server, "b") == "waiting", "the place in line")
+    measure.wait_until(lambda: state_of(server, "b") is None, "the leaving")
     assert server.states() == {"a": "resident"}
 
 
@@ -204,7 +209,7 @@ def test_a_model_that_kills_its_worker_is_set_aside(fake, words):  # noqa: F811
     server.says("")
     (worker,) = server.workers()
     os.kill(worker, signal.SIGKILL)    # idle: nobody's fault
-    measure.wait_until(lambda: state_of(server, "a") is None, 5, "the reaping")
+    measure.wait_until(lambda: state_of(server, "a") is None, "the reaping")
     assert server.load("b")["state"] == "resident"
     assert server.ask("b").status == 200
 
@@ -270,19 +275,21 @@ def test_two_models_with_room_for_one(start):
     golden = {name: plain.embed(name, ["a garden in winter"]) for name in names}
     assert golden["tiny/a"] != golden["tiny/b"]
     server = start("--ram", str(room), "--turn", "200ms")
-    end = time.monotonic() + 4
+    begin = time.monotonic()
     counts = {name: 0 for name in names}
 
+    def enough():
+        """Some seconds, and longer where everything is slow."""
+        took = time.monotonic() - begin
+        return took > 4 and (0.2 * max(counts.values()) > 10 or took > measure.patience(60))
+
     def client(name):
-        answered = 0
-        while time.monotonic() < end:
+        while not enough():
             assert server.embed(name, ["a garden in winter"]) == golden[name]
-            answered += 1
-        return name, answered
+            counts[name] += 1    # under the interpreter's lock, near enough
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        for name, answered in pool.map(client, names * 8):
-            counts[name] += answered
+        list(pool.map(client, names * 8))
     assert min(counts.values()) > 0.2 * max(counts.values()) > 10, counts
     states = [m["state"] for m in server.ok("GET", "/models/ps")["models"]]
     assert states.count("resident") <= 1

@@ -136,7 +136,7 @@ def test_repository(start):
     reply = server.ok("POST", "/v2/repository/models/tiny/b/load",
                       {"parameters": {"keep_alive": "200ms"}})
     assert reply == {"name": "tiny/b", "load": True}
-    measure.wait_until(lambda: server.ok("GET", "/models/ps")["models"] == [], 5, "idle unload")
+    measure.wait_until(lambda: server.ok("GET", "/models/ps")["models"] == [], "idle unload")
     server.load("tiny/b")
     reply = server.ok("POST", "/v2/repository/models/tiny/b/unload")
     assert reply["unload"] is True and reply["receipts"][0]["model"] == "tiny/b"
@@ -194,30 +194,31 @@ def test_probes_neither_load_nor_keep_a_model(start):
         return [model["name"] for model in server.ok("GET", "/models/ps")["models"]]
 
     assert probe() == []
-    server.embed("tiny/a", ["x"])
     began = time.monotonic()
+    server.embed("tiny/a", ["x"])
     while "tiny/a" in probe():
-        assert time.monotonic() - began < 5, "the probes kept the model"
-    assert time.monotonic() - began > 0.3
+        assert time.monotonic() - began < measure.patience(60), "the probes kept the model"
+    assert time.monotonic() - began >= 0.6
 
 
 def test_readiness_ends_with_the_server(fake):  # noqa: F811
     """A kept connection still gets an answer while the server drains."""
-    server = fake(words="slow-task-700")
-    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    server = fake(words="held-task")
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     kept.request("GET", "/v2/health/ready")
     assert kept.getresponse().read() == b'{"ready":true}'
     server.load("a")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         busy = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        measure.wait_until(lambda: server.events("task"), "the task")
         server.process.terminate()
-        measure.wait_until(lambda: "no more connections" in server.stderr(), 5, "the drain")
+        measure.wait_until(lambda: "no more connections" in server.stderr(), "the drain")
         kept.request("GET", "/v2/health/ready")
         reply = kept.getresponse()
         assert reply.status == 503 and "shutting down" in json.loads(reply.read())["error"]
+        server.go()
         assert busy.result().status == 200
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_aliases(start, tmp_path):

@@ -45,7 +45,7 @@ def test_unload_all(start, method, path, answer):
     assert len(resident(server)) == 3
     assert server.request(method, path).body == answer
     assert resident(server) == set() and running(server) == {}
-    measure.wait_until(lambda: not server.workers(), 5, "the worker's end")
+    measure.wait_until(lambda: not server.workers(), "the worker's end")
     assert len(server.ok("GET", "/receipts")["receipts"]) == 3
 
 

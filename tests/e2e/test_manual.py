@@ -20,7 +20,7 @@ MAN = ROOT / "man"
 
 def help_of(*words):
     return subprocess.run([program(), *words, "--help"], capture_output=True, text=True,
-                          timeout=30, check=True).stdout
+                          timeout=60, check=True).stdout
 
 
 def commands():
@@ -68,7 +68,7 @@ def test_pages_are_sound(page):
     if not shutil.which("groff"):
         pytest.skip("groff is not installed")
     done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-z", str(page)],
-                          capture_output=True, text=True, timeout=30)
+                          capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -124,7 +124,7 @@ def complete(*words, server="http://127.0.0.1:1"):
     path = f"{pathlib.Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "--norc", "-c", script, "bash", str(ROOT / "completion" / "vacate.bash"),
-         "vacate", *words], capture_output=True, text=True, timeout=30, check=True,
+         "vacate", *words], capture_output=True, text=True, timeout=60, check=True,
         env={**os.environ, "PATH": path, "VACATE_SERVER": server})
     assert done.stderr == ""
     return done.stdout.split()

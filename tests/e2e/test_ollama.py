@@ -52,16 +52,16 @@ def test_keep_alive_zero_unloads_after_the_answer(start, keep_alive):
     answer = server.ok("POST", "/api/embed", {"model": "tiny/a", "input": TEXTS,
                                               "keep_alive": keep_alive})
     assert len(answer["embeddings"]) == 2
-    measure.wait_until(lambda: not resident(server) and not server.workers(), 5, "unload")
+    measure.wait_until(lambda: not resident(server) and not server.workers(), "unload")
 
 
 def test_a_requests_keep_alive_wins(start):
     server = start("--keep-alive", "300ms")
     server.ok("POST", "/api/embed", {"model": "tiny/a", "input": "x", "keep_alive": -1})
     server.ok("POST", "/api/embed", {"model": "tiny/b", "input": "x"})
-    measure.wait_until(lambda: resident(server) == ["tiny/a"], 5, "idle unload of tiny/b")
+    measure.wait_until(lambda: resident(server) == ["tiny/a"], "idle unload of tiny/b")
     server.ok("POST", "/api/embed", {"model": "tiny/a", "input": "x", "keep_alive": "100ms"})
-    measure.wait_until(lambda: resident(server) == [], 5, "idle unload of tiny/a")
+    measure.wait_until(lambda: resident(server) == [], "idle unload of tiny/a")
 
 
 def test_generate_with_no_prompt_loads_and_unloads(start):
@@ -70,7 +70,7 @@ def test_generate_with_no_prompt_loads_and_unloads(start):
     assert answer["done"] is True and resident(server) == ["tiny/a"]
     answer = server.ok("POST", "/api/generate", {"model": "tiny/a", "keep_alive": 0})
     assert answer["done_reason"] == "unload"
-    measure.wait_until(lambda: not resident(server), 5, "unload")
+    measure.wait_until(lambda: not resident(server), "unload")
 
 
 def test_errors(shared):

@@ -18,7 +18,7 @@ import measure
 import pytest
 
 from conftest import ROOT, check_end
-from test_faults import long_work
+from test_faults import in_work, long_work, metrics
 from test_supervisor import fake, works  # noqa: F401 - a fixture
 
 TEXTS = ["The harbour is quiet.", "A lighthouse by the sea"]
@@ -32,7 +32,7 @@ class Manager:
         self.socket.bind("\0" + name[1:] if name.startswith("@") else name)
         self.environment = {"NOTIFY_SOCKET": name}
 
-    def hear(self, timeout_s=5):
+    def hear(self, timeout_s=60):
         """The next message as (time, {variable: value}), or None."""
         if not select.select([self.socket], [], [], timeout_s)[0]:
             return None
@@ -48,7 +48,7 @@ class Manager:
                 heard.append(message)
         return heard
 
-    def wait_for(self, variable, timeout_s=10):
+    def wait_for(self, variable, timeout_s=60):
         """The first message that has it, others on the way dropped."""
         end = time.monotonic() + timeout_s
         while (left := end - time.monotonic()) > 0:
@@ -94,10 +94,11 @@ def test_life(start, manager):
     assert second["READY"] == "1" and second["STATUS"] == status
 
     server.process.send_signal(signal.SIGTERM)
-    said = [message for _, message in manager.hear_all(1)]
+    said = [manager.hear()[1]]
+    assert server.process.wait(60) == 0
+    said += [message for _, message in manager.hear_all(0.1)]
     assert said[0]["STOPPING"] == "1" and "READY" not in said[0]
     assert any(int(message.get("EXTEND_TIMEOUT_USEC", 0)) > 5_000_000 for message in said)
-    assert server.process.wait(10) == 0
 
 
 def test_many_names_in_the_status(start, manager, zoo, tmp_path):
@@ -108,9 +109,9 @@ def test_many_names_in_the_status(start, manager, zoo, tmp_path):
     server = start(models=tmp_path / "models", env=manager.environment)
     for letter in "abcdef":
         server.load(name + letter)
-    time.sleep(1.1)
-    status = [message["STATUS"] for _, message in manager.hear_all(1)][-1]
-    assert status.startswith("6 models resident: ") and status.endswith(", ...")
+    while not (status := manager.wait_for("STATUS")["STATUS"]).startswith("6 models resident: "):
+        pass
+    assert status.endswith(", ...")
     assert len(status) < 256
     assert all(re.fullmatch("x{80}[a-f]", part)
                for part in status.removesuffix(", ...").split(": ")[1].split(", "))
@@ -118,24 +119,24 @@ def test_many_names_in_the_status(start, manager, zoo, tmp_path):
 
 def test_watchdog(start, manager):
     """At half of the interval, from the loop: one that stands still says nothing."""
-    server = start(env={**manager.environment, "WATCHDOG_USEC": "1000000"})
+    server = start(env={**manager.environment, "WATCHDOG_USEC": "2000000"})
     manager.wait_for("READY")
-    heard = manager.hear_all(3)
-    times = [at for at, message in heard if message == {"WATCHDOG": "1"}]
-    assert len(times) == len(heard) >= 4
-    assert all(0.4 < b - a < 1 for a, b in zip(times, times[1:]))
+    heard = [manager.hear() for _ in range(4)]
+    assert all(message == {"WATCHDOG": "1"} for _, message in heard)
+    times = [at for at, _ in heard]
+    assert times[-1] - times[0] > 2.5 and all(b - a < 2 for a, b in zip(times, times[1:]))
     os.kill(server.pid, signal.SIGSTOP)
     manager.hear_all(0.1)
     assert manager.hear(1.5) is None
     os.kill(server.pid, signal.SIGCONT)
-    assert manager.wait_for("WATCHDOG", 1)
+    assert manager.wait_for("WATCHDOG")
     # A load, an unload and requests do not hold it up.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(server.embed, f"tiny/{'abc'[i % 3]}", TEXTS) for i in range(60)]
-        times = [at for at, message in manager.hear_all(2) if "WATCHDOG" in message]
+        times = [at for at, message in manager.hear_all(2.5) if "WATCHDOG" in message]
         for one in asked:
             one.result()
-    assert all(b - a < 1 for a, b in zip(times, times[1:]))
+    assert times and all(b - a < 2 for a, b in zip(times, times[1:]))
 
 
 def test_watchdog_of_another_process(start, manager):
@@ -177,16 +178,18 @@ def unit_settings():
     return settings
 
 
-def test_unit_is_sound(tmp_path):
+@pytest.mark.parametrize("source", [UNIT, UNIT.parent / "vacate-guard.service.in"])
+def test_unit_is_sound(tmp_path, source):
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
-    unit = tmp_path / "vacate.service"
-    text = UNIT.read_text(encoding="utf-8").replace("@bindir@/vacate", str(harness.find_vacate()))
+    unit = tmp_path / source.name.removesuffix(".in")
+    text = source.read_text(encoding="utf-8").replace("@bindir@/vacate", str(harness.find_vacate()))
     unit.write_text(text)
-    shutil.copy(ROOT / "systemd" / "vacate.socket", tmp_path)
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit),
-                           str(tmp_path / "vacate.socket")], capture_output=True, text=True,
-                          timeout=60)
+    names = [unit]
+    if source == UNIT:
+        names.append(shutil.copy(ROOT / "systemd" / "vacate.socket", tmp_path))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *map(str, names)],
+                          capture_output=True, text=True, timeout=60)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line]
     assert (done.returncode, complaints) == (0, []), done.stderr
 
@@ -250,7 +253,7 @@ def test_end_has_a_limit(start, tmp_path):
                 it.connect(str(path))
             else:
                 it = socket.create_connection(("127.0.0.1", server.port))
-            it.settimeout(20)
+            it.settimeout(60)
             it.sendall(data)
             return stack.enter_context(it)
 
@@ -260,19 +263,20 @@ def test_end_has_a_limit(start, tmp_path):
             client(unix, b"")
             client(unix, head[:30])
             client(unix, head + body[:5])
-        time.sleep(0.3)
+        # with that which asks: all clients, and those whose head has come
+        measure.wait_until(lambda: metrics(server)["vacate_http_connections"] == 9 and
+                           metrics(server)["vacate_http_requests_in_flight"] == 5, "them")
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        assert not path.exists()
+        measure.wait_until(lambda: not path.exists(), "the socket's end")
         with pytest.raises(ConnectionError):
             socket.create_connection(("127.0.0.1", server.port))
         for one in waiting:
             assert one.recv(100).startswith(b"HTTP/1.1 503")
-        assert 0.9 < time.monotonic() - started < 3
-        server.process.wait(20)
+        assert 1 <= time.monotonic() - started < measure.patience(5)
+        server.process.wait(60)
         took = time.monotonic() - started
-    assert took < 1 + 5 + 2, took
+    assert took < 1 + 5 + measure.patience(10), took
     assert not measure.alive(worker)
 
 
@@ -284,12 +288,10 @@ def test_end_over_a_unix_socket_drains(start, tmp_path):
     server = start("--host", f"unix:{path}")
     texts = long_work(server)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.embed, "big/a", texts)
-        time.sleep(0.05)
-        assert not asked.done()
+        asked = in_work(server, pool, texts)
         server.process.send_signal(signal.SIGTERM)
         assert len(asked.result()) == len(texts)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     assert not path.exists()
 
 
@@ -303,7 +305,7 @@ def test_a_server_that_stood_still_kills_no_worker(fake):  # noqa: F811
     (worker,) = server.workers()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask)
-        time.sleep(0.4)
+        measure.wait_until(lambda: server.events("task"), "the task")
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(2.6)
         os.kill(server.pid, signal.SIGCONT)
@@ -316,14 +318,12 @@ def test_a_server_that_stood_still_kills_no_worker(fake):  # noqa: F811
 def test_a_hanging_worker_is_killed_all_the_same(fake):  # noqa: F811
     server = fake("--heartbeat", "200ms", "--silence-timeout", "1s", words="hang-task")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.ask, timeout_s=30)
-        time.sleep(0.3)
+        asked = pool.submit(server.ask, timeout_s=60)
+        measure.wait_until(lambda: server.events("task"), "the task")
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(1.5)
         os.kill(server.pid, signal.SIGCONT)
-        started = time.monotonic()
         reply = asked.result()
     assert reply.status == 503 and "said nothing for" in reply.json["error"]["message"]
-    assert time.monotonic() - started < 6
     server.says("")
     works(server)

@@ -134,15 +134,18 @@ def test_two_models_of_one_worker(gpus, begin):
 
 def test_it_ends_what_it_has(gpus, begin):
     """Tasks under way end first, those that come meanwhile wait, and bring it back."""
-    server = begin(words=MODEL + ",slow-task-1500")
+    server = begin(words=MODEL + ",held-task")
+    server.go()
     vector(server)
     pid = pid_of(server)
+    server.hold()
     running = Later(lambda: server.ask())
     eventually(lambda: len(server.events("task")) == 2)
     parking = Later(lambda: park(server))
     eventually(lambda: server.states() == {"a": "parking"})
     assert gpus.called(PARK_CALLS[0]) == 0
     waiting = Later(lambda: server.ask())
+    server.go()
     assert running().status == 200
     assert parking().status == 200 and parking().json["receipts"][0]["after"] == "parked"
     assert waiting().status == 200
@@ -188,7 +191,7 @@ def test_no_room(gpus, begin):
     pid = pid_of(server)
     parked(server)
     other = gpus.target(3500 * MIB)
-    reply = server.ask(headers={"X-Request-Timeout": "1"})
+    reply = server.ask(headers={"X-Request-Timeout": "2"})
     text = refused(reply, 504)
     assert "model a waited" in text and "for room: it takes 864.0 MiB" in text    # with the margin
     assert server.states() == {"a": "parked"}
@@ -281,12 +284,12 @@ def test_one_of_two_is_unloaded(gpus, begin):
 
 
 def test_keep_alive_runs_on(gpus, begin):
-    server = begin("--keep-alive", "2s")
+    server = begin("--keep-alive", "4s")
     vector(server, "a"), vector(server, "b")
     pid = pid_of(server)
     parked(server)
     (model,) = [m for m in server.ok("GET", "/models/ps")["models"] if m["name"] == "a"]
-    assert 0 < model["expires_ms"] <= 2000
+    assert 0 < model["expires_ms"] <= 4000
     eventually(lambda: server.states() == {})
     assert not measure.alive(pid) and gpus.called(RESUME_CALLS[0]) == 0
     assert {(r["model"], r["reason"]) for r in server.receipts()} == {("a", "idle"), ("b", "idle")}
@@ -498,12 +501,16 @@ def test_a_stopped_worker(gpus, begin):
 
 def test_loaded_meanwhile(gpus, begin):
     """A load on the same worker has begun: it ends first, and what it loads goes along."""
-    server = begin(words=MODEL + ",slow-load-1500")
+    server = begin(words=MODEL + ",held-load")
+    server.go()
     vector(server, "a")
     pid = pid_of(server)
+    server.hold()
     loading = Later(lambda: server.ask("b"))
     eventually(lambda: server.states().get("b") == "loading")
     parking = Later(lambda: park(server, "a"))
+    eventually(lambda: server.states() == {"a": "parking", "b": "loading"})
+    server.go()
     assert loading().status == 200
     assert parking().status == 200
     assert server.states() == {"a": "parked", "b": "parked"} and gpus.state(pid) == "parked"

@@ -330,11 +330,11 @@ def test_a_load_waits_for_a_resume(world):
     reply = server.waits()
     time.sleep(0.5)
     assert server.states() == {"a": "waiting"}
+    start = time.monotonic()
     gpus.touch("go")
     eventually(lambda: gpus.state(target.pid) == "running")
-    start = time.monotonic()
     assert reply().status == 200                      # after it was idle again
-    assert time.monotonic() - start > 1.5             # of the two seconds, from outside
+    assert time.monotonic() - start >= 2
     assert gpus.state(target.pid) == "parked" and not gpus.broken(target.pid)
     assert server.metric("vacate_parks_total") == 2
 

@@ -425,6 +425,16 @@ def test_wrong_usage(words):
     assert done.stderr.startswith("vacate ps: ") and done.stderr.count("\n") == 1
 
 
+def test_a_full_disk(gpus):
+    gpus = gpus()
+    for words in ((), ("--json",), ("--gputil",), (os.getpid(),)):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([harness.find_vacate(), "ps", *map(str, words)], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, env=gpus.environment())
+        assert done.returncode == 1
+        assert done.stderr == "vacate: cannot write the output: No space left on device\n"
+
+
 # ---- one process ---------------------------------------------------------------
 
 HEAVY = """

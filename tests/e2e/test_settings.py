@@ -32,7 +32,7 @@ def again(server, path, text):
     path.write_text(text)
     before = server.metric("vacate_config_reloads_total")
     server.process.send_signal(signal.SIGHUP)
-    measure.wait_until(lambda: server.metric("vacate_config_reloads_total") > before, 5, "SIGHUP")
+    measure.wait_until(lambda: server.metric("vacate_config_reloads_total") > before, "SIGHUP")
     assert server.metric("vacate_config_last_reload_successful") == 1
 
 
@@ -45,7 +45,7 @@ def idle(server):
     """A client may have its reply before the server knows that it has left, and a
     model that answers does not make way."""
     measure.wait_until(lambda: not any(m["queued"] for m in
-                                       server.ok("GET", "/models/ps")["models"]), 5, "idle")
+                                       server.ok("GET", "/models/ps")["models"]), "idle")
 
 
 def test_settings_are_shown(fake, tmp_path):  # noqa: F811
@@ -86,15 +86,17 @@ def test_lower_priority_makes_way_first(fake, tmp_path):  # noqa: F811
 
 
 def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
-    path = conf(tmp_path, "[model a]\nmin-resident = 700ms\n[model c]\npriority = 3\n")
+    path = conf(tmp_path, "[model a]\nmin-resident = 1h\n[model c]\npriority = 3\n")
     server = fake("--config", path, "--ram", "100MiB", words="plan-100")
     works(server)
     waiting = []
     for name in ("b", "c"):
         waiting.append(pool.submit(server.ask, name))
-        measure.wait_until(lambda n=name: server.states().get(n) == "waiting", 5, "the line")
+        measure.wait_until(lambda n=name: server.states().get(n) == "waiting", "the line")
     assert server.metric("vacate_models_waiting") == 2
-    assert 0 < server.metric("vacate_longest_wait_seconds") < 5
+    assert 0 < server.metric("vacate_longest_wait_seconds") < 60
+    assert server.states() == {"a": "resident", "b": "waiting", "c": "waiting"}
+    again(server, path, "[model c]\npriority = 3\n")
     for one in waiting:
         assert one.result().status == 200
     assert events(server, "load") == ["load a", "load c", "load b"]
@@ -103,13 +105,12 @@ def test_higher_priority_is_loaded_first(fake, pool, tmp_path):  # noqa: F811
 def test_min_resident_of_one(fake, tmp_path):  # noqa: F811
     path = conf(tmp_path, "[model a]\nmin-resident = 1s\n")
     server = fake("--config", path, "--ram", "100MiB", "--turn", "0", words="plan-100")
+    started = time.monotonic()
     works(server)
-    started = time.monotonic()
     assert server.ask("b").status == 200
-    assert 0.9 < time.monotonic() - started < 4
-    started = time.monotonic()
+    assert 1 <= time.monotonic() - started < 60
+    again(server, path, "[model a]\nmin-resident = 1h\n")
     assert server.ask("c").status == 200    # b has no such right
-    assert time.monotonic() - started < 0.8
 
 
 # ---- a worker of its own ----
@@ -144,7 +145,7 @@ def test_isolated_worker_ends_with_its_model(fake, tmp_path):  # noqa: F811
     assert receipt["worker"]["exited"]
     assert server.workers() == [pids["c"]]
     os.kill(pids["c"], signal.SIGKILL)
-    measure.wait_until(lambda: not server.workers(), 5, "the reaping")
+    measure.wait_until(lambda: not server.workers(), "the reaping")
     assert server.states() == {}
 
 
@@ -152,15 +153,16 @@ def test_innocent_models_come_back(fake, pool, tmp_path):  # noqa: F811
     """Of three on one worker: who is pinned comes back by himself, who is waited
     for answers, who is idle stays away."""
     path = conf(tmp_path, "[model c]\npin = yes\n")
-    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-300,working")
+    server = fake("--config", path, "--keep-alive", "1h", words="held-task,working")
     for name in ("a", "b", "c"):
         server.load(name)
     (worker,) = server.workers()
     asked = pool.submit(server.ask, "a")
-    measure.wait_until(lambda: server.events("task"), 5, "the task")
+    measure.wait_until(lambda: server.events("task"), "the task")
+    server.says("working")
     os.kill(worker, signal.SIGKILL)
     assert asked.result().status == 200
-    measure.wait_until(lambda: server.states().get("c") == "resident", 5, "the pinned one")
+    measure.wait_until(lambda: server.states().get("c") == "resident", "the pinned one")
     assert server.states() == {"a": "resident", "c": "resident"}
     assert len(server.events("load")) == 5
 
@@ -232,10 +234,10 @@ def test_reload_touches_only_what_changed(fake, tmp_path):  # noqa: F811
     assert server.receipts() == [] and len(server.states()) == 3
     again(server, path, "[model a]\nprompt = x\n[model b]\nkeep-alive = 2h\n"
           "[model c]\npin = yes\nprompt = x\n")
-    measure.wait_until(lambda: len(server.receipts()) == 2, 5, "two unloads")
+    measure.wait_until(lambda: len(server.receipts()) == 2, "two unloads")
     assert {(r["model"], r["reason"]) for r in server.receipts()} == {
         ("a", "settings"), ("c", "settings")}
-    measure.wait_until(lambda: server.states() == {"b": "resident", "c": "resident"}, 5,
+    measure.wait_until(lambda: server.states() == {"b": "resident", "c": "resident"},
                        "the pinned one to come back")
     assert models(server)["b"]["expires_ms"] > 3600_000
     assert server.workers() == worker
@@ -244,14 +246,18 @@ def test_reload_touches_only_what_changed(fake, tmp_path):  # noqa: F811
 
 def test_reload_moves_a_model_into_a_worker_of_its_own(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "")
-    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-300")
+    server = fake("--config", path, "--keep-alive", "1h", words="held-task")
+    server.go()
     works(server)
     assert server.ask("b").status == 200
     (shared,) = server.workers()
+    server.hold()
     asked = pool.submit(server.ask, "a")
-    measure.wait_until(lambda: models(server)["a"]["queued"] == 1, 5, "the request")
+    measure.wait_until(lambda: models(server)["a"]["queued"] == 1, "the request")
     again(server, path, "[model a]\nisolate = yes\n")
     waits = pool.submit(server.ask, "a")
+    measure.wait_until(lambda: models(server)["a"]["queued"] == 2, "another one")
+    server.go()
     assert asked.result().status == 200 and waits.result().status == 200
     after = models(server)
     assert after["b"]["worker_pid"] == shared != after["a"]["worker_pid"]
@@ -267,7 +273,7 @@ def test_reload_with_another_path(fake, tmp_path):  # noqa: F811
     time.sleep(0.1)
     assert server.receipts() == [] and server.states() == {"a": "resident"}
     again(server, path, f"[model a]\npath = {place}/b\n")
-    measure.wait_until(lambda: server.receipts(), 5, "the unload")
+    measure.wait_until(lambda: server.receipts(), "the unload")
     assert server.receipts()[0]["reason"] == "settings"
     works(server)
     assert events(server, "load") == ["load a", "load b"]
@@ -279,17 +285,20 @@ def test_reload_takes_a_path_away(fake, pool, tmp_path):  # noqa: F811
     """A model that is only where its path said: it leaves, who is in work is
     answered, whoever comes later hears that there is no such model."""
     path = conf(tmp_path, "")
-    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-400")
+    server = fake("--config", path, "--keep-alive", "1h", words="held-task")
     place = server.log.parent / "models"
     again(server, path, f"[model far]\npath = {place}/a\npin = yes\n")
+    server.go()
     assert server.ask("far").status == 200
+    server.hold()
     asked = pool.submit(server.ask, "far")
-    measure.wait_until(lambda: models(server)["far"]["queued"] == 1, 5, "the request")
+    measure.wait_until(lambda: models(server)["far"]["queued"] == 1, "the request")
     again(server, path, "")
     assert server.states() == {"far": "draining"}
     assert "far" in message(server.ask("far"), 404)
+    server.go()
     assert asked.result().status == 200
-    measure.wait_until(lambda: server.receipts(), 5, "the unload")
+    measure.wait_until(lambda: server.receipts(), "the unload")
     assert [(r["model"], r["reason"]) for r in server.receipts()] == [("far", "settings")]
     assert "far" in message(server.ask("far"), 404)
     assert server.states() == {}
@@ -300,17 +309,21 @@ def test_reload_takes_a_path_away(fake, pool, tmp_path):  # noqa: F811
 
 def test_reload_takes_a_path_away_from_who_is_found_by_name(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "")
-    server = fake("--config", path, "--keep-alive", "1h", words="slow-task-400")
+    server = fake("--config", path, "--keep-alive", "1h", words="held-task")
     place = server.log.parent / "models"
+    server.go()
     path.write_text(f"[model a]\npath = {place}/b\n")
     again(server, path, f"[model a]\npath = {place}/b\n[model c]\npath = {place}/c\n")
     works(server)
     assert server.ask("c").status == 200
+    server.hold()
     asked = pool.submit(server.ask, "a")
-    measure.wait_until(lambda: models(server)["a"]["queued"] == 1, 5, "the request")
+    measure.wait_until(lambda: models(server)["a"]["queued"] == 1, "the request")
     again(server, path, "")
     waits = pool.submit(server.ask, "a")
+    measure.wait_until(lambda: models(server)["a"]["queued"] == 2, "another one")
     again(server, path, "[server]\n")    # what was to come stays to come
+    server.go()
     assert asked.result().status == 200 and waits.result().status == 200
     # c lies where its path said.
     assert [(r["model"], r["reason"]) for r in server.receipts()] == [("a", "settings")]
@@ -321,14 +334,14 @@ def test_reload_takes_a_path_away_from_who_is_found_by_name(fake, pool, tmp_path
 def test_reload_takes_a_path_away_from_who_waits(fake, pool, tmp_path):  # noqa: F811
     path = conf(tmp_path, "")
     server = fake("--config", path, "--keep-alive", "1h", "--ram", "100MiB",
-                  words="plan-100,slow-task-1500")
+                  words="plan-100")
     place = server.log.parent / "models"
     far = f"[model far]\npath = {place}/b\n"
-    again(server, path, "[model a]\nmin-resident = 30s\n" + far)
+    again(server, path, "[model a]\nmin-resident = 1h\n" + far)
     works(server)
     waits = pool.submit(server.ask, "far")
-    measure.wait_until(lambda: server.states().get("far") == "waiting", 5, "the line")
-    again(server, path, "[model a]\nmin-resident = 30s\n")
+    measure.wait_until(lambda: server.states().get("far") == "waiting", "the line")
+    again(server, path, "[model a]\nmin-resident = 1h\n")
     assert "far" in message(waits.result(), 404)
     assert server.states() == {"a": "resident"}
     assert server.receipts() == []

@@ -23,7 +23,7 @@ class Fake(harness.Server):
 
     def __init__(self, place, *options, words="", env=None):
         self.log = place / "events"
-        self.words = place / "words"
+        self.words, self.gone = place / "words", place / "go"
         self.words.write_text(words)
         models = place / "models"
         for name in ("a", "b", "c"):
@@ -35,10 +35,19 @@ class Fake(harness.Server):
         wrapper.chmod(0o755)
         super().__init__(models, place / "stderr", *options, env={
             "VACATE_WORKER": str(wrapper), "FAKE_WORKER_LOG": str(self.log),
-            "FAKE_WORKER_ONCE": str(place / "once"), **(env or {})})
+            "FAKE_WORKER_ONCE": str(place / "once"), "FAKE_WORKER_GO": str(self.gone),
+            **(env or {})})
 
     def says(self, words):
         self.words.write_text(words)
+
+    def go(self):
+        """What is held (held-task and the like) goes on, and is held no more."""
+        self.gone.touch()
+
+    def hold(self):
+        """It is held again."""
+        self.gone.unlink()
 
     def events(self, word=None):
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -158,7 +167,7 @@ def test_plans_come_from_a_worker_of_their_own(fake):
     assert [(m["name"], m["plan"]["host_bytes"]) for m in listed] == [
         ("a", 8192), ("b", 8192), ("c", 8192)]
     assert server.events("hello") == ["hello plan"] and len(server.events("plan")) == 3
-    measure.wait_until(lambda: not server.workers(), 5, "the planning worker's end")
+    measure.wait_until(lambda: not server.workers(), "the planning worker's end")
     server.ok("GET", "/models")
     assert len(server.events("plan")) == 3    # remembered
     path = server.log.parent / "models" / "b" / "model.safetensors"
@@ -186,13 +195,14 @@ def test_a_file_that_may_be_read_now_is_planned_anew(fake):
 
 def test_files_that_change_while_they_are_planned(fake):
     """The answer was about the old files: the new ones are asked about, too."""
-    server = fake(words="slow-plan-400")
+    server = fake(words="held-plan")
     path = server.log.parent / "models" / "a" / "model.safetensors"
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.get, "/models/plan?model=a")
-        measure.wait_until(lambda: server.events("plan"), 5, "the first question")
+        measure.wait_until(lambda: server.events("plan"), "the first question")
         path.write_bytes(b"\0" * 9000)
         second = pool.submit(server.get, "/models/plan?model=a")
+        server.go()
         assert first.result().status == second.result().status == 200
     assert len(server.events("plan")) == 2
     server.ok("GET", "/models/plan?model=a")
@@ -202,31 +212,30 @@ def test_files_that_change_while_they_are_planned(fake):
 def test_idle_clock_is_not_reset_by_probes(fake):
     server = fake("--keep-alive", "500ms")
     works(server)
-    end = time.monotonic() + 3
-    while server.states() and time.monotonic() < end:
+    end = time.monotonic() + measure.patience(60)
+    while server.states() and time.monotonic() < end:    # which they would keep it
         for path in ("/healthz", "/metrics", "/models", "/models/ps", "/v1/models"):
             assert server.get(path).status == 200
     assert server.states() == {}
     assert server.receipts()[0]["reason"] == "idle"
-    assert 400 <= server.receipts()[0]["resident_ms"] <= 2000
+    assert server.receipts()[0]["resident_ms"] >= 500
 
 
 def test_keep_alive_zero(fake):
     server = fake()
     reply = server.post("/api/embed", {"model": "a", "input": "abc", "keep_alive": 0})
     assert reply.status == 200
-    measure.wait_until(lambda: server.receipts(), 5, "the unload")
+    measure.wait_until(lambda: server.receipts(), "the unload")
     assert not server.workers() and server.states() == {}
 
 
 # ---- a worker that does not start ----
 
 def test_no_hello(fake):
-    server = fake("--hello-timeout", "1500ms", words="no-hello")
-    started = time.monotonic()
+    timeout_s = measure.patience(1.5)    # enough for those that say it
+    server = fake("--hello-timeout", f"{round(1000 * timeout_s)}ms", words="no-hello")
     text = message(server.ask(), 503)
-    assert "said no hello within 1.5 s" in text
-    assert time.monotonic() - started < 5
+    assert f"said no hello within {timeout_s} s" in text
     assert not server.workers()
     server.says("")
     works(server)    # the next request tries again
@@ -279,7 +288,7 @@ def test_load_that_fails(fake):
         for reply in pool.map(lambda _: server.ask(), range(8)):
             assert "model_type 'fake' is not served" in message(reply, 422)
     assert server.states() == {}
-    measure.wait_until(lambda: not server.workers(), 5, "the end of a worker without models")
+    measure.wait_until(lambda: not server.workers(), "the end of a worker without models")
     server.says("")
     works(server)
 
@@ -358,8 +367,9 @@ def test_error_for_an_answer_is_not_retried(fake):
 
 @pytest.mark.parametrize("words, asks", [("hang-task", "task"), ("hang-load", "load")])
 def test_silence(fake, words, asks):
-    server = fake("--heartbeat", "100ms", "--silence-timeout", "600ms", words=words)
-    text = message(server.ask(timeout_s=20), 503)
+    server = fake("--heartbeat", "100ms", "--silence-timeout",
+                  f"{round(measure.patience(600))}ms", words=words)
+    text = message(server.ask(timeout_s=60), 503)
     assert "said nothing for" in text
     assert len(server.events(asks)) >= 1
     server.says("")
@@ -369,11 +379,14 @@ def test_silence(fake, words, asks):
 def test_heartbeat_only_when_there_is_work(fake):
     server = fake("--heartbeat", "50ms", "--silence-timeout", "10s", words="slow-task-400")
     server.ask()
-    time.sleep(0.2)    # the worker reads what came while it was at its task
-    pings = len(server.events("ping"))
-    assert pings >= 1
-    time.sleep(0.5)
-    assert len(server.events("ping")) == pings    # idle: nothing is asked
+
+    def rests():
+        """The worker may still have to read what came while it was at its task."""
+        pings = len(server.events("ping"))
+        time.sleep(0.5)
+        return pings > 0 and len(server.events("ping")) == pings
+
+    measure.wait_until(rests, "an idle worker that nothing is asked")
 
 
 def test_worker_killed_while_idle(fake):
@@ -381,7 +394,7 @@ def test_worker_killed_while_idle(fake):
     works(server)
     (worker,) = server.workers()
     os.kill(worker, signal.SIGKILL)
-    measure.wait_until(lambda: server.states() == {}, 5, "the reaping")
+    measure.wait_until(lambda: server.states() == {}, "the reaping")
     assert not measure.alive(worker)
     (receipt,) = server.receipts()
     assert receipt["reason"] == "worker_died" and receipt["worker"]["after"]["uss_bytes"] == 0
@@ -396,7 +409,7 @@ def test_worker_that_does_not_exit(fake):
     works(server)
     started = time.monotonic()
     receipt = server.unload("a")
-    assert 4 < time.monotonic() - started < 10
+    assert 5 <= time.monotonic() - started < 60
     assert receipt["worker"]["exited"] and not server.workers()
 
 
@@ -404,7 +417,7 @@ def test_worker_that_does_not_exit(fake):
 
 def send(server, text, path="/v1/embeddings"):
     body = json.dumps({"model": "a", "input": text}).encode()
-    client = socket.create_connection((HERE, server.port), timeout=30)
+    client = socket.create_connection((HERE, server.port), timeout=60)
     client.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
                    % (path.encode(), len(body)) + body)
     return client
@@ -415,10 +428,10 @@ def test_client_that_leaves_is_cancelled(fake):
     server = fake(words="slow-task-300")
     server.ask()
     first = send(server, "first")
-    measure.wait_until(lambda: len(server.events("task")) == 2, 5, "the first task")
+    measure.wait_until(lambda: len(server.events("task")) == 2, "the first task")
     with contextlib.closing(send(server, "second")):
         time.sleep(0.05)
-    measure.wait_until(lambda: server.events("cancel"), 5, "CANCEL")
+    measure.wait_until(lambda: server.events("cancel"), "CANCEL")
     assert first.recv(4096).startswith(b"HTTP/1.1 200")
     first.close()
     assert server.states() == {"a": "resident"}
@@ -427,7 +440,7 @@ def test_client_that_leaves_is_cancelled(fake):
 def test_client_that_leaves_during_a_load(fake):
     server = fake(words="slow-load-300")
     send(server, "x").close()
-    measure.wait_until(lambda: server.states() == {"a": "resident"}, 5, "the load")
+    measure.wait_until(lambda: server.states() == {"a": "resident"}, "the load")
     assert server.events("task") == []
     works(server)
     assert len(server.events("load")) == 1
@@ -436,25 +449,29 @@ def test_client_that_leaves_during_a_load(fake):
 def test_slow_client_is_cut_off(fake):
     server = fake("--client-timeout", "400ms")
     started = time.monotonic()
-    with socket.create_connection((HERE, server.port), timeout=10) as client:
-        client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            for _ in range(20):    # a byte now and then does not buy more time
+    with socket.create_connection((HERE, server.port), timeout=60) as client:
+        client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
+        client.settimeout(0.1)
+        sent, closed = 0, False
+        try:
+            while not closed and sent < 600:    # a byte now and then does not buy more time
                 client.sendall(b"x")
-                time.sleep(0.1)
-                if time.monotonic() - started > 0.3:
-                    client.settimeout(0.01)
-                    with contextlib.suppress(TimeoutError):
-                        if client.recv(100) == b"":
-                            break
-        assert 0.3 < time.monotonic() - started < 1.5
+                sent += 1
+                with contextlib.suppress(TimeoutError):
+                    closed = client.recv(100) == b""
+        except ConnectionError:
+            closed = True
+        assert closed and time.monotonic() - started >= 0.4
     works(server)
 
 
 def test_queue_limit(fake):
-    server = fake("--max-queue", "3", words="slow-load-500")
+    server = fake("--max-queue", "3", words="held-load")
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
-        replies = list(pool.map(lambda _: server.ask(), range(10)))
+        asked = [pool.submit(server.ask) for _ in range(10)]
+        measure.wait_until(lambda: sum(one.done() for one in asked) == 7, "those who are refused")
+        server.go()
+        replies = [one.result() for one in asked]
     busy = [r for r in replies if r.status == 429]
     assert len(busy) == 7 and [r.status for r in replies].count(200) == 3
     assert busy[0].headers["retry-after"] == "1"
@@ -468,14 +485,14 @@ def test_pending_bytes_limit(fake):
     with socket.create_connection((HERE, server.port), timeout=60) as client:
         client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
                        % len(body) + body[:-1])
-        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == len(body) - 1, 60,
+        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == len(body) - 1,
                            "the body")
         time.sleep(1.1)
         assert server.post("/v1/embeddings", body).status == 200
         client.sendall(body[-1:])
         reply = client.recv(4096)
         assert reply.startswith(b"HTTP/1.1 429") and b"too slowly" in reply
-    measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, 60, "the release")
+    measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, "the release")
 
 
 def test_announced_bytes_are_not_held(fake):
@@ -486,7 +503,7 @@ def test_announced_bytes_are_not_held(fake):
             client = stack.enter_context(socket.create_connection((HERE, server.port), timeout=60))
             client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
                            b"Content-Length: 1000000\r\n\r\n{")
-        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 8, 60, "them")
+        measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 8, "them")
         assert server.ask().status == 200
         # Those who announce it and do send it are served, too.
         body = b'{"model":"a","input":"' + b"x" * 900_000 + b'"}'
@@ -495,20 +512,21 @@ def test_announced_bytes_are_not_held(fake):
 
 def test_pending_bytes_count_while_a_request_waits(fake):
     """What requests in work hold is bounded, and not only what is arriving."""
-    server = fake("--max-body", "1MiB", "--max-pending", "1MiB", words="slow-load-1500")
+    server = fake("--max-body", "1MiB", "--max-pending", "1MiB", words="held-load")
     body = b'{"model":"a","input":"' + b"x" * 900_000 + b'"}'
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(server.post, "/v1/embeddings", body)
-        measure.wait_until(lambda: server.states() == {"a": "loading"}, 5, "the load")
+        measure.wait_until(lambda: server.states() == {"a": "loading"}, "the load")
         assert server.metric("vacate_http_held_bytes") == len(body)
         assert "--max-pending" in message(server.post("/v1/embeddings", body), 429)
+        server.go()
         assert waiting.result().status == 200
-    measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, 5, "the release")
+    measure.wait_until(lambda: server.metric("vacate_http_held_bytes") == 0, "the release")
 
 
 def chunked(server, count, size):
     """A body in chunks, without a length; the first line of the reply."""
-    with socket.create_connection((HERE, server.port), timeout=30) as client:
+    with socket.create_connection((HERE, server.port), timeout=60) as client:
         client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
                        b"Transfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(ConnectionError):
@@ -536,10 +554,10 @@ def test_sigterm_drains(fake):
     server.ask()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         asked = pool.submit(server.ask)
-        measure.wait_until(lambda: len(server.events("task")) == 2, 5, "the task")
+        measure.wait_until(lambda: len(server.events("task")) == 2, "the task")
         server.process.send_signal(signal.SIGTERM)
         assert asked.result().status == 200
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     assert len(server.events("unload")) == 2 and len(server.events("shutdown")) == 1
 
 
@@ -547,35 +565,33 @@ def test_sigterm_while_loading(fake):
     server = fake(words="slow-load-400")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("load"), 5, "the load")
+        measure.wait_until(lambda: server.events("load"), "the load")
         server.process.send_signal(signal.SIGTERM)
         assert asked.result().status == 200
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_drain_has_a_limit(fake):
     server = fake("--drain-timeout", "300ms", words="hang-task")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        measure.wait_until(lambda: server.events("task"), "the task")
         server.process.send_signal(signal.SIGINT)
         assert "shutting down" in message(asked.result(), 503)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
     assert not server.workers()
 
 
 def test_second_signal_ends_at_once(fake):
-    server = fake(words="slow-task-3000")
+    server = fake("--drain-timeout", "1h", words="hang-task")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask)
-        measure.wait_until(lambda: server.events("task"), 5, "the task")
+        measure.wait_until(lambda: server.events("task"), "the task")
         (worker,) = server.workers()
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        started = time.monotonic()
+        measure.wait_until(lambda: "no more connections" in server.stderr(), "the first signal")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 1
-        assert time.monotonic() - started < 1
+        assert server.process.wait(60) == 1    # and not after an hour
         assert "shutting down" in message(asked.result(), 503)
     assert not measure.alive(worker)
 
@@ -587,7 +603,7 @@ def test_journal(fake, tmp_path):
     receipt = server.unload("a")
     journal.rename(tmp_path / "old")
     server.process.send_signal(signal.SIGHUP)
-    measure.wait_until(journal.exists, 5, "the new journal")
+    measure.wait_until(journal.exists, "the new journal")
     works(server)
     server.stop()
     assert [json.loads(line) for line in (tmp_path / "old").read_text().splitlines()] == [
@@ -620,5 +636,5 @@ def test_memory_over_rounds(fake):
         after.append(measure.pss_anon(server.pid))
     assert after[0] - before <= 256 << 10
     assert after[-1] - after[9] <= 64 << 10
-    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files, 2,
+    measure.wait_until(lambda: len(measure.open_files(server.pid)) <= files,
                        "the close of the last connection")

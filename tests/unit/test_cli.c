@@ -128,6 +128,8 @@ static void test_text_fit(void **state)
 	assert_fits("a\xe2\x80\xae"
 		    "b",
 		    40, "a?b"); /* right-to-left override */
+	assert_fits("a\xe2\x80\xa8\xe2\x80\x8f\xd8\x9c", 40, "a???");
+	assert_int_equal(vac_text_columns("a\xe2\x80\x8f\xe2\x80\x8b"), 2); /* shown as '?' */
 	assert_fits("a\xff\xe6", 40, "a??");
 }
 

@@ -207,6 +207,14 @@ static void test_cache(void **state)
 	assert_true(vac_cuda_cache_get("product-1", &other, sizeof(other)));
 	assert_int_equal(other, 7);
 	assert_false(vac_cuda_cache_get("product-1", &byte, sizeof(byte)));
+	/* who had our number was killed while it wrote that */
+	char name[64];
+	snprintf(name, sizeof(name), "vacate/kernels/product-2.%ld", (long)getpid());
+	f = fopen(temp_path(name), "w");
+	assert_non_null(f);
+	fclose(f);
+	assert_true(vac_cuda_cache_put("product-2", &number, sizeof(number)));
+	assert_true(vac_cuda_cache_get("product-2", &other, sizeof(other)));
 	/* no place for a cache */
 	setenv("XDG_CACHE_HOME", "/proc/nowhere", 1);
 	get(7);

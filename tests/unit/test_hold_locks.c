@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +83,33 @@ static void test_device_lock(void **state)
 	lock_holder = hold_world_hold_lock(temp_path(path), 600);
 	assert_int_equal(hold_world_park(), 0);
 	fake_hold_kill(lock_holder, true);
+}
+
+/* A program that parks by the library may fork at any time, and what it forked need not exec. */
+static void test_a_child_keeps_no_lock(void **state)
+{
+	struct vac_lock lock, second;
+	struct vac_error err;
+	pid_t holder, child;
+
+	(void)state;
+	assert_int_equal(vac_lock_take_device(&lock, temp_path("records"), "GPU-a", 0, NULL, NULL,
+					      &holder, &err),
+			 0);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	assert_true(child > 0);
+	vac_lock_release(&lock, false);
+	assert_int_equal(vac_lock_take_device(&second, temp_path("records"), "GPU-a", 0, NULL, NULL,
+					      &holder, &err),
+			 0);
+	vac_lock_release(&second, true);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
 /* Locks are among users: what one made, the other may lock. */
@@ -297,7 +325,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_second_vacate), TEST(test_device_lock),
-		TEST(test_locks),         TEST(test_kept_lock),
+		TEST(test_locks),         TEST(test_a_child_keeps_no_lock),
 		TEST(test_kept_lock),     TEST(test_lock_of_another_user),
 		TEST(test_another_user),  TEST(test_two_users_records),
 	};

@@ -130,6 +130,8 @@ static void test_names(void **state)
 		{{"./build/x"}, "x"},
 		{{"/"}, "/"},
 		{{"a\033[2Jb\n"}, "a?[2Jb?"},
+		{{"a\xe2\x80\xa8\xe2\x80\xa9z"}, "a??z"},          /* ends of a line, a paragraph */
+		{{"a\xe2\x80\x8e\xe2\x80\x8f\xd8\x9cz"}, "a???z"}, /* left to right and back */
 		{{"caf\xc3\xa9"}, "caf\xc3\xa9"},
 		{{"caf\xe9"}, "caf?"},
 		{{"caf\xe9s \xc3\xa9"}, "caf?s \xc3\xa9"},
@@ -423,7 +425,7 @@ static void test_look(void **state)
 	struct vac_remedy remedies[VAC_LOOK_MOST_REMEDIES];
 	static struct vac_look look;
 	struct vac_error err;
-	char text[64];
+	char text[64], gpus[VAC_GPUS_TEXT_BYTES];
 
 	(void)state;
 	write_process();
@@ -434,6 +436,11 @@ static void test_look(void **state)
 	assert_string_equal(look.command, "python3 train.py");
 	assert_string_equal(vac_allocators_text(look.smaps.allocators, text), "jemalloc and glibc");
 	assert_string_equal(vac_allocators_text(0, text), "not known");
+	assert_string_equal(vac_gpus_text(0, gpus), "");
+	assert_string_equal(vac_gpus_text(1u << 31 | 1, gpus), ", nvidia0, nvidia31");
+	vac_gpus_text(UINT32_MAX, gpus); /* all 32 of them fit */
+	assert_string_equal(gpus + strlen(gpus) - strlen(", nvidia30, nvidia31"),
+			    ", nvidia30, nvidia31");
 	assert_false(look.cached_valid[0]); /* its file is not there */
 	/* 4 MiB of heap are not worth a word; VRAM is. */
 	assert_int_equal(vac_look_remedies(&look, 5 * MIB, false, remedies), 1);

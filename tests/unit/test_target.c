@@ -15,12 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "hold/internal.h"
 #include "hold/target.h"
+#include "temp_dir.h"
 
 static int descriptors(void)
 {
@@ -175,6 +177,64 @@ static void test_command(void **state)
 	end_child(pid);
 }
 
+/* Who has no descriptor left cannot look, and does not take the process for one that ended. */
+static void test_no_descriptors(void **state)
+{
+	struct rlimit before, none;
+	struct vac_target target, second;
+	struct vac_error err;
+	pid_t pid = start_child();
+	int alive, rc;
+
+	(void)state;
+	assert_int_equal(vac_target_open(pid, &target, NULL), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	alive = vac_target_alive(&target);
+	rc = vac_target_open(pid, &second, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(alive);
+	assert_true(rc < 0);
+	assert_int_not_equal(err.code, VAC_E_NOT_FOUND);
+	assert_non_null(strstr(err.message, "Too many open files"));
+	vac_target_close(&target);
+	end_child(pid);
+}
+
+/* docker pause, systemctl freeze: by the files of the group, whichever hierarchy has it. */
+static void test_frozen(void **state)
+{
+	static const struct {
+		const char *group, *file, *text;
+		bool frozen;
+	} cases[] = {
+		{"0::/a/b\n", "sys/fs/cgroup/a/b/cgroup.events", "populated 1\nfrozen 1\n", true},
+		{"0::/a/b\n", "sys/fs/cgroup/a/b/cgroup.events", "populated 1\nfrozen 0\n", false},
+		{"0::/a/b\n", "sys/fs/cgroup/a/cgroup.events", "populated 1\nfrozen 1\n", false},
+		{"0::/../b\n", "sys/fs/cgroup/b/cgroup.events", "populated 1\nfrozen 1\n", false},
+		{"1:cpu:/a\n0::/b\n", "sys/fs/cgroup/unified/b/cgroup.events", "frozen 1\n", true},
+		{"6:freezer:/b\n0::/\n", "sys/fs/cgroup/freezer/b/freezer.state", "FROZEN\n", true},
+		{"6:freezer:/b\n0::/\n", "sys/fs/cgroup/freezer/b/freezer.state", "FREEZING\n",
+		 true},
+		{"6:freezer:/b\n0::/\n", "sys/fs/cgroup/freezer/b/freezer.state", "THAWED\n",
+		 false},
+		{"nonsense\n\n:\n", "sys/fs/cgroup/freezer/freezer.state", "FROZEN\n", false},
+	};
+	const struct vac_target target = {.pid = 4711, .pidfd = -1};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		temp_dir_make();
+		assert_false(vac_target_frozen(temp_path(""), &target)); /* no /proc */
+		temp_text("proc/4711/cgroup", cases[i].group);
+		temp_text(cases[i].file, cases[i].text);
+		assert_int_equal(vac_target_frozen(temp_path(""), &target), cases[i].frozen);
+		temp_dir_remove();
+	}
+}
+
 /* A child that makes one of its own, which makes another; *deep is the last. */
 static pid_t start_chain(pid_t *middle, pid_t *deep)
 {
@@ -242,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_lives_and_dies), cmocka_unit_test(test_start_time),
 		cmocka_unit_test(test_stopped),        cmocka_unit_test(test_no_process),
 		cmocka_unit_test(test_command),        cmocka_unit_test(test_tree),
+		cmocka_unit_test(test_frozen),         cmocka_unit_test(test_no_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

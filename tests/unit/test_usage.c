@@ -401,6 +401,28 @@ static void test_unlisted(void **state)
 	vac_holders_free(&holders);
 }
 
+/* Anybody may open the driver as often as he likes. */
+static void test_a_crowd(void **state)
+{
+	const struct vac_survey survey = make_survey();
+	const struct vac_holders_options options = {.root = root, .look_ms = 60000};
+	struct vac_holders holders;
+
+	(void)state;
+	temp_text("dev/nvidiactl", "");
+	for (int pid = 10000; pid <= 10000 + 4096; pid++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "proc/%d/fd", pid);
+		temp_mkdir(path);
+		open_device(pid, "/dev/nvidiactl");
+	}
+	assert_int_equal(vac_holders_take(&survey, &options, &holders, NULL), 0);
+	assert_true(holders.cut_short);
+	assert_int_equal(holders.count, 3);
+	vac_holders_free(&holders);
+}
+
 /* A process that is parked, and unlisted therefore. */
 static void test_parked_and_open(void **state)
 {
@@ -471,6 +493,7 @@ int main(void)
 		IN_DIR(test_a_number_that_two_have),
 		IN_DIR(test_a_process_in_a_container),
 		IN_DIR(test_unlisted),
+		IN_DIR(test_a_crowd),
 		IN_DIR(test_parked_and_open),
 		cmocka_unit_test(test_measuring),
 		cmocka_unit_test(test_measuring_without_time),

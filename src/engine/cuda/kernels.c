@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/io.h"
 
 #define MOST_BYTES ((size_t)64 << 20)
@@ -111,9 +112,12 @@ static bool read_cached(const char *path, void **image, size_t *bytes)
 /* Whoever reads sees a whole file or none. A failure only costs time later. */
 static bool write_cached(const char path[PATH_BYTES], const void *image, size_t bytes)
 {
-	char temporary[PATH_BYTES + 32];
+	char temporary[PATH_BYTES + 48];
 	const struct head head = {MAGIC, bytes, hash(HASH_START, image, bytes)};
-	snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
+	/* In a container a worker has the same number each time: one that was killed while it
+	 * wrote must not keep all later ones from it. */
+	snprintf(temporary, sizeof(temporary), "%s.%ld-%" PRIx64, path, (long)getpid(),
+		 (uint64_t)vac_now_ns());
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return false;
