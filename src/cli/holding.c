@@ -333,8 +333,7 @@ static void print_state(const struct vac_command *command, enum vac_wire_hold_op
 		else
 			vac_complain(command,
 				     "process %u is locked: its CUDA calls wait; `vacate resume "
-				     "%u` lets "
-				     "it run on",
+				     "%u` lets it run on",
 				     target->pid, target->pid);
 		break;
 	case VAC_WIRE_HELD_PARKED:

@@ -6,8 +6,8 @@
  * needs it. The driver's calls to other processes do not need cuInit (as seen with 580);
  * but whoever has called it keeps the GPU up for all, so that a checkpoint need not put it
  * down, nor a restore bring it up (90 and 130 ms). So cuInit runs beside NVML's start and
- * whatever comes after, and is waited for before the hold's owner is answered, if it may not stay, or where a call
- * is refused.
+ * whatever comes after, and is waited for before the hold's owner is answered, if it may not
+ * stay, or where a call is refused.
  */
 #include "hold/hold.h"
 
