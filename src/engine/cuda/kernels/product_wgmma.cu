@@ -29,6 +29,7 @@
 #define STAGE_BYTES VAC_PRODUCT_STAGE_BYTES
 #define GROUP       128 /* threads of a warpgroup */
 #define CONSUMERS   2
+#define BELOW       (64 * DEPTH * 2 >> 4) /* 64 rows further down, for a descriptor */
 
 /* CUtensorMap */
 struct __align__(64) tensor_map
@@ -144,14 +145,14 @@ static __device__ __forceinline__ void put(const tensor_map *map, u32 from, u32 
 	"%60, %61, %62, %63}"
 
 /* c += a b^T of 64 x 128, or c = a b^T; not waited for. */
-static __device__ __forceinline__ void multiply_64x128(float c[COLUMNS / 8][4], u64 a, u64 b,
-						       int add)
+template <bool ADD>
+static __device__ __forceinline__ void multiply_64x128(float c[COLUMNS / 8][4], u64 a, u64 b)
 {
 	asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
 		     "wgmma.mma_async.sync.aligned.m64n128k16." KIND "\n" RESULT_64_NAMES ", "
 		     "%64, %65, p, 1, 1, 0, 0;}"
 		     : PARTS_8(c, 0), PARTS_8(c, 8)
-		     : "l"(a), "l"(b), "r"(add));
+		     : "l"(a), "l"(b), "n"(ADD));
 }
 
 /* What is read afterwards stays behind the wait. */
@@ -202,10 +203,10 @@ static __device__ void produce(const work &w)
 }
 
 /* Lets all blocks bring new tiles there: a warp's part of it. */
-static __device__ __forceinline__ void release(const work &w, u32 at)
+static __device__ __forceinline__ void release(const work &w, u32 stage)
 {
 	if (threadIdx.x % WARP < CLUSTER)
-		barrier_arrive(w.empty + at % STAGES * 8, threadIdx.x % WARP);
+		barrier_arrive(w.empty + stage * 8, threadIdx.x % WARP);
 }
 
 /* The groups multiply in the order of their tiles, one after the other: a wait for a phase
@@ -221,44 +222,63 @@ static __device__ __forceinline__ void turn_pass(u32 group)
 	asm volatile("bar.arrive %0, 256;" ::"r"((group ^ 1) + 1 + CONSUMERS) : "memory");
 }
 
+/* sums = or += x W^T of one step: of what lies in a stage, whose descriptors a and b are. */
+template <bool ADD>
+static __device__ __forceinline__ void multiply_step(u64 a, u64 b, float sums[2][COLUMNS / 8][4])
+{
+	products_begin();
+	multiply_64x128<ADD>(sums[0], a, b);
+	multiply_64x128<ADD>(sums[1], a + BELOW, b);
+#pragma unroll
+	for (int k = 1; k < DEPTH / 16; k++) { /* 32 bytes on */
+		multiply_64x128<true>(sums[0], a + 2 * k, b + 2 * k);
+		multiply_64x128<true>(sums[1], a + BELOW + 2 * k, b + 2 * k);
+	}
+	asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
 /* sums = x W^T of a tile, whose steps are in the ring from at on; of the last one not waited
  * for. last: no tile comes after it. */
 static __device__ __forceinline__ void multiply_tile(const work &w, u32 at, u32 group, bool last,
 						     float sums[2][COLUMNS / 8][4])
 {
-	for (u32 step = 0; step < w.depth; step++, at++) {
-		const u32 stage = at % STAGES;
-		const u64 a = describe(w.shared + stage * STAGE_BYTES),
-			  b = describe(w.shared + stage * STAGE_BYTES + X_BYTES);
-		barrier_wait(w.full + stage * 8, at / STAGES % 2);
-		products_begin();
-#pragma unroll
-		for (int k = 0; k < DEPTH / 16; k++) /* 32 bytes on */
-#pragma unroll
-			for (int half = 0; half < 2; half++) /* 64 rows on */
-				multiply_64x128(sums[half], a + half * (64 * 128 >> 4) + 2 * k,
-						b + 2 * k, step | k);
-		asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+	const u64 ring = describe(w.shared);
+	u32 stage = at % STAGES, parity = at / STAGES % 2, before = 0;
+	for (u32 step = 0; step < w.depth; step++) {
+		const u64 a = ring + stage * (STAGE_BYTES >> 4), b = a + (X_BYTES >> 4);
+		barrier_wait(w.full + stage * 8, parity);
+		if (step)
+			multiply_step<true>(a, b, sums);
+		else
+			multiply_step<false>(a, b, sums);
 		if (step + 1 == w.depth && !last) /* nothing of the ring is waited for any more */
 			turn_pass(group);
 		asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
 		if (step) /* the one before has been computed */
-			release(w, at - 1);
+			release(w, before);
+		before = stage;
+		if (++stage == STAGES)
+			stage = 0, parity ^= 1;
 	}
 }
 
-/* Waits for what multiply_tile left, the step before at, and meanwhile reads the bias. */
-static __device__ __forceinline__ void
-end_tile(const work &w, u32 at, u32 column, float sums[2][COLUMNS / 8][4], u32 bias[COLUMNS / 8])
+/* What a thread needs of the bias of a tile; it comes while the group waits for its turn. */
+static __device__ __forceinline__ void read_bias(const work &w, u32 column, u32 bias[COLUMNS / 8])
 {
 	const element *from = w.bias + column + threadIdx.x % 4 * 2;
 #pragma unroll
 	for (int n = 0; n < COLUMNS / 8; n++)
 		asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(bias[n]) : "l"(from + n * 8));
+}
+
+/* Waits for what multiply_tile left, the step before at. */
+static __device__ __forceinline__ void end_tile(const work &w, u32 at,
+						float sums[2][COLUMNS / 8][4])
+{
 	asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 	hold_back(sums[0]);
 	hold_back(sums[1]);
-	release(w, at - 1);
+	release(w, (at - 1) % STAGES);
 }
 
 static __device__ __forceinline__ void store_shared(u32 to, u32 pair)
@@ -266,25 +286,39 @@ static __device__ __forceinline__ void store_shared(u32 to, u32 pair)
 	asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(pair) : "memory");
 }
 
-/* gelu(sums + bias) to a warpgroup's part of shared memory: two boxes of 64 columns. */
+/* gelu(sums + bias) to a warpgroup's part of shared memory: a box of 64 columns after the
+ * other, for which the sums move on in their registers. As one sequence of instructions,
+ * which the compiler mixes until registers are short, it takes half as long again. */
 static __device__ __forceinline__ void finish_tile(u32 to, float sums[2][COLUMNS / 8][4],
-						   const u32 bias[COLUMNS / 8])
+						   u32 bias[COLUMNS / 8])
 {
 	const u32 lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP / WARP;
 	to += (warp * 16 + lane / 4) * 128 + lane % 4 * 4;
+#pragma unroll 1
+	for (int box = 0; box < COLUMNS / 64; box++, to += ROWS * 128) {
 #pragma unroll
-	for (int n = 0; n < COLUMNS / 8; n++) {
-		const float low = to_float((u16)(bias[n] & 0xffff)),
-			    high = to_float((u16)(bias[n] >> 16));
-		/* the row's number modulo 8 is the same in all */
-		const u32 chunk = to + n / 8 * (ROWS * 128) + ((n % 8) ^ (lane / 4)) * 16;
+		for (int n = 0; n < 8; n++) {
+			const float low = to_float((u16)(bias[n] & 0xffff)),
+				    high = to_float((u16)(bias[n] >> 16));
+			/* the row's number modulo 8 is the same in all */
+			const u32 chunk = to + (n ^ (lane / 4)) * 16;
+			float y[8]; /* two of each of the rows 0, 8, 64, 72 */
 #pragma unroll
-		for (int half = 0; half < 2; half++)
+			for (int i = 0; i < 8; i++)
+				y[i] = sums[i / 4][n][i % 4] + (i % 2 ? high : low);
+			gelu(y);
 #pragma unroll
-			for (int below = 0; below < 2; below++)
-				store_shared(chunk + (half * 64 + below * 8) * 128,
-					     pack_pair(gelu(sums[half][n][2 * below] + low),
-						       gelu(sums[half][n][2 * below + 1] + high)));
+			for (int i = 0; i < 4; i++)
+				store_shared(chunk + (i / 2 * 64 + i % 2 * 8) * 128,
+					     pack_pair(y[2 * i], y[2 * i + 1]));
+		}
+#pragma unroll
+		for (int n = 0; n + 8 < COLUMNS / 8; n++) {
+			bias[n] = bias[n + 8];
+#pragma unroll
+			for (int i = 0; i < 8; i++)
+				sums[i / 4][n][i % 4] = sums[i / 4][n + 8][i % 4];
+		}
 	}
 }
 
@@ -305,10 +339,14 @@ static __device__ void consume(const work &w, u32 group)
 		const u32 row = row_of(w, tile), column = column_of(w, tile);
 		float sums[2][COLUMNS / 8][4];
 		u32 bias[COLUMNS / 8];
+		read_bias(w, column, bias);
 		if (tile >= clusters) /* there is one before it, the other group's */
 			turn_wait(group);
+#pragma unroll
+		for (int n = 0; n < COLUMNS / 8; n++) /* it has come */
+			asm volatile("" : "+r"(bias[n]));
 		multiply_tile(w, at, group, tile + clusters >= w.tiles, sums);
-		end_tile(w, at + w.depth, column, sums, bias);
+		end_tile(w, at + w.depth, sums);
 		if (first) /* what was put last has been read */
 			asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 		group_meet(group);
@@ -354,7 +392,8 @@ extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(VAC
 	} else {
 		/* 40 + 2 * 232 = 3 * 168: what the three groups were launched with */
 		asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-		consume(all, threadIdx.x / GROUP - 1);
+		/* shuffled, it is known to be the same in a warp, and addresses are of the warp */
+		consume(all, __shfl_sync(~0u, threadIdx.x / GROUP - 1, 0));
 	}
 	/* until none brings anything here or waits for what is done here */
 	cluster_meet();
