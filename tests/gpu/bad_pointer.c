@@ -1,20 +1,20 @@
 /*
  * bad_pointer.c - a libcuda.so.1 between a worker and the driver, for the part sticky of
- * tests/gpu/run. It hands everything on, but for one launch of the kernel to_floats:
- * when the file that VACATE_TEST_BAD_POINTER names is there, it is removed and the
- * kernel writes to an address that is nobody's. The GPU's answer is the true one.
+ * tests/gpu/run. It hands everything on, but for one launch of the kernel to_floats: the
+ * first after SIGUSR2 (a worker that is confined sees no file of ours), and that one
+ * writes to an address that is nobody's. The GPU's answer is the true one.
  *
  * VACATE_CUDA_PATH leads to it, and VACATE_CUDA_REAL names the driver's own file: what the
  * loader finds by the name libcuda.so.1 may be this one again. Its soname is another, so
  * that libraries which ask the loader for libcuda.so.1 get the driver's.
  */
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct CUfunc_st;
 struct CUmod_st;
@@ -33,6 +33,20 @@ static module_function_fn *true_module_function;
 static launch_fn *true_launch;
 static struct CUfunc_st *victims[8];
 static unsigned victim_count;
+static volatile sig_atomic_t wanted;
+
+static void want(int signal)
+{
+	(void)signal;
+	wanted = 1;
+}
+
+static void __attribute__((constructor)) listen(void)
+{
+	struct sigaction action = {.sa_handler = want, .sa_flags = SA_RESTART};
+	if (sigaction(SIGUSR2, &action, NULL) < 0)
+		perror("bad_pointer: SIGUSR2");
+}
 
 static int module_function(struct CUfunc_st **function, struct CUmod_st *module, const char *name)
 {
@@ -54,10 +68,10 @@ static int launch(struct CUfunc_st *function, unsigned grid_x, unsigned grid_y, 
 		  unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
 		  struct CUstream_st *stream, void **parameters, void **extra)
 {
-	const char *trigger = getenv("VACATE_TEST_BAD_POINTER");
 	uint64_t nobodys = 0x10;
 	void *bad[3];
-	if (trigger && is_victim(function) && unlink(trigger) == 0) {
+	if (wanted && is_victim(function)) {
+		wanted = 0;
 		/* count, from, to */
 		bad[0] = parameters[0];
 		bad[1] = parameters[1];
