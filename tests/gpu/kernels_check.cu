@@ -385,8 +385,10 @@ static tensor_map map_of(const Buffer<element> &at, u32 rows, u32 columns, u32 b
 
 /* blocks: fewer than there are tiles, so that a block has several. Compared is each so many-th
  * row; behind the last ones nothing may be written. Repeated, for what happens rarely. */
-static void check_product(u32 rows, u32 in, u32 out, u32 blocks, u32 every)
+static void check_product(u32 columns, u32 rows, u32 in, u32 out, u32 blocks, u32 every)
 {
+	const char *name = columns == 192 ? "product_gelu_wide_wgmma" : "product_gelu_wgmma";
+	auto *kernel = columns == 192 ? product_gelu_wide_wgmma : product_gelu_wgmma;
 	const u32 guard = 8;
 	const double spread = std::sqrt(3.0 / in) * 2; /* sums of a spread of about 1 */
 	std::vector<element> x = random_elements((size_t)rows * in, 1),
@@ -394,18 +396,18 @@ static void check_product(u32 rows, u32 in, u32 out, u32 blocks, u32 every)
 			     bias = random_elements(out, 1),
 			     nothing((size_t)(rows + guard) * out, 0x7fff); /* NaN */
 	Buffer<element> to_x(x), to_w(w), to_bias(bias), y(nothing);
-	const u32 wide = out / COLUMNS,
+	const u32 wide = out / columns,
 		  tiles = (rows + CLUSTER * ROWS - 1) / (CLUSTER * ROWS) * wide;
 	const tensor_map map_x = map_of(to_x, rows, in, ROWS),
-			 map_w = map_of(to_w, out, in, COLUMNS / CLUSTER),
+			 map_w = map_of(to_w, out, in, columns / CLUSTER),
 			 map_y = map_of(y, rows, out, ROWS);
-	must(cudaFuncSetAttribute(product_gelu_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize,
+	must(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
 				  VAC_PRODUCT_SHARED_BYTES),
-	     "product_gelu_wgmma");
+	     name);
 	auto launch = [&] {
-		product_gelu_wgmma<<<blocks, VAC_PRODUCT_THREADS, VAC_PRODUCT_SHARED_BYTES>>>(
+		kernel<<<blocks, VAC_PRODUCT_THREADS, VAC_PRODUCT_SHARED_BYTES>>>(
 			tiles, wide, in / DEPTH, to_bias.at, map_x, map_w, map_y);
-		must(cudaGetLastError(), "product_gelu_wgmma");
+		must(cudaGetLastError(), name);
 	};
 	launch();
 	const std::vector<element> once = y.read();
@@ -427,7 +429,7 @@ static void check_product(u32 rows, u32 in, u32 out, u32 blocks, u32 every)
 			got.push_back(::wide(once[(size_t)row * out + column]));
 		}
 	}
-	compare("product_gelu_wgmma", (int)rows, expected, got);
+	compare(name, (int)rows, expected, got);
 	bool same = true;
 	for (int i = 0; i < 10; i++) {
 		launch();
@@ -439,9 +441,9 @@ static void check_product(u32 rows, u32 in, u32 out, u32 blocks, u32 every)
 		same = same && !std::isnan(::wide(once[i]));
 	failures += !same;
 	if (!same)
-		printf("product_gelu_wgmma  %6d  differs from time to time, or wrote behind the "
+		printf("%s  %6d  differs from time to time, or wrote behind the "
 		       "end, or not all  FAILED\n",
-		       (int)rows);
+		       name, (int)rows);
 }
 #endif
 
@@ -481,12 +483,14 @@ int main(void)
 	check_activation("activate_sigmoid", activate_sigmoid, host_sigmoid);
 	check_convert();
 #ifdef HAVE_WGMMA
-	check_product(8, 64, 128, 2, 1);      /* one tile, the second block has no rows */
-	check_product(300, 64, 384, 2, 7);    /* one step a tile */
-	check_product(1000, 384, 768, 2, 19); /* 24 tiles of 6 steps, one cluster */
-	check_product(1032, 768, 640, 6, 19); /* 25 tiles of 12: 9, 8, 8 */
-	check_product(520, 1024, 512, 4, 7);  /* 16 steps */
-	check_product(8200, 768, 3072, 132, 97);
+	for (u32 columns : {128u, 192u}) {
+		check_product(columns, 8, 64, columns, 2, 1); /* a tile, the second block has none */
+		check_product(columns, 300, 64, 3 * columns, 2, 7);    /* one step a tile */
+		check_product(columns, 1000, 384, 6 * columns, 2, 19); /* 24 of 6, one cluster */
+		check_product(columns, 1032, 768, 5 * columns, 6, 19); /* 25 of 12: 9, 8, 8 */
+		check_product(columns, 520, 1024, 4 * columns, 4, 7);  /* 16 steps */
+		check_product(columns, 8200, 768, 3072, 132, 97);
+	}
 #endif
 	printf("%d failed\n", failures);
 	return failures != 0;

@@ -1,13 +1,14 @@
 /*
  * product_time.cu - gelu(x W^T + b) of the shapes of BERT models: as the one kernel of
- * product_wgmma.cu, and by the fastest of cuBLASLt's first algorithms with our GELU after it.
- * Both in turn, ten times; the median of each. The part product of tests/gpu/run compiles it:
+ * product_wgmma.cu, in tiles of 128 and of 192 columns, and by the fastest of cuBLASLt's first
+ * algorithms with our GELU after it. All in turn, ten times; the median of each. The part product of tests/gpu/run compiles it:
  *
  *   nvcc -std=c++17 -gencode arch=compute_90a,code=sm_90a -DVAC_WGMMA -DVAC_ELEMENT=16
  *        -I KERNELS -o time product_time.cu -lcublasLt
  *
- * One line a shape: in, out, rows, microseconds of both, TFLOP/s of both. Exit status: 0,
- * 1 something failed.
+ * One line a shape: in, out, rows, microseconds of each (0: out is no multiple of the tile), of
+ * cuBLASLt's product alone, and how many times faster than two kernels the faster tile is.
+ * Exit status: 0, 1 something failed.
  */
 #include <algorithm>
 #include <cmath>
@@ -172,21 +173,61 @@ struct Blas {
 	}
 };
 
+/* One kernel, in tiles of so many columns. */
+struct Fused {
+	decltype(&product_gelu_wgmma) kernel;
+	tensor_map x, w, y;
+	u32 tiles, wide, depth, blocks;
+	const element *bias;
+
+	Fused(u32 columns, u32 in, u32 out, u32 rows, u32 most, element *from, element *weights,
+	      const element *b, element *to)
+		: kernel(columns == 192 ? product_gelu_wide_wgmma : product_gelu_wgmma),
+		  x(map_of(from, rows, in, ROWS)), w(map_of(weights, out, in, columns / CLUSTER)),
+		  y(map_of(to, rows, out, ROWS)), wide(out / columns), depth(in / DEPTH), bias(b)
+	{
+		tiles = (rows + CLUSTER * ROWS - 1) / (CLUSTER * ROWS) * wide;
+		blocks = std::min(most, CLUSTER * tiles);
+		must(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+					  VAC_PRODUCT_SHARED_BYTES),
+		     "shared memory");
+	}
+	void run() const
+	{
+		kernel<<<blocks, VAC_PRODUCT_THREADS, VAC_PRODUCT_SHARED_BYTES>>>(
+			tiles, wide, depth, bias, x, w, y);
+	}
+};
+
+static std::vector<element> read(const element *at, size_t count)
+{
+	std::vector<element> all(count);
+	must(cudaMemcpy(all.data(), at, count * sizeof(element), cudaMemcpyDeviceToHost), "a copy");
+	return all;
+}
+
+/* What is timed is right: they have the same results. */
+static void must_agree(const std::vector<element> &one, const std::vector<element> &other, u32 in,
+		       u32 out, u32 columns)
+{
+	size_t wrong = 0;
+	for (size_t i = 0; i < one.size(); i++) {
+		const float a = value(one[i]), b = value(other[i]);
+		wrong += !(fabsf(a - b) <= (VAC_ELEMENT == 16 ? 4e-3f : 3e-2f) * (1 + fabsf(b)));
+	}
+	if (wrong) {
+		printf("%u x %u in tiles of %u: %zu of %zu results are wrong\n", in, out, columns,
+		       wrong, one.size());
+		exit(1);
+	}
+}
+
 static void compare(u32 in, u32 out, u32 rows, u32 blocks)
 {
-	element *x = take((size_t)rows * in, 1), *w = take((size_t)in * out, 2 / sqrtf((float)in)),
-		*bias = take(out, 1), *y = take((size_t)rows * out, 0);
-	Blas blas(in, out, rows, bias);
-	const tensor_map map_x = map_of(x, rows, in, ROWS),
-			 map_w = map_of(w, out, in, COLUMNS / CLUSTER),
-			 map_y = map_of(y, rows, out, ROWS);
-	const u32 wide = out / COLUMNS, tiles = (rows + 2 * ROWS - 1) / (2 * ROWS) * wide;
 	const u64 count = (u64)rows * out;
-	auto fused = [&] {
-		product_gelu_wgmma<<<std::min(blocks, 2 * tiles), VAC_PRODUCT_THREADS,
-				     VAC_PRODUCT_SHARED_BYTES>>>(tiles, wide, in / DEPTH, bias,
-								 map_x, map_w, map_y);
-	};
+	element *x = take((size_t)rows * in, 1), *w = take((size_t)in * out, 2 / sqrtf((float)in)),
+		*bias = take(out, 1), *y = take(count, 0);
+	Blas blas(in, out, rows, bias);
 	int best = 0;
 	std::vector<double> times;
 	for (int i = 0; i < blas.count; i++)
@@ -194,35 +235,30 @@ static void compare(u32 in, u32 out, u32 rows, u32 blocks)
 	for (int i = 1; i < blas.count; i++)
 		best = times[i] < times[best] ? i : best;
 	auto product = [&] { blas.run(best, w, x, y); };
-	auto gelu = [&] { activate_gelu<<<(count + 2047) / 2048, 256>>>(count, y); };
-	/* what is timed is right: both have the same results */
-	std::vector<element> one((size_t)count), other((size_t)count);
-	must(cudaMemset(y, 0xff, count * sizeof(element)), "cudaMemset"); /* NaN */
-	fused();
-	must(cudaMemcpy(one.data(), y, count * sizeof(element), cudaMemcpyDeviceToHost), "fused");
-	product(), gelu();
-	must(cudaMemcpy(other.data(), y, count * sizeof(element), cudaMemcpyDeviceToHost), "both");
-	size_t wrong = 0;
-	for (size_t i = 0; i < one.size(); i++) {
-		const float a = value(one[i]), b = value(other[i]);
-		wrong += !(fabsf(a - b) <= (VAC_ELEMENT == 16 ? 4e-3f : 3e-2f) * (1 + fabsf(b)));
+	auto both = [&] { product(), activate_gelu<<<(count + 2047) / 2048, 256>>>(count, y); };
+	both();
+	const std::vector<element> expected = read(y, count);
+	std::vector<Fused> fused;
+	for (u32 columns : {128u, 192u}) {
+		if (out % columns)
+			continue;
+		fused.emplace_back(columns, in, out, rows, blocks, x, w, bias, y);
+		must(cudaMemset(y, 0xff, count * sizeof(element)), "cudaMemset"); /* NaN */
+		fused.back().run();
+		must_agree(read(y, count), expected, in, out, columns);
 	}
-	if (wrong) {
-		printf("%u x %u x %u: %zu of %zu results are wrong\n", in, out, rows, wrong,
-		       one.size());
-		exit(1);
-	}
-	std::vector<double> ours, theirs, alone;
+	std::vector<double> ours[2], theirs, alone;
 	for (int round = 0; round < rounds; round++) {
-		ours.push_back(measure(fused));
-		theirs.push_back(measure([&] { product(), gelu(); }));
+		for (size_t i = 0; i < fused.size(); i++)
+			ours[i].push_back(measure([&] { fused[i].run(); }));
+		theirs.push_back(measure(both));
 		alone.push_back(measure(product));
 	}
 	must(cudaGetLastError(), "a kernel");
-	const double tera = 2.0 * rows * in * out / 1e6;
-	printf("%6u%6u%7u%10.1f%12.1f%12.1f%9.0f%9.0f%8.2f\n", in, out, rows, median(ours),
-	       median(theirs), median(alone), tera / median(ours), tera / median(alone),
-	       median(theirs) / median(ours));
+	const double narrow = median(ours[0]), wide = fused.size() > 1 ? median(ours[1]) : 0;
+	printf("%6u%6u%7u%9.1f%9.1f%14.1f%9.1f%9.2f\n", in, out, rows, narrow, wide,
+	       median(theirs), median(alone),
+	       median(theirs) / (wide > 0 ? std::min(narrow, wide) : narrow));
 	for (element *at : {x, w, bias, y})
 		cudaFree(at);
 }
@@ -232,12 +268,9 @@ int main(void)
 	static const u32 shapes[][2] = {{768, 3072}, {384, 1536}, {1024, 4096}};
 	cudaDeviceProp gpu;
 	must(cudaGetDeviceProperties(&gpu, 0), "the GPU");
-	must(cudaFuncSetAttribute(product_gelu_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize,
-				  VAC_PRODUCT_SHARED_BYTES),
-	     "shared memory");
 	printf("%s, %d multiprocessors, elements %d\n", gpu.name, gpu.multiProcessorCount,
 	       VAC_ELEMENT);
-	printf("    in   out   rows  fused us  product+GELU  product   TFLOP/s  TFLOP/s  faster\n");
+	printf("    in   out   rows   128 us   192 us  product+GELU  product   faster\n");
 	for (const auto &shape : shapes)
 		for (u32 rows : {2048u, 4096u, 8192u, 16384u})
 			compare(shape[0], shape[1], rows, (u32)gpu.multiProcessorCount / 2 * 2);

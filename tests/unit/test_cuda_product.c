@@ -23,11 +23,12 @@
 #define WORKSPACE       (VAC_CUDA_BLAS_WORKSPACE_BYTES + ((size_t)8 << 20))
 
 static struct CUfunc_st *const the_kernel = (struct CUfunc_st *)0x10;
+static struct CUfunc_st *const the_wide = (struct CUfunc_st *)0x18;
 static struct CUfunc_st *const the_gelu = (struct CUfunc_st *)0x20;
 
 static struct {
-	unsigned launches, products, gelus; /* of the kernel, by cuBLASLt, of GELU alone */
-	unsigned kernel_us, product_us;
+	unsigned launches, wides, products, gelus; /* of the kernels, by cuBLASLt, of GELU alone */
+	unsigned kernel_us, wide_us, product_us;
 	bool computes;
 	int refused; /* what tensor_map answers */
 } gpu;
@@ -90,7 +91,7 @@ static float load(const struct map *m, uint64_t row, uint64_t column)
 }
 
 /* Tile by tile, as product_wgmma.cu says; each of y once. */
-static void compute(unsigned blocks, void **parameters)
+static void compute(uint32_t columns, unsigned blocks, void **parameters)
 {
 	const uint32_t tiles = *(uint32_t *)parameters[0], wide = *(uint32_t *)parameters[1],
 		       depth = *(uint32_t *)parameters[2];
@@ -102,7 +103,7 @@ static void compute(unsigned blocks, void **parameters)
 	assert_int_equal(blocks % VAC_PRODUCT_CLUSTER, 0);
 	assert_true(blocks <= MULTIPROCESSORS);
 	assert_int_equal(x.box_rows, VAC_PRODUCT_ROWS);
-	assert_int_equal(w.box_rows, VAC_PRODUCT_COLUMNS / VAC_PRODUCT_CLUSTER);
+	assert_int_equal(w.box_rows, columns / VAC_PRODUCT_CLUSTER);
 	assert_int_equal(y.box_rows, VAC_PRODUCT_ROWS);
 	for (uint32_t block = 0; block < blocks; block++)
 		for (uint32_t tile = block / VAC_PRODUCT_CLUSTER; tile < tiles;
@@ -110,9 +111,9 @@ static void compute(unsigned blocks, void **parameters)
 			const uint64_t row = (uint64_t)(tile / wide * VAC_PRODUCT_CLUSTER +
 							block % VAC_PRODUCT_CLUSTER) *
 					     VAC_PRODUCT_ROWS;
-			const uint64_t column = (uint64_t)tile % wide * VAC_PRODUCT_COLUMNS;
+			const uint64_t column = (uint64_t)tile % wide * columns;
 			for (uint64_t r = row; r < row + VAC_PRODUCT_ROWS && r < y.rows; r++)
-				for (uint64_t c = column; c < column + VAC_PRODUCT_COLUMNS; c++) {
+				for (uint64_t c = column; c < column + columns; c++) {
 					double sum = widen(bias[c]);
 					for (uint64_t k = 0; k < depth * VAC_PRODUCT_DEPTH; k++)
 						sum += (double)load(&x, r, k) * load(&w, c, k);
@@ -131,15 +132,17 @@ static int launch(struct CUfunc_st *function, unsigned grid_x, unsigned grid_y, 
 		gpu.gelus++;
 		return VAC_CU_OK;
 	}
-	assert_ptr_equal(function, the_kernel);
+	assert_true(function == the_kernel || function == the_wide);
 	assert_true(grid_y == 1 && grid_z == 1 && block_y == 1 && block_z == 1);
 	assert_int_equal(block_x, 3 * 128);
 	/* what a block may have on this architecture */
 	assert_true(shared_bytes <= 227 * 1024);
 	gpu.launches++;
-	usleep(gpu.kernel_us);
+	gpu.wides += function == the_wide;
+	usleep(function == the_wide ? gpu.wide_us : gpu.kernel_us);
 	if (gpu.computes)
-		compute(grid_x, parameters);
+		compute(function == the_wide ? VAC_PRODUCT_WIDE : VAC_PRODUCT_COLUMNS, grid_x,
+			parameters);
 	return VAC_CU_OK;
 }
 
@@ -153,7 +156,7 @@ static int attribute_of(int *value, int attribute, int device)
 
 static int set_attribute(struct CUfunc_st *function, int attribute, int value)
 {
-	assert_ptr_equal(function, the_kernel);
+	assert_true(function == the_kernel || function == the_wide);
 	assert_int_equal(attribute, VAC_CU_FUNC_MAX_DYNAMIC_SHARED);
 	assert_int_equal(value, VAC_PRODUCT_SHARED_BYTES);
 	return VAC_CU_OK;
@@ -268,8 +271,9 @@ static int begin(void **state)
 	(void)state;
 	setenv("XDG_CACHE_HOME", temp_dir_make(), 1);
 	memset(&gpu, 0, sizeof(gpu));
-	module = (struct vac_cuda_module){
-		.functions = {.product_gelu_wgmma = the_kernel, .activate_gelu = the_gelu}};
+	module = (struct vac_cuda_module){.functions = {.product_gelu_wgmma = the_kernel,
+							.product_gelu_wide_wgmma = the_wide,
+							.activate_gelu = the_gelu}};
 	backend = (struct vac_compute){.cuda = &cuda,
 				       .blas = &blas,
 				       .module = &module,
@@ -323,27 +327,30 @@ static uint16_t sixteenths(size_t at)
 /* ---- tests ---- */
 
 /* Every row is computed once, rows that fill no tile, too, and nothing behind them. */
-static void test_computes(void **state)
+static void computes(enum vac_tile tile)
 {
-	(void)state;
-	const uint32_t rows = VAC_CUDA_FUSED_ROWS + 12, rounded = VAC_CUDA_FUSED_ROWS + 16;
+	const uint32_t rows = VAC_CUDA_FUSED_ROWS + 12, rounded = VAC_CUDA_FUSED_ROWS + 16,
+		       out = 384; /* of both tiles */
 	const struct vac_linear_shape shape = {
-		.in = 64, .out = 256, .bias = true, .activation = VAC_ACTIVATION_GELU};
-	uint16_t *x = elements((size_t)rounded * 64, eighths), *w = elements(256 * 64, sixteenths),
-		 *bias = elements(256, eighths), *y = elements((size_t)rounded * 256, nothing_yet);
+		.in = 64, .out = out, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	uint16_t *x = elements((size_t)rounded * 64, eighths),
+		 *w = elements((size_t)out * 64, sixteenths), *bias = elements(out, eighths),
+		 *y = elements((size_t)rounded * out, nothing_yet);
 	struct vac_linear *linear = open_linear(&shape);
 	struct vac_error err;
-	linear->fused = gpu.computes = true;
+	linear->fused = tile;
+	gpu.computes = true;
 	assert_int_equal(vac_cuda_linear(&backend, linear, w, bias, rows, x, y, &err), 0);
 	assert_int_equal(backend.failure, 0);
 	assert_int_equal(gpu.launches, 1);
+	assert_int_equal(gpu.wides, tile == VAC_TILE_192);
 	assert_int_equal(gpu.products + gpu.gelus, 0);
 	for (size_t row = 0; row < rounded; row++)
-		for (size_t column = 0; column < 256; column++) {
+		for (size_t column = 0; column < out; column++) {
 			double sum = widen(bias[column]);
 			for (size_t k = 0; k < 64; k++)
 				sum += (double)widen(x[row * 64 + k]) * widen(w[column * 64 + k]);
-			assert_int_equal(y[row * 256 + column], narrow(gelu(sum)));
+			assert_int_equal(y[row * out + column], narrow(gelu(sum)));
 		}
 	/* fewer are cuBLASLt's */
 	assert_int_equal(
@@ -353,6 +360,18 @@ static void test_computes(void **state)
 	assert_int_equal(gpu.gelus, 1);
 	vac_cuda_linear_close(&backend, linear);
 	free(x), free(w), free(bias), free(y);
+}
+
+static void test_computes(void **state)
+{
+	(void)state;
+	computes(VAC_TILE_128);
+}
+
+static void test_computes_wide(void **state)
+{
+	(void)state;
+	computes(VAC_TILE_192);
 }
 
 static void test_what_it_serves(void **state)
@@ -366,27 +385,35 @@ static void test_what_it_serves(void **state)
 		{.in = 64, .out = 128, .bias = true, .activation = VAC_ACTIVATION_NONE},
 	};
 	struct vac_linear *linear = open_linear(&served);
-	assert_true(vac_product_serves(&backend, linear));
+	assert_true(vac_product_serves(&backend, linear, VAC_TILE_128));
+	assert_false(vac_product_serves(&backend, linear, VAC_TILE_192)); /* 128 columns */
+	assert_false(vac_product_serves(&backend, linear, VAC_TILE_NONE));
 	module.functions.product_gelu_wgmma = NULL; /* another GPU */
-	assert_false(vac_product_serves(&backend, linear));
+	assert_false(vac_product_serves(&backend, linear, VAC_TILE_128));
 	module.functions.product_gelu_wgmma = the_kernel;
 	vac_cuda_linear_close(&backend, linear);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		linear = open_linear(&others[i]);
-		assert_false(vac_product_serves(&backend, linear));
+		assert_false(vac_product_serves(&backend, linear, VAC_TILE_128));
+		assert_int_equal(vac_product_serves(&backend, linear, VAC_TILE_192), i == 1);
 		vac_cuda_linear_close(&backend, linear);
 	}
 }
 
-static bool is_fused(uint32_t rows)
+static enum vac_tile tile_of(const struct vac_linear_shape *shape, uint32_t rows)
 {
-	struct vac_linear *linear = open_linear(&served);
+	struct vac_linear *linear = open_linear(shape);
 	struct vac_error err;
 	memset(&backend.trials, 0, sizeof(backend.trials));
 	assert_int_equal(vac_cuda_linear_prepare(&backend, linear, rows, &err), 0);
-	bool fused = linear->fused;
+	enum vac_tile tile = linear->fused;
 	vac_cuda_linear_close(&backend, linear);
-	return fused;
+	return tile;
+}
+
+static bool is_fused(uint32_t rows)
+{
+	return tile_of(&served, rows) == VAC_TILE_128;
 }
 
 /* It is taken where it is faster than both kernels together; tried once on a machine. */
@@ -421,6 +448,33 @@ static void test_choice(void **state)
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 
+/* Of the two tiles the faster one; of one that does not divide the columns nothing is tried. */
+static void test_choice_of_tile(void **state)
+{
+	(void)state;
+	const struct vac_linear_shape both = {
+		.in = 64, .out = 384, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	const struct vac_linear_shape wide = {
+		.in = 64, .out = 192, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	vac_cuda_trials_ns = INT64_MAX / 4;
+	gpu.kernel_us = 3000, gpu.wide_us = 100, gpu.product_us = 6000;
+	assert_int_equal(tile_of(&both, 4096), VAC_TILE_192);
+	gpu.kernel_us = 100, gpu.wide_us = 3000;
+	assert_int_equal(tile_of(&both, 4096), VAC_TILE_192); /* it is known by now */
+	assert_int_equal(tile_of(&both, 5120), VAC_TILE_128);
+	gpu.wides = 0;
+	assert_int_equal(tile_of(&served, 4096), VAC_TILE_128);
+	assert_int_equal(gpu.wides, 0);
+	gpu.kernel_us = gpu.wide_us = 6000, gpu.product_us = 100;
+	assert_int_equal(tile_of(&both, 6144), VAC_TILE_NONE);
+	gpu.wide_us = 100, gpu.product_us = 6000;
+	gpu.launches = gpu.wides = 0;
+	assert_int_equal(tile_of(&wide, 4096), VAC_TILE_192);
+	assert_true(gpu.launches > 0);
+	assert_int_equal(gpu.launches, gpu.wides);
+	vac_cuda_trials_ns = 100 * 1000000;
+}
+
 /* What the driver refuses is noted, and told by whoever waits for the batch. */
 static void test_refused(void **state)
 {
@@ -428,7 +482,7 @@ static void test_refused(void **state)
 	struct vac_linear *linear = open_linear(&served);
 	uint16_t *x = elements(4096 * 64, eighths), *y = elements(4096 * 128, nothing_yet);
 	struct vac_error err;
-	linear->fused = true;
+	linear->fused = VAC_TILE_128;
 	gpu.refused = VAC_CU_INVALID_VALUE;
 	assert_int_equal(vac_cuda_linear(&backend, linear, x, x, 4096, x, y, &err), 0);
 	assert_int_equal(gpu.launches, 0);
@@ -442,8 +496,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_computes, begin, end),
+		cmocka_unit_test_setup_teardown(test_computes_wide, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_it_serves, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice, begin, end),
+		cmocka_unit_test_setup_teardown(test_choice_of_tile, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,7 +61,8 @@ struct vac_team;
 /* Of these only what code for sm_90a has; else NULL. */
 #define VAC_CUDA_KERNELS_90A(X)                                                                    \
 	X(attention_64_wgmma)                                                                      \
-	X(product_gelu_wgmma)
+	X(product_gelu_wgmma)                                                                      \
+	X(product_gelu_wide_wgmma)
 
 struct vac_cuda_functions {
 #define VAC_CUDA_FUNCTION(name) struct CUfunc_st *name;

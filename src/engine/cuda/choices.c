@@ -214,18 +214,18 @@ static int find(struct vac_compute *c, struct vac_linear *l, uint32_t rows, int6
 	return status;
 }
 
-/* Nanoseconds of gelu(x W^T + b), by this algorithm and a kernel after it, or (NULL) by
- * one kernel; negative: it does not work. */
+/* Nanoseconds of gelu(x W^T + b), by one kernel or (VAC_TILE_NONE) by this algorithm and a
+ * kernel after it; negative: it does not work. */
 static double measure_gelu(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
 			   const struct trial *t, const struct vac_blas_algorithm *algorithm,
-			   int repeats)
+			   enum vac_tile tile, int repeats)
 {
 	int64_t start = vac_now_ns();
 	int status = 0;
 	for (int i = 0; status == 0 && i < repeats; i++) {
 		const uint8_t *weights = t->weights + (uint32_t)i % t->copies * t->weight_bytes;
-		if (!algorithm) {
-			vac_product_multiply(c, l, weights, t->weights, rows, t->x, t->y);
+		if (tile != VAC_TILE_NONE) {
+			vac_product_multiply(c, l, tile, weights, t->weights, rows, t->x, t->y);
 			continue;
 		}
 		status = vac_linear_multiply(c, l, weights, t->x, t->y, algorithm);
@@ -257,30 +257,43 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 	return status;
 }
 
-/* What one kernel takes of the time of two, or 0: there was no time to find out. NEVER: it
- * does not work. The best of several times each. */
-static double compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
-			    const struct vac_blas_choice *choice, int64_t end_ns)
+/* The tile that is faster than two kernels, or none of them; negative: there was no time to
+ * find out. The best of several times each. */
+static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
+			 const struct vac_blas_choice *choice, int64_t end_ns)
 {
 	const struct trial t = lay_out(c, l, rows);
-	double apart = NEVER, fused = NEVER, ns = 0;
+	double best[VAC_TILES], ns = 0;
+	bool works[VAC_TILES];
+	int fastest_tile = VAC_TILE_NONE;
 	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0)
-		return 0;
+		return -1;
+	for (int tile = 0; tile < VAC_TILES; tile++) {
+		best[tile] = NEVER;
+		works[tile] = tile == VAC_TILE_NONE || vac_product_serves(c, l, tile);
+	}
 	for (int round = 0; round <= ROUNDS; round++) {
 		const int repeats = round ? ROUNDS : 1;
-		if (vac_now_ns() + (int64_t)(2 * repeats * ns) > end_ns)
-			return 0;
-		ns = measure_gelu(c, l, rows, &t, &choice->algorithm, repeats);
-		if (ns < 0)
-			return 0;
-		/* the first time kernels are loaded */
-		apart = round && ns < apart ? ns : apart;
-		ns = measure_gelu(c, l, rows, &t, NULL, repeats);
-		if (ns < 0)
-			return NEVER;
-		fused = round && ns < fused ? ns : fused;
+		for (int tile = 0; tile < VAC_TILES; tile++) {
+			if (!works[tile])
+				continue;
+			if (vac_now_ns() + (int64_t)(repeats * ns) > end_ns)
+				return -1;
+			double took =
+				measure_gelu(c, l, rows, &t, &choice->algorithm, tile, repeats);
+			if (took < 0 && tile == VAC_TILE_NONE)
+				return -1;
+			works[tile] = took >= 0;
+			ns = works[tile] ? took : ns;
+			/* the first time kernels are loaded */
+			best[tile] = works[tile] && round && took < best[tile] ? took : best[tile];
+		}
 	}
-	return fused / apart;
+	for (int tile = 1; tile < VAC_TILES; tile++)
+		if (works[tile] && best[tile] < best[fastest_tile] &&
+		    best[tile] < BETTER * best[VAC_TILE_NONE])
+			fastest_tile = tile;
+	return fastest_tile;
 }
 
 int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
@@ -288,18 +301,20 @@ int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, u
 {
 	char name[200], which[32];
 	int32_t fused = 0;
-	if (c->failure < 0 || !vac_product_serves(c, l))
-		return 0;
+	if (c->failure < 0 ||
+	    (!vac_product_serves(c, l, VAC_TILE_128) && !vac_product_serves(c, l, VAC_TILE_192)))
+		return VAC_TILE_NONE;
 	snprintf(which, sizeof(which), "%" PRIu32 "-fused%d", rows, VAC_PRODUCT_VERSION);
 	bool named = choice_name(c, l, which, name);
-	if (named && vac_cuda_cache_get(name, &fused, sizeof(fused)))
-		return fused > 0;
+	if (named && vac_cuda_cache_get(name, &fused, sizeof(fused)) &&
+	    (fused == VAC_TILE_NONE ||
+	     (fused > 0 && fused < VAC_TILES && vac_product_serves(c, l, (enum vac_tile)fused))))
+		return fused;
 	int64_t start = vac_now_ns();
-	double part = compare_fused(c, l, rows, choice, end_of_share(c, start));
+	fused = compare_fused(c, l, rows, choice, end_of_share(c, start));
 	c->trials.spent_ns += vac_now_ns() - start;
-	if (part == 0 || c->failure < 0)
+	if (fused < 0 || c->failure < 0)
 		return -1;
-	fused = part < BETTER;
 	if (named)
 		vac_cuda_cache_put(name, &fused, sizeof(fused));
 	return fused;

@@ -228,7 +228,7 @@ static int find_bucket(struct vac_compute *c, struct vac_linear *l, uint32_t row
 		return refused(err, "a product", &l->shape, most, status);
 	if (prepare && most >= VAC_CUDA_FUSED_ROWS) {
 		int fused = vac_linear_choose_fused(c, l, rows, &choice);
-		l->fused = fused < 0 ? l->fused : fused > 0;
+		l->fused = fused < 0 ? l->fused : (enum vac_tile)fused;
 	}
 	bucket->algorithm = choice.algorithm;
 	bucket->rows = most;
@@ -251,8 +251,8 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 	const struct vac_linear_shape *shape = &linear->shape;
 	uint32_t rounded = vac_cuda_round_rows(c, rows);
 	int rc = 0, status;
-	if (linear->fused && rounded >= VAC_CUDA_FUSED_ROWS && vac_product_serves(c, linear)) {
-		vac_product_multiply(c, linear, packed, bias, rounded, x, y);
+	if (linear->fused && rounded >= VAC_CUDA_FUSED_ROWS) {
+		vac_product_multiply(c, linear, linear->fused, packed, bias, rounded, x, y);
 		return 0;
 	}
 	rc = make_objects(c, linear, err);

@@ -18,6 +18,9 @@ struct vac_linear_bucket {
 	struct vac_blas_algorithm algorithm;
 };
 
+/* The kernels of product_wgmma.cu: columns of a tile. */
+enum vac_tile { VAC_TILE_NONE, VAC_TILE_128, VAC_TILE_192, VAC_TILES };
+
 struct vac_linear {
 	struct vac_linear *next;
 	uint32_t users;
@@ -26,7 +29,7 @@ struct vac_linear {
 	/* made at the first use on a device */
 	const struct vac_blas *blas;
 	vac_blas_object desc, weight, x, y;
-	bool fused; /* large ones are one kernel with their GELU */
+	enum vac_tile fused; /* large ones are one kernel with their GELU */
 	bool small_chosen;
 	struct vac_blas_choice small[VAC_LINEAR_POINTS];
 	struct vac_linear_bucket buckets[VAC_LINEAR_BUCKETS];
@@ -47,14 +50,16 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 int vac_linear_choose_small(struct vac_compute *c, struct vac_linear *l);
 /* After that: which of l->small serves so many rows. */
 uint32_t vac_linear_point(uint32_t rows);
-/* 1: the one kernel is faster than this algorithm and GELU after it, 0: it is not, or there
- * is none; negative: there was no time to find out, and nothing is kept of that. */
+/* An enum vac_tile, which of them is faster than this algorithm and GELU after it, or none;
+ * negative: there was no time to find out, and nothing is kept of that. */
 int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
 			    const struct vac_blas_choice *choice);
 
 /* product.c: whether there is one kernel for it, and its launch; a failure is noted. */
-bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l);
-void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
-			  const void *bias, uint32_t rows, const void *x, void *y);
+bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l,
+			enum vac_tile tile);
+void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, enum vac_tile tile,
+			  const void *packed, const void *bias, uint32_t rows, const void *x,
+			  void *y);
 
 #endif

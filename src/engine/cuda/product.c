@@ -6,12 +6,23 @@
 
 #include "engine/cuda/linear.h"
 
-bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l)
+static uint32_t columns_of(enum vac_tile tile)
+{
+	return tile == VAC_TILE_192 ? VAC_PRODUCT_WIDE : VAC_PRODUCT_COLUMNS;
+}
+
+static struct CUfunc_st *kernel_of(const struct vac_compute *c, enum vac_tile tile)
+{
+	return tile == VAC_TILE_192 ? c->module->functions.product_gelu_wide_wgmma
+				    : c->module->functions.product_gelu_wgmma;
+}
+
+bool vac_product_serves(const struct vac_compute *c, const struct vac_linear *l, enum vac_tile tile)
 {
 	const struct vac_linear_shape *s = &l->shape;
-	return c->module->functions.product_gelu_wgmma && s->activation == VAC_ACTIVATION_GELU &&
-	       s->bias && !s->accumulate && s->in % VAC_PRODUCT_DEPTH == 0 &&
-	       s->out % VAC_PRODUCT_COLUMNS == 0;
+	return tile != VAC_TILE_NONE && kernel_of(c, tile) &&
+	       s->activation == VAC_ACTIVATION_GELU && s->bias && !s->accumulate &&
+	       s->in % VAC_PRODUCT_DEPTH == 0 && s->out % columns_of(tile) == 0;
 }
 
 /* A dense matrix as the kernel reads or writes it: boxes of so many rows. */
@@ -37,13 +48,14 @@ static int count_blocks(const struct vac_compute *c, uint32_t tiles, uint32_t *b
 	return result;
 }
 
-void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
-			  const void *bias, uint32_t rows, const void *x, void *y)
+void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, enum vac_tile tile,
+			  const void *packed, const void *bias, uint32_t rows, const void *x,
+			  void *y)
 {
-	struct CUfunc_st *function = c->module->functions.product_gelu_wgmma;
+	struct CUfunc_st *function = kernel_of(c, tile);
 	const struct vac_linear_shape *s = &l->shape;
 	const uint32_t above = VAC_PRODUCT_CLUSTER * VAC_PRODUCT_ROWS;
-	uint32_t wide = s->out / VAC_PRODUCT_COLUMNS, depth = s->in / VAC_PRODUCT_DEPTH;
+	uint32_t wide = s->out / columns_of(tile), depth = s->in / VAC_PRODUCT_DEPTH;
 	uint32_t tiles = (rows + above - 1) / above * wide, blocks = 0;
 	struct vac_cu_tensor_map maps[3];
 	void *parameters[] = {&tiles, &wide, &depth, &bias, &maps[0], &maps[1], &maps[2]};
@@ -53,7 +65,7 @@ void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, con
 	result = describe(c, l->dtype, x, rows, s->in, VAC_PRODUCT_ROWS, &maps[0]);
 	if (result == VAC_CU_OK)
 		result = describe(c, l->dtype, packed, s->out, s->in,
-				  VAC_PRODUCT_COLUMNS / VAC_PRODUCT_CLUSTER, &maps[1]);
+				  columns_of(tile) / VAC_PRODUCT_CLUSTER, &maps[1]);
 	if (result == VAC_CU_OK)
 		result = describe(c, l->dtype, y, rows, s->out, VAC_PRODUCT_ROWS, &maps[2]);
 	if (result == VAC_CU_OK)
