@@ -12,7 +12,7 @@ import time
 
 from lengths import lengths
 from shared import (DEVICE, DRY, WORDS, WORK, Budget, apart, bert_base, expect, find,
-                    from_pretrained, mib, middle, minilm, models, run, said, serving, texts, Skip)
+                    from_pretrained, learn, mib, middle, minilm, models, run, said, serving, texts, Skip)
 
 # --- graphs ------------------------------------------------------------------
 
@@ -264,6 +264,7 @@ def part_compile():
     print(f"{'model':<11}{'shape':<9}{'vacate ms':>10}{'eager':>9}{'compiled':>10}"
           f"{'of the best':>12}{'compiling s':>13}")
     for name, shapes in COMPILED:
+        learn(paths[name])
         ours = bench(paths[name], ",".join(shapes), 1.5, {})
         for shape in shapes:
             key = f"{name} {shape}"

@@ -475,6 +475,27 @@ static void test_choice_of_tile(void **state)
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 
+/* The widest product of a full batch fills the workspace: it is tried out all the same, with
+ * what lies in x as its weights; and not where not even x and y fit. */
+static void test_choice_without_room(void **state)
+{
+	(void)state;
+	const struct vac_linear_shape both = {
+		.in = 64, .out = 384, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	const size_t needed = VAC_CUDA_BLAS_WORKSPACE_BYTES + (size_t)8192 * (64 + 384) * 2;
+	vac_cuda_trials_ns = INT64_MAX / 4;
+	free(backend.workspace);
+	backend.workspace = calloc(1, needed);
+	assert_non_null(backend.workspace);
+	gpu.kernel_us = 3000, gpu.wide_us = 100, gpu.product_us = 6000;
+	backend.workspace_bytes = needed - 1;
+	assert_int_equal(tile_of(&both, 8192), VAC_TILE_NONE);
+	assert_int_equal(gpu.launches, 0);
+	backend.workspace_bytes = needed;
+	assert_int_equal(tile_of(&both, 8192), VAC_TILE_192);
+	vac_cuda_trials_ns = 100 * 1000000;
+}
+
 /* What the driver refuses is noted, and told by whoever waits for the batch. */
 static void test_refused(void **state)
 {
@@ -500,6 +521,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_it_serves, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_of_tile, begin, end),
+		cmocka_unit_test_setup_teardown(test_choice_without_room, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,8 @@ static bool choice_name(const struct vac_compute *c, const struct vac_linear *l,
 
 /* Where a trial has its matrices: in the workspace behind cuBLASLt's own, with
  * whatever values. Of the weights as many copies as there is room for, up to one
- * for each repeat: a model's come from memory, not from a cache. */
+ * for each repeat: a model's come from memory, not from a cache. The widest products of a
+ * full batch leave no room for any: they find some in x, which is only read, too. */
 struct trial {
 	uint8_t *x, *y, *weights;
 	uint64_t weight_bytes;
@@ -80,21 +81,24 @@ struct trial {
 static struct trial lay_out(const struct vac_compute *c, const struct vac_linear *l, uint32_t rows)
 {
 	const struct vac_linear_shape *s = &l->shape;
-	uint64_t width = vac_dtype_bytes(l->dtype), used = VAC_CUDA_BLAS_WORKSPACE_BYTES;
+	const uint64_t width = vac_dtype_bytes(l->dtype), x_bytes = (uint64_t)rows * s->in * width,
+		       y_bytes = (uint64_t)rows * s->out * width,
+		       used = VAC_CUDA_BLAS_WORKSPACE_BYTES + x_bytes + y_bytes,
+		       behind = (used + VAC_PACKED_ALIGNMENT - 1) / VAC_PACKED_ALIGNMENT *
+				VAC_PACKED_ALIGNMENT;
 	struct trial t = {.weight_bytes = (uint64_t)s->in * s->out * width};
 	uint8_t *base = c->workspace;
-	if (!base)
+	if (!base || used > c->workspace_bytes)
 		return t;
-	t.x = base + used;
-	used += (uint64_t)rows * s->in * width;
-	t.y = base + used;
-	used += (uint64_t)rows * s->out * width;
-	used = (used + VAC_PACKED_ALIGNMENT - 1) / VAC_PACKED_ALIGNMENT * VAC_PACKED_ALIGNMENT;
-	t.weights = base + used;
-	while (t.copies < REPEATS && used + t.weight_bytes <= c->workspace_bytes) {
-		t.copies++;
-		used += t.weight_bytes;
+	t.x = base + VAC_CUDA_BLAS_WORKSPACE_BYTES;
+	t.y = t.x + x_bytes;
+	t.weights = base + behind;
+	uint64_t room = behind < c->workspace_bytes ? c->workspace_bytes - behind : 0;
+	if (room < t.weight_bytes) {
+		t.weights = t.x;
+		room = x_bytes;
 	}
+	t.copies = room / t.weight_bytes < REPEATS ? (uint32_t)(room / t.weight_bytes) : REPEATS;
 	return t;
 }
 

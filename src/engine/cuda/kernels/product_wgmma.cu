@@ -351,7 +351,7 @@ static __device__ __forceinline__ void finish_box(u32 to, float (*above)[4], flo
 #pragma unroll
 		for (int i = 0; i < 8; i++)
 			y[i] = (i < 4 ? above : below)[n][i % 4] + (i % 2 ? high : low);
-		gelu(y);
+		gelu_of(y);
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			store_shared(chunk + (i / 2 * 64 + i % 2 * 8) * 128,
