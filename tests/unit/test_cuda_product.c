@@ -434,11 +434,13 @@ static void test_choice(void **state)
 	assert_false(is_fused(2048));
 	assert_int_equal(gpu.launches, 0);
 	/* no time to try: not now, and nothing is kept of that */
-	vac_cuda_trials_ns = 0;
+	vac_cuda_trials_ns = vac_cuda_fused_ns = 0;
 	gpu.kernel_us = 100, gpu.product_us = 5000;
 	assert_false(is_fused(8192));
-	vac_cuda_trials_ns = INT64_MAX / 4;
+	/* a time of its own, when the others have used up theirs */
+	vac_cuda_fused_ns = INT64_MAX / 4;
 	assert_true(is_fused(8192));
+	vac_cuda_trials_ns = INT64_MAX / 4;
 	/* one that is refused is none, and fails nothing else */
 	gpu.refused = VAC_CU_INVALID_VALUE;
 	assert_false(is_fused(16384));
@@ -446,6 +448,7 @@ static void test_choice(void **state)
 	gpu.refused = 0;
 	assert_false(is_fused(16384));
 	vac_cuda_trials_ns = 100 * 1000000;
+	vac_cuda_fused_ns = 10 * 1000000;
 }
 
 /* Of the two tiles the faster one; of one that does not divide the columns nothing is tried. */

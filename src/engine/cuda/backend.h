@@ -241,8 +241,9 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		    const void *bias, uint32_t rows, const void *x, void *y,
 		    struct vac_error *err) VAC_MUST_CHECK;
 uint32_t vac_cuda_round_rows(const struct vac_compute *c, uint32_t rows);
-/* choices.c: of all trials of products in one load; a variable for tests. */
-extern int64_t vac_cuda_trials_ns;
+/* choices.c: of all trials of products in one load, and of each with its GELU beside them;
+ * variables for tests. */
+extern int64_t vac_cuda_trials_ns, vac_cuda_fused_ns;
 /* The upper end of the bucket that so many rows belong to. */
 uint32_t vac_cuda_bucket_rows(uint32_t rows);
 
