@@ -121,6 +121,8 @@ struct vac_fetch {
 
 /* "float32" for F32, as people say it; NULL for what nothing computes in. */
 const char *vac_compute_dtype_name(enum vac_dtype dtype);
+/* Of F16 or BF16, as they lie in a file; exact. */
+void vac_to_floats(enum vac_dtype dtype, const uint16_t *from, float *to, uint64_t count);
 
 /* Numbers of mark and reached: 0 to this. */
 #define VAC_MARKS 2

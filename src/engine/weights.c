@@ -216,38 +216,6 @@ int vac_weights_begin(struct vac_weights *w, void *plain, void *packed, struct v
 	return 0;
 }
 
-static float half_to_float(uint16_t h)
-{
-	uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31,
-		 fraction = h & 1023;
-	uint32_t bits;
-	float value;
-	if (exponent == 0) { /* zero or subnormal: fraction 2^-24, exact in a float */
-		value = (float)fraction * 0x1p-24f;
-		memcpy(&bits, &value, sizeof(bits));
-		bits |= sign;
-	} else if (exponent == 31) {
-		bits = sign | 0x7f800000 | fraction << 13;
-	} else {
-		bits = sign | (exponent + 112) << 23 | fraction << 13;
-	}
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-static void convert(enum vac_dtype dtype, const uint16_t *from, float *to, uint64_t count)
-{
-	if (dtype == VAC_DTYPE_F16) {
-		for (uint64_t i = 0; i < count; i++)
-			to[i] = half_to_float(from[i]);
-		return;
-	}
-	for (uint64_t i = 0; i < count; i++) {
-		uint32_t bits = (uint32_t)from[i] << 16;
-		memcpy(to + i, &bits, sizeof(bits));
-	}
-}
-
 /* One round of parallel reading: elements [first, last) of one tensor. */
 struct reading {
 	const struct vac_weight_file *file;
@@ -271,7 +239,7 @@ static void read_chunk(void *ctx, uint32_t i)
 	r->rc[i] = vac_pread_full(r->file->fd, r->file->path, raw, count * width,
 				  r->tensor->offset + first * width, &r->errors[i]);
 	if (r->rc[i] == 0 && dtype != VAC_DTYPE_F32)
-		convert(dtype, raw, to, count);
+		vac_to_floats(dtype, raw, to, count);
 }
 
 static int read_elements(struct vac_weights *w, const struct vac_safetensors *files,

@@ -263,8 +263,8 @@ int vac_linear_choose(struct vac_compute *c, struct vac_linear *l, uint32_t rows
 	return status;
 }
 
-/* The tile that is faster than two kernels, or none of them; negative: there was no time to
- * find out. The best of several times each. */
+/* The tile that is faster than two kernels and has the same results, or none of them; negative:
+ * there was no time or memory to find out. The best of several times each. */
 static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
 			 const struct vac_blas_choice *choice, int64_t end_ns)
 {
@@ -295,10 +295,17 @@ static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint
 			best[tile] = works[tile] && round && took < best[tile] ? took : best[tile];
 		}
 	}
-	for (int tile = 1; tile < VAC_TILES; tile++)
-		if (works[tile] && best[tile] < best[fastest_tile] &&
-		    best[tile] < BETTER * best[VAC_TILE_NONE])
-			fastest_tile = tile;
+	for (int tile = 1; tile < VAC_TILES; tile++) {
+		const struct vac_agreement same = {
+			(enum vac_tile)tile, &choice->algorithm, rows, t.x, t.y, t.weights};
+		if (!works[tile] || best[tile] >= best[fastest_tile] ||
+		    best[tile] >= BETTER * best[VAC_TILE_NONE])
+			continue;
+		int agrees = vac_product_agrees(c, l, &same);
+		if (agrees < 0)
+			return -1;
+		fastest_tile = agrees ? tile : fastest_tile;
+	}
 	return fastest_tile;
 }
 

@@ -62,4 +62,17 @@ void vac_product_multiply(struct vac_compute *c, const struct vac_linear *l, enu
 			  const void *packed, const void *bias, uint32_t rows, const void *x,
 			  void *y);
 
+/* agree.c: what is compared, in the workspace; what lies there is written over. */
+struct vac_agreement {
+	enum vac_tile tile;
+	const struct vac_blas_algorithm *algorithm;
+	uint32_t rows;    /* VAC_CUDA_FUSED_ROWS at least */
+	uint8_t *x, *y;   /* rows x in, rows x out */
+	uint8_t *weights; /* out x in, and the bias; may be in x */
+};
+/* 1: the kernel and this algorithm have the same results, 0: they have not, or one failed;
+ * negative: memory was short. The linear's bias is set. */
+int vac_product_agrees(struct vac_compute *c, const struct vac_linear *l,
+		       const struct vac_agreement *a);
+
 #endif
