@@ -29,10 +29,11 @@ static struct CUfunc_st *const the_gelu = (struct CUfunc_st *)0x20;
 static struct {
 	unsigned launches, wides, products, gelus; /* of the kernels, by cuBLASLt, of GELU alone */
 	unsigned kernel_us, wide_us, product_us;
+	uint64_t rows; /* of cuBLASLt's products: of its layouts */
 	bool computes;
 	/* both compute where y is marked, so that they can be compared */
 	const struct vac_linear_shape *compared;
-	uint32_t rows, swapped; /* columns that the kernel writes to each other's place */
+	uint32_t swapped; /* columns that the kernel writes to each other's place */
 	const uint16_t *bias;
 	bool to_activate;
 	uint64_t y_bytes; /* where nothing computes: of what is written with these */
@@ -248,8 +249,17 @@ static int set(vac_blas_object object, int attribute, const void *from, size_t b
 }
 static int make_layout(vac_blas_object *out, int type, uint64_t rows, uint64_t columns, int64_t ld)
 {
-	(void)type, (void)rows, (void)columns, (void)ld;
+	(void)type, (void)rows, (void)ld;
+	gpu.rows = columns; /* column-major */
 	*out = NULL;
+	return 0;
+}
+static int set_layout(vac_blas_object object, int attribute, const void *from, size_t bytes)
+{
+	(void)object;
+	assert_int_equal(attribute, VAC_BLAS_LAYOUT_COLS);
+	assert_int_equal(bytes, sizeof(gpu.rows));
+	memcpy(&gpu.rows, from, bytes);
 	return 0;
 }
 static int make(vac_blas_object *out)
@@ -296,7 +306,8 @@ static int matmul(struct cublasLtContext *handle, vac_blas_object desc, const vo
 	(void)beta, (void)c, (void)c_layout, (void)d_layout, (void)algorithm;
 	(void)workspace, (void)workspace_bytes, (void)stream;
 	gpu.products++;
-	usleep(gpu.product_us);
+	/* as long as is said for a full batch, and fewer rows take less */
+	usleep((unsigned)(gpu.product_us * (gpu.rows < 4096 ? gpu.rows : 4096) / 4096));
 	if (!gpu.compared)
 		memset(d, gpu.written, gpu.y_bytes);
 	else if (*(uint16_t *)d == 0xffff)
@@ -311,7 +322,7 @@ static const struct vac_blas blas = {
 	.desc_set = set,
 	.layout_create = make_layout,
 	.layout_destroy = drop,
-	.layout_set = set,
+	.layout_set = set_layout,
 	.preference_create = make,
 	.preference_destroy = drop,
 	.preference_set = set,
@@ -514,6 +525,21 @@ static void test_choice(void **state)
 	vac_cuda_fused_ns = 10 * 1000000;
 }
 
+/* A load that had time for cuBLASLt's algorithms alone leaves the rest to the next one, which
+ * knows them, asks for none and compares products of as many rows all the same. */
+static void test_choice_by_the_next_load(void **state)
+{
+	(void)state;
+	gpu.kernel_us = 1000, gpu.product_us = 5000;
+	vac_cuda_trials_ns = vac_cuda_fused_ns = 0;
+	assert_false(is_fused(4096));
+	assert_int_equal(gpu.launches, 0);
+	vac_cuda_trials_ns = INT64_MAX / 4;
+	assert_true(is_fused(4096));
+	vac_cuda_trials_ns = 100 * 1000000;
+	vac_cuda_fused_ns = 10 * 1000000;
+}
+
 /* Of the two tiles the faster one; of one that does not divide the columns nothing is tried. */
 static void test_choice_of_tile(void **state)
 {
@@ -557,14 +583,12 @@ static void test_choice_of_what_agrees(void **state)
 	assert_true(is_fused(6144));
 	/* numbers, and whether a column's are another's */
 	gpu.compared = &served;
-	gpu.rows = 7168;
 	gpu.swapped = 1;
-	assert_false(is_fused(gpu.rows));
+	assert_false(is_fused(7168));
 	gpu.swapped = 0;
-	gpu.rows = 4096;
 	temp_dir_remove(); /* what is known */
 	setenv("XDG_CACHE_HOME", temp_dir_make(), 1);
-	assert_true(is_fused(gpu.rows));
+	assert_true(is_fused(4096));
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 
@@ -613,6 +637,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_computes_wide, begin, end),
 		cmocka_unit_test_setup_teardown(test_what_it_serves, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice, begin, end),
+		cmocka_unit_test_setup_teardown(test_choice_by_the_next_load, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_of_tile, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_of_what_agrees, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_without_room, begin, end),

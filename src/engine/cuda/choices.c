@@ -272,7 +272,9 @@ static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint
 	double best[VAC_TILES], ns = 0;
 	bool works[VAC_TILES];
 	int fastest_tile = VAC_TILE_NONE;
-	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0)
+	/* an algorithm that the cache had was not asked for: the rows are those of another one */
+	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0 ||
+	    vac_linear_set_rows(l, rows) != 0)
 		return -1;
 	for (int tile = 0; tile < VAC_TILES; tile++) {
 		best[tile] = NEVER;

@@ -138,7 +138,7 @@ static int make_objects(struct vac_compute *c, struct vac_linear *l, struct vac_
 	return refused(err, "a product", s, 0, status);
 }
 
-static int set_rows(const struct vac_linear *l, uint64_t rows)
+int vac_linear_set_rows(const struct vac_linear *l, uint64_t rows)
 {
 	int status = l->blas->layout_set(l->x, VAC_BLAS_LAYOUT_COLS, &rows, sizeof(rows));
 	if (status == 0)
@@ -158,7 +158,7 @@ int vac_linear_ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 	vac_blas_object preference = NULL;
 	uint64_t workspace = VAC_CUDA_BLAS_WORKSPACE_BYTES;
 	uint32_t alignment = ALIGNMENT;
-	int wanted = *count, status = set_rows(l, rows);
+	int wanted = *count, status = vac_linear_set_rows(l, rows);
 	*count = 0;
 	if (status == 0)
 		status = blas->preference_create(&preference);
@@ -262,7 +262,7 @@ int vac_cuda_linear(struct vac_compute *c, struct vac_linear *linear, const void
 		return rc;
 	if (c->failure < 0) /* x may be garbage; synchronize tells */
 		return 0;
-	status = set_rows(linear, rounded);
+	status = vac_linear_set_rows(linear, rounded);
 	if (status == 0 && shape->bias)
 		status = vac_linear_set_bias(linear, bias);
 	if (status != 0)

@@ -37,10 +37,12 @@ struct vac_linear {
 
 /* linear.c. They return a cublasStatus_t, or another number that is not 0. */
 int vac_linear_set_bias(const struct vac_linear *l, const void *bias);
+/* vac_linear_ask does so, too. */
+int vac_linear_set_rows(const struct vac_linear *l, uint64_t rows);
 /* The heuristic's first choices, at most *count of them; at least one, or an error. */
 int vac_linear_ask(struct vac_compute *c, struct vac_linear *l, uint32_t rows,
 		   struct vac_blas_choice *choices, int *count);
-/* Of as many rows as were asked for last. */
+/* Of as many rows as were set last. */
 int vac_linear_multiply(struct vac_compute *c, const struct vac_linear *l, const void *packed,
 			const void *x, void *y, const struct vac_blas_algorithm *algorithm);
 
