@@ -3,6 +3,8 @@
  * test's own reads the tensor maps as the kernel would and computes each tile; and when that
  * kernel is chosen. Elements are bfloat16: the upper half of a float.
  */
+#include <dirent.h>
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +17,7 @@
 #include <cmocka.h>
 
 #include "engine/cuda/backend.h"
+#include "engine/cuda/kernels.h"
 #include "engine/cuda/kernels/product.h"
 #include "engine/cuda/linear.h"
 #include "temp_dir.h"
@@ -38,9 +41,10 @@ static struct {
 	bool to_activate;
 	uint64_t y_bytes; /* where nothing computes: of what is written with these */
 	uint8_t written, written_by_kernel;
-	bool wrong;       /* the kernel's number is another */
-	uint32_t missing; /* rows at the end that it leaves out */
-	int refused;      /* what tensor_map answers */
+	bool wrong;               /* the kernel's number is another */
+	uint32_t missing;         /* rows at the end that it leaves out */
+	int refused;              /* what tensor_map answers */
+	uintptr_t room, room_end; /* where trials have their matrices; 0: it is none */
 } gpu;
 
 static float widen(uint16_t x)
@@ -134,6 +138,27 @@ static void compute(uint32_t columns, unsigned blocks, void **parameters)
 		}
 }
 
+static void is_in_room(const void *at, uint64_t bytes)
+{
+	assert_true((uintptr_t)at >= gpu.room && (uintptr_t)at + bytes <= gpu.room_end);
+}
+
+/* A trial reads and writes nothing but its room, and what it reads stays as it is. */
+static void check_room(void **parameters)
+{
+	struct map all[3];
+	uint64_t bytes[3];
+	for (int i = 0; i < 3; i++) {
+		memcpy(&all[i], parameters[4 + i], sizeof(all[i]));
+		bytes[i] = all[i].rows * all[i].columns * 2;
+		is_in_room(all[i].at, bytes[i]);
+	}
+	for (int i = 0; i < 2; i++)
+		assert_true((uintptr_t)all[i].at + bytes[i] <= (uintptr_t)all[2].at ||
+			    (uintptr_t)all[2].at + bytes[2] <= (uintptr_t)all[i].at);
+	is_in_room(*(const void **)parameters[3], all[2].columns * 2);
+}
+
 /* The same number everywhere; or as it should be, where that is looked at. */
 static void answer(uint32_t columns, unsigned blocks, void **parameters)
 {
@@ -167,6 +192,8 @@ static int launch(struct CUfunc_st *function, unsigned grid_x, unsigned grid_y, 
 	assert_true(shared_bytes <= 227 * 1024);
 	gpu.launches++;
 	gpu.wides += function == the_wide;
+	if (gpu.room)
+		check_room(parameters);
 	usleep(function == the_wide ? gpu.wide_us : gpu.kernel_us);
 	(gpu.computes ? compute : answer)(
 		function == the_wide ? VAC_PRODUCT_WIDE : VAC_PRODUCT_COLUMNS, grid_x, parameters);
@@ -479,7 +506,10 @@ static enum vac_tile tile_of(const struct vac_linear_shape *shape, uint32_t rows
 	gpu.y_bytes = (uint64_t)rows * shape->out * 2;
 	gpu.written = 0x3c;
 	gpu.written_by_kernel = gpu.wrong ? 0x40 : 0x3c; /* 0.01 and 3 */
+	gpu.room = (uintptr_t)backend.workspace + VAC_CUDA_BLAS_WORKSPACE_BYTES;
+	gpu.room_end = (uintptr_t)backend.workspace + backend.workspace_bytes;
 	assert_int_equal(vac_cuda_linear_prepare(&backend, linear, rows, &err), 0);
+	gpu.room = 0;
 	enum vac_tile tile = linear->fused;
 	vac_cuda_linear_close(&backend, linear);
 	return tile;
@@ -540,6 +570,30 @@ static void test_choice_by_the_next_load(void **state)
 	vac_cuda_fused_ns = 10 * 1000000;
 }
 
+/* Trials that do not fit what time is left end after the first product, or before it where
+ * what is known of others tells. */
+static void test_choice_in_time(void **state)
+{
+	(void)state;
+	gpu.kernel_us = gpu.product_us = 50000;
+	vac_cuda_trials_ns = 120 * 1000000; /* a third for one product */
+	assert_false(is_fused(4096));
+	assert_int_equal(gpu.products, 1);
+	assert_int_equal(gpu.launches, 0);
+	/* but for the time of its own */
+	assert_true(backend.trials.spent_ns >= 50 * 1000000 - vac_cuda_fused_ns);
+	backend.trials = (struct vac_cuda_trials){
+		.ns_each = {[VAC_DTYPE_BF16] = 50e6 / ((double)4096 * served.in * served.out)}};
+	struct vac_linear *linear = open_linear(&served);
+	struct vac_error err;
+	assert_int_equal(vac_cuda_linear_prepare(&backend, linear, 4096, &err), 0);
+	assert_int_equal(linear->fused, VAC_TILE_NONE);
+	assert_int_equal(gpu.products, 1);
+	assert_int_equal(gpu.launches, 0);
+	vac_cuda_linear_close(&backend, linear);
+	vac_cuda_trials_ns = 100 * 1000000;
+}
+
 /* Of the two tiles the faster one; of one that does not divide the columns nothing is tried. */
 static void test_choice_of_tile(void **state)
 {
@@ -592,6 +646,14 @@ static void test_choice_of_what_agrees(void **state)
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 
+static void give_workspace(size_t bytes)
+{
+	free(backend.workspace);
+	backend.workspace = calloc(1, bytes);
+	backend.workspace_bytes = bytes;
+	assert_non_null(backend.workspace);
+}
+
 /* The widest product of a full batch fills the workspace: it is tried out all the same, with
  * what lies in x as its weights; and not where not even x and y fit. */
 static void test_choice_without_room(void **state)
@@ -599,17 +661,60 @@ static void test_choice_without_room(void **state)
 	(void)state;
 	const struct vac_linear_shape both = {
 		.in = 64, .out = 384, .bias = true, .activation = VAC_ACTIVATION_GELU};
-	const size_t needed = VAC_CUDA_BLAS_WORKSPACE_BYTES + (size_t)8192 * (64 + 384) * 2;
+	/* x has room for one copy of these weights, and of those for none */
+	const struct vac_linear_shape once = {
+		.in = 64, .out = 3072, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	const struct vac_linear_shape never = {
+		.in = 64, .out = 4224, .bias = true, .activation = VAC_ACTIVATION_GELU};
+	const size_t needed = VAC_CUDA_BLAS_WORKSPACE_BYTES + (size_t)8192 * (64 + 384) * 2,
+		     large = VAC_CUDA_BLAS_WORKSPACE_BYTES + (size_t)4096 * (64 + 3072) * 2,
+		     larger = VAC_CUDA_BLAS_WORKSPACE_BYTES + (size_t)4096 * (64 + 4224) * 2;
 	vac_cuda_trials_ns = INT64_MAX / 4;
-	free(backend.workspace);
-	backend.workspace = calloc(1, needed);
-	assert_non_null(backend.workspace);
+	give_workspace(needed);
 	gpu.kernel_us = 3000, gpu.wide_us = 100, gpu.product_us = 6000;
 	backend.workspace_bytes = needed - 1;
 	assert_int_equal(tile_of(&both, 8192), VAC_TILE_NONE);
 	assert_int_equal(gpu.launches, 0);
 	backend.workspace_bytes = needed;
 	assert_int_equal(tile_of(&both, 8192), VAC_TILE_192);
+	give_workspace(large);
+	assert_int_equal(tile_of(&once, 4096), VAC_TILE_192);
+	give_workspace(larger);
+	gpu.launches = 0;
+	assert_int_equal(tile_of(&never, 4096), VAC_TILE_NONE);
+	assert_int_equal(gpu.launches, 0);
+	vac_cuda_trials_ns = 100 * 1000000;
+}
+
+/* Writes so many bytes to the one file that the cache has of fused products. */
+static void spoil(const void *what, size_t bytes)
+{
+	char path[PATH_MAX], name[sizeof(((struct dirent *)0)->d_name)] = "";
+	const struct dirent *entry;
+	assert_true(vac_cuda_cache_directory(path));
+	DIR *directory = opendir(path);
+	assert_non_null(directory);
+	while ((entry = readdir(directory)))
+		if (strstr(entry->d_name, "-fused"))
+			strcpy(name, entry->d_name);
+	closedir(directory);
+	assert_true(*name && vac_cuda_cache_put(name, what, bytes));
+}
+
+/* What is kept and is no tile of this product counts for nothing: it is tried out again. */
+static void test_choice_spoilt(void **state)
+{
+	(void)state;
+	static const int32_t others[] = {VAC_TILES, -1, INT32_MAX, INT32_MIN, VAC_TILE_192};
+	vac_cuda_trials_ns = INT64_MAX / 4;
+	gpu.kernel_us = 100, gpu.product_us = 3000;
+	assert_true(is_fused(4096));
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		spoil(&others[i], sizeof(others[i]));
+		assert_true(is_fused(4096));
+	}
+	spoil("tile", 3);
+	assert_true(is_fused(4096));
 	vac_cuda_trials_ns = 100 * 1000000;
 }
 
@@ -626,6 +731,11 @@ static void test_refused(void **state)
 	assert_int_equal(gpu.launches, 0);
 	assert_true(backend.failure < 0);
 	assert_non_null(strstr(backend.error.message, "a product"));
+	/* and until then nothing is computed of what may be garbage */
+	gpu.refused = 0;
+	assert_int_equal(vac_cuda_linear(&backend, linear, x, x, 4096, x, y, &err), 0);
+	assert_int_equal(gpu.launches, 0);
+	assert_true(backend.failure < 0);
 	vac_cuda_linear_close(&backend, linear);
 	free(x), free(y);
 }
@@ -638,9 +748,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_it_serves, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_by_the_next_load, begin, end),
+		cmocka_unit_test_setup_teardown(test_choice_in_time, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_of_tile, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_of_what_agrees, begin, end),
 		cmocka_unit_test_setup_teardown(test_choice_without_room, begin, end),
+		cmocka_unit_test_setup_teardown(test_choice_spoilt, begin, end),
 		cmocka_unit_test_setup_teardown(test_refused, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

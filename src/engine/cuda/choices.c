@@ -273,8 +273,8 @@ static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint
 	bool works[VAC_TILES];
 	int fastest_tile = VAC_TILE_NONE;
 	/* an algorithm that the cache had was not asked for: the rows are those of another one */
-	if (!t.copies || vac_linear_set_bias(l, t.weights) != 0 ||
-	    vac_linear_set_rows(l, rows) != 0)
+	if (!t.copies || is_hopeless(c, l, rows, end_ns) ||
+	    vac_linear_set_bias(l, t.weights) != 0 || vac_linear_set_rows(l, rows) != 0)
 		return -1;
 	for (int tile = 0; tile < VAC_TILES; tile++) {
 		best[tile] = NEVER;
@@ -327,6 +327,8 @@ int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, u
 		return fused;
 	int64_t now = vac_now_ns(), own = now + vac_cuda_fused_ns, share = end_of_share(c, now);
 	fused = compare_fused(c, l, rows, choice, share > own ? share : own);
+	now = vac_now_ns();
+	c->trials.spent_ns += now > own ? now - own : 0;
 	if (fused < 0 || c->failure < 0)
 		return -1;
 	if (named)
