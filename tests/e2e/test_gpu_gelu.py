@@ -38,7 +38,7 @@ def test_ends(factors):
 
 
 def test_script():
-    """What the script says to be in the file is what it fits, to a few parts in 10,000."""
+    """What the script says to be in the file is what it fits, to a few parts in 1,000."""
     script = pathlib.Path(fit_gelu.__file__)
     said = [subprocess.run([sys.executable, script, *more], capture_output=True, text=True,
                            check=True).stdout.splitlines() for more in ([], ["--file"])]
