@@ -281,7 +281,7 @@ static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint
 		works[tile] = tile == VAC_TILE_NONE || vac_product_serves(c, l, tile);
 	}
 	for (int round = 0; round <= ROUNDS; round++) {
-		const int repeats = round ? ROUNDS : 1;
+		const int repeats = round && ns < LONG_NS ? ROUNDS : 1;
 		for (int tile = 0; tile < VAC_TILES; tile++) {
 			if (!works[tile])
 				continue;
@@ -311,28 +311,52 @@ static int compare_fused(struct vac_compute *c, const struct vac_linear *l, uint
 	return fastest_tile;
 }
 
+/* What the cache has of it: a tile, or (negative) not yet, one less for each trial that never
+ * ended. */
+#define UNKNOWN  (-1)
+#define LAST_TRY (UNKNOWN - 2)
+
+static int32_t cached_tile(const struct vac_compute *c, const struct vac_linear *l,
+			   const char *name)
+{
+	int32_t tile;
+	if (!vac_cuda_cache_get(name, &tile, sizeof(tile)) || tile < LAST_TRY - 1)
+		return UNKNOWN;
+	if (tile > VAC_TILE_NONE &&
+	    (tile >= VAC_TILES || !vac_product_serves(c, l, (enum vac_tile)tile)))
+		return UNKNOWN;
+	return tile;
+}
+
 int vac_linear_choose_fused(struct vac_compute *c, const struct vac_linear *l, uint32_t rows,
 			    const struct vac_blas_choice *choice)
 {
 	char name[200], which[32];
-	int32_t fused = 0;
+	int32_t known = UNKNOWN, trying, fused;
 	if (c->failure < 0 ||
 	    (!vac_product_serves(c, l, VAC_TILE_128) && !vac_product_serves(c, l, VAC_TILE_192)))
 		return VAC_TILE_NONE;
 	snprintf(which, sizeof(which), "%" PRIu32 "-fused%d", rows, VAC_PRODUCT_VERSION);
 	bool named = choice_name(c, l, which, name);
-	if (named && vac_cuda_cache_get(name, &fused, sizeof(fused)) &&
-	    (fused == VAC_TILE_NONE ||
-	     (fused > 0 && fused < VAC_TILES && vac_product_serves(c, l, (enum vac_tile)fused))))
-		return fused;
+	if (named)
+		known = cached_tile(c, l, name);
+	if (known >= 0)
+		return known;
+	if (known < LAST_TRY)
+		return VAC_TILE_NONE;
+	/* A kernel that ends the context takes its worker along: three times, and no more. */
+	trying = known - 1;
+	if (named)
+		vac_cuda_cache_put(name, &trying, sizeof(trying));
 	int64_t now = vac_now_ns(), own = now + vac_cuda_fused_ns, share = end_of_share(c, now);
 	fused = compare_fused(c, l, rows, choice, share > own ? share : own);
 	now = vac_now_ns();
 	c->trials.spent_ns += now > own ? now - own : 0;
-	if (fused < 0 || c->failure < 0)
+	if (c->failure < 0)
 		return -1;
+	known = fused < 0 ? known : fused;
 	if (named)
-		vac_cuda_cache_put(name, &fused, sizeof(fused));
+		vac_cuda_cache_put(name, &known, sizeof(known));
 	return fused;
 }
 
