@@ -247,9 +247,16 @@ static int make_desc(vac_blas_object *out, int compute_type, int type)
 }
 static int set(vac_blas_object object, int attribute, const void *from, size_t bytes)
 {
-	(void)object, (void)bytes;
-	if (attribute == VAC_BLAS_DESC_BIAS_POINTER)
-		gpu.bias = *(const uint16_t *const *)from;
+	(void)object, (void)attribute, (void)from, (void)bytes;
+	return 0;
+}
+static int set_desc(vac_blas_object object, int attribute, const void *from, size_t bytes)
+{
+	(void)object;
+	if (attribute == VAC_BLAS_DESC_BIAS_POINTER) {
+		assert_int_equal(bytes, sizeof(gpu.bias));
+		memcpy(&gpu.bias, from, bytes);
+	}
 	return 0;
 }
 static int make_layout(vac_blas_object *out, int type, uint64_t rows, uint64_t columns, int64_t ld)
@@ -324,7 +331,7 @@ static const struct vac_blas blas = {
 	.property = property,
 	.desc_create = make_desc,
 	.desc_destroy = drop,
-	.desc_set = set,
+	.desc_set = set_desc,
 	.layout_create = make_layout,
 	.layout_destroy = drop,
 	.layout_set = set_layout,
