@@ -22,7 +22,8 @@
 
 /* A crowd that comes at once waits here; beyond, the kernel drops its SYNs, which
  * costs each a second. */
-#define BACKLOG 4096
+#define PORTS_TRIED 16 /* of port 0 with several addresses */
+#define BACKLOG     4096
 /* Connections that one listener may take in one turn of the loop. */
 #define BATCH 64
 /* Until accept() is tried again when it failed for want of descriptors or memory. */
@@ -412,6 +413,15 @@ static int take_all_inherited(struct vac_listeners *listeners, unsigned long cou
 
 /* ---- all of them ---- */
 
+/* Another port may do: the one that the first address was given is taken at this one. */
+static bool is_unlucky(const struct vac_listeners *listeners,
+		       const struct vac_listen_options *options, const char *host,
+		       const struct vac_error *err)
+{
+	return err->code == VAC_E_BUSY && options->port == 0 && bound_port(listeners) != 0 &&
+	       strncmp(host, "unix:", 5) != 0;
+}
+
 static int listen_on(struct vac_listeners *listeners, const struct vac_listen_options *options,
 		     const char *host, struct vac_error *err)
 {
@@ -424,11 +434,34 @@ static int listen_on(struct vac_listeners *listeners, const struct vac_listen_op
 	return listen_inet(listeners, options, host, err);
 }
 
+/* again: another try may find a port that is free at all of them. */
+static int listen_on_all(struct vac_listeners *listeners, const struct vac_listen_options *options,
+			 bool *again, struct vac_error *err)
+{
+	char *hosts, *rest, *host;
+	int rc = 0;
+
+	*listeners = (struct vac_listeners){0};
+	*again = false;
+	hosts = rest = strdup(options->host);
+	if (!hosts)
+		return vac_fail_nomem(err, "the addresses of --host", strlen(options->host));
+	while (rc == 0 && (host = strsep(&rest, ","))) {
+		host += strspn(host, " ");
+		for (size_t n = strlen(host); n > 0 && host[n - 1] == ' '; n--)
+			host[n - 1] = '\0';
+		rc = listen_on(listeners, options, host, err);
+		*again = rc < 0 && is_unlucky(listeners, options, host, err);
+	}
+	free(hosts);
+	return rc;
+}
+
 int vac_listeners_open(struct vac_listeners *listeners, const struct vac_listen_options *options,
 		       struct vac_error *err)
 {
 	unsigned long inherited = systemd_sockets();
-	char *hosts, *rest, *host;
+	bool again = true;
 	int rc = 0;
 
 	*listeners = (struct vac_listeners){0};
@@ -438,18 +471,11 @@ int vac_listeners_open(struct vac_listeners *listeners, const struct vac_listen_
 			vac_listeners_close(listeners);
 		return rc;
 	}
-	hosts = rest = strdup(options->host);
-	if (!hosts)
-		return vac_fail_nomem(err, "the addresses of --host", strlen(options->host));
-	while (rc == 0 && (host = strsep(&rest, ","))) {
-		host += strspn(host, " ");
-		for (size_t n = strlen(host); n > 0 && host[n - 1] == ' '; n--)
-			host[n - 1] = '\0';
-		rc = listen_on(listeners, options, host, err);
+	for (int i = 0; i < PORTS_TRIED && again; i++) {
+		rc = listen_on_all(listeners, options, &again, err);
+		if (rc < 0)
+			vac_listeners_close(listeners);
 	}
-	free(hosts);
-	if (rc < 0)
-		vac_listeners_close(listeners);
 	return rc;
 }
 

@@ -108,6 +108,55 @@ static void test_long_path(void **state)
 		strstr(err.message, "the path has 108 bytes where the system takes at most 107"));
 }
 
+/* So many of the binds to 127.0.0.1 find their port taken. */
+static int taken;
+
+int __real_bind(int fd, const struct sockaddr *address, socklen_t bytes);
+int __wrap_bind(int fd, const struct sockaddr *address, socklen_t bytes);
+int __wrap_bind(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	const struct sockaddr_in *v4 = (const void *)address;
+
+	if (taken > 0 && address->sa_family == AF_INET && v4->sin_port != 0 &&
+	    v4->sin_addr.s_addr == htonl(INADDR_LOOPBACK)) {
+		taken--;
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return __real_bind(fd, address, bytes);
+}
+
+/* Any free port is one that is free at all of the addresses; and a port that was asked for is
+ * no other. */
+static void test_one_port_for_all(void **state)
+{
+	struct vac_listeners listeners;
+	struct vac_listen_options options = {.host = "127.0.0.2,127.0.0.1"};
+	struct vac_error err = {0};
+	const char *ports[2];
+
+	(void)state;
+	taken = 3;
+	assert_int_equal(vac_listeners_open(&listeners, &options, &err), 0);
+	assert_int_equal(taken, 0);
+	assert_int_equal(listeners.count, 2);
+	for (int i = 0; i < 2; i++)
+		ports[i] = strrchr(listeners.items[i].address, ':');
+	assert_string_equal(ports[0], ports[1]);
+	options.port = (uint16_t)strtoul(ports[0] + 1, NULL, 10);
+	vac_listeners_close(&listeners);
+	taken = 1;
+	assert_true(vac_listeners_open(&listeners, &options, &err) < 0);
+	assert_int_equal(err.code, VAC_E_BUSY);
+	assert_int_equal(taken, 0);
+	options.port = 0;
+	taken = 1000;
+	assert_true(vac_listeners_open(&listeners, &options, &err) < 0);
+	assert_int_equal(err.code, VAC_E_BUSY);
+	assert_in_range(taken, 900, 999);
+	taken = 0;
+}
+
 static void test_several(void **state)
 {
 	struct vac_listeners listeners;
@@ -361,8 +410,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_local_addresses),  cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_long_path),        cmocka_unit_test(test_several),
-		cmocka_unit_test(test_stale_and_living), cmocka_unit_test(test_systemd_sockets),
-		cmocka_unit_test(test_access),           cmocka_unit_test(test_access_reload),
+		cmocka_unit_test(test_one_port_for_all), cmocka_unit_test(test_stale_and_living),
+		cmocka_unit_test(test_systemd_sockets),  cmocka_unit_test(test_access),
+		cmocka_unit_test(test_access_reload),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
