@@ -108,7 +108,10 @@ static void compute(uint32_t columns, unsigned blocks, void **parameters)
 				for (uint64_t c = column; c < column + columns; c++) {
 					double sum = widen(bias[c]);
 					for (uint64_t k = 0; k < depth * VAC_PRODUCT_DEPTH; k++)
-						sum += (double)load(&x, r, k) * load(&w, c, k);
+						sum += (double)load(&x,
+								    gpu.period ? r % gpu.period : r,
+								    k) *
+						       load(&w, c, k);
 					if (!gpu.compared)
 						assert_int_equal(y.at[r * y.columns + c], 0xffff);
 					y.at[r * y.columns + (c ^ gpu.swapped)] = narrow(gelu(sum));

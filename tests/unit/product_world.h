@@ -19,6 +19,7 @@ struct product_gpu {
 	/* both compute where y is marked, so that they can be compared */
 	const struct vac_linear_shape *compared;
 	uint32_t swapped; /* columns that the kernel writes to each other's place */
+	uint32_t period;  /* after so many rows it reads the first ones again; 0: never */
 	const uint16_t *bias;
 	bool to_activate;
 	uint64_t y_bytes; /* where nothing computes: of what is written with these */

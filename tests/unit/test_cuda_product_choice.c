@@ -159,6 +159,10 @@ static void test_choice_of_what_agrees(void **state)
 	gpu.swapped = 1;
 	assert_false(is_fused(7168));
 	gpu.swapped = 0;
+	/* row 240, the first one of those that are compared next, is row 0 */
+	gpu.period = 240;
+	assert_false(is_fused(8192));
+	gpu.period = 0;
 	temp_dir_remove(); /* what is known */
 	setenv("XDG_CACHE_HOME", temp_dir_make(), 1);
 	assert_true(is_fused(4096));
