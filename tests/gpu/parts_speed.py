@@ -12,7 +12,8 @@ import time
 
 from lengths import lengths
 from shared import (DEVICE, DRY, WORDS, WORK, Budget, apart, bert_base, expect, find,
-                    from_pretrained, learn, mib, middle, minilm, models, run, said, serving, texts, Skip)
+                    from_pretrained, learn, mib, middle, minilm, models, run, said, serving, texts,
+                    Skip)
 
 # --- graphs ------------------------------------------------------------------
 

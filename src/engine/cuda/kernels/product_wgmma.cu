@@ -14,7 +14,8 @@
  *
  * x [rows x in], W [out x in] and y [rows x out] are given as tensor maps with boxes of 64
  * elements (of 128, half a tile's columns and 128 rows) and the 128-byte swizzle; in is a
- * multiple of 64, and out of a tile's columns. Rows beyond the last are read as zeros and not written.
+ * multiple of 64, and out of a tile's columns. Rows beyond the last are read as zeros and
+ * not written.
  */
 #include "activation.cuh"
 #include "product.h"
@@ -155,30 +156,25 @@ static __device__ __forceinline__ void put(const tensor_map *map, u32 from, u32 
 
 /* ---- products ---- */
 
-#define RESULT_64_NAMES                                                                            \
-	"{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "                                      \
+#define NAMES_64                                                                                   \
+	"%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "                                       \
 	"%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "                             \
 	"%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "                             \
 	"%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                             \
 	"%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "                             \
-	"%60, %61, %62, %63}"
-
-#define RESULT_96_NAMES                                                                            \
-	"{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "                                      \
-	"%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "                             \
-	"%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "                             \
-	"%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                             \
-	"%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "                             \
-	"%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "                             \
-	"%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "                             \
-	"%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}"
+	"%60, %61, %62, %63"
+#define NAMES_96                                                                                   \
+	NAMES_64 ", "                                                                              \
+	"%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, "                             \
+	"%76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, "                             \
+	"%88, %89, %90, %91, %92, %93, %94, %95"
 
 /* c = or += a b^T of 64 rows; not waited for. */
 template <bool ADD>
 static __device__ __forceinline__ void multiply_64(float (&c)[16][4], u64 a, u64 b)
 {
 	asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n128k16." KIND "\n" RESULT_64_NAMES ", "
+		     "wgmma.mma_async.sync.aligned.m64n128k16." KIND "\n{" NAMES_64 "}, "
 		     "%64, %65, p, 1, 1, 0, 0;}"
 		     : PARTS_8(c, 0), PARTS_8(c, 8)
 		     : "l"(a), "l"(b), "n"(ADD));
@@ -188,7 +184,7 @@ template <bool ADD>
 static __device__ __forceinline__ void multiply_64(float (&c)[24][4], u64 a, u64 b)
 {
 	asm volatile("{.reg .pred p; setp.ne.b32 p, %98, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n192k16." KIND "\n" RESULT_96_NAMES ", "
+		     "wgmma.mma_async.sync.aligned.m64n192k16." KIND "\n{" NAMES_96 "}, "
 		     "%96, %97, p, 1, 1, 0, 0;}"
 		     : PARTS_8(c, 0), PARTS_8(c, 8), PARTS_8(c, 16)
 		     : "l"(a), "l"(b), "n"(ADD));
